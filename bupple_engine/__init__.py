@@ -1,0 +1,61 @@
+"""One ai() for every model provider, at home in Django."""
+
+from .exceptions import (
+    AuthenticationError,
+    ConflictError,
+    ContentFilteredError,
+    ContextLengthExceededError,
+    EngineError,
+    InvalidDriverError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    OverloadedError,
+    ProviderConnectionError,
+    ProviderPermissionError,
+    ProviderServerError,
+    ProviderTimeoutError,
+    QuotaExceededError,
+    RateLimitError,
+    RequestTooLargeError,
+    ResponseParseError,
+    StreamError,
+    StreamInterruptedError,
+    UnsupportedFeatureError,
+)
+from .registry import ai
+from .signals import call_finished
+from .streams import AsyncStream, Stream
+from .types import Chunk, Message, Reply, Usage
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "AsyncStream",
+    "AuthenticationError",
+    "Chunk",
+    "ConflictError",
+    "ContentFilteredError",
+    "ContextLengthExceededError",
+    "EngineError",
+    "InvalidDriverError",
+    "InvalidRequestError",
+    "Message",
+    "ModelNotFoundError",
+    "OverloadedError",
+    "ProviderConnectionError",
+    "ProviderPermissionError",
+    "ProviderServerError",
+    "ProviderTimeoutError",
+    "QuotaExceededError",
+    "RateLimitError",
+    "Reply",
+    "RequestTooLargeError",
+    "ResponseParseError",
+    "Stream",
+    "StreamError",
+    "StreamInterruptedError",
+    "UnsupportedFeatureError",
+    "Usage",
+    "ai",
+    "call_finished",
+]

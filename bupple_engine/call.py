@@ -1,0 +1,138 @@
+"""The bookkeeping of one call: what was asked, how it ended, and who is told."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from typing import TYPE_CHECKING, Any
+
+from .cancellation import Cancellation
+from .exceptions import EngineError, StreamInterruptedError
+from .options import Options
+from .signals import call_finished
+
+if TYPE_CHECKING:
+    from .drivers.base import ChatDriver
+    from .exchange import Exchange
+    from .messages import Turn
+    from .types import Chunk, Message, Reply
+
+logger = logging.getLogger("bupple_engine")
+
+
+class Call:
+    """One send or stream, from the checked messages to the signal."""
+
+    def __init__(
+        self,
+        driver: ChatDriver,
+        messages: list[Message],
+        turns: list[Turn],
+        options: Options,
+        *,
+        streamed: bool,
+        context: Any = None,
+    ) -> None:
+        self.driver = driver
+        self.messages = messages
+        self.turns = turns
+        self.options = options
+        self.streamed = streamed
+        self.context = context
+        self.cancellation = Cancellation()
+        self.exchange: Exchange | None = None
+        self.last: Reply | Chunk | None = None
+        self.partial: list[str] = []
+        self.first_chunk_at: float | None = None
+        self._started: float | None = None
+        self._finished = False
+        self._lock = threading.Lock()
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole answer has come."""
+        return self.last is not None
+
+    def begin(self) -> None:
+        """Note that I/O begins now; a call that never gets here leaves no trace."""
+        if self._started is None:
+            self._started = time.monotonic()
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Log the call and send the signal, the first time."""
+        if facts := self._end(error):
+            try:
+                call_finished.send_robust(type(self.driver), **facts)
+            except RuntimeError:
+                logger.exception("An asynchronous receiver of call_finished can't run in this synchronous call")
+
+    async def afinish(self, error: BaseException | None = None) -> None:
+        """See finish()."""
+        if facts := self._end(error):
+            await call_finished.asend_robust(type(self.driver), **facts)
+
+    def _end(self, error: BaseException | None) -> dict[str, Any] | None:
+        """Return what the signal says, None where it has been said or nobody listens."""
+        with self._lock:
+            if self._finished or self._started is None:
+                return None
+            self._finished = True
+        if self.is_complete:
+            outcome, error = "complete", None
+        elif error is None or isinstance(error, StreamInterruptedError) or not isinstance(error, Exception):
+            outcome = "interrupted"
+        else:
+            outcome = "failed"
+        facts = self._facts(outcome, error)
+        self._log(facts)
+        return facts if call_finished.has_listeners(type(self.driver)) else None
+
+    def _facts(self, outcome: str, error: BaseException | None) -> dict[str, Any]:
+        last: Any = self.last or {}
+        exchange = self.exchange
+        usage = last.get("usage")
+        if usage is None and isinstance(error, EngineError):
+            usage = error.usage
+        elif usage is None and exchange is not None and exchange.answer.usage:
+            usage = exchange.wire.parse_usage(exchange.answer.usage)
+        now = time.monotonic()
+        started = self._started or now
+        first = exchange.first_chunk_at if exchange is not None else self.first_chunk_at
+        return {
+            "alias": self.driver.alias,
+            "driver": self.driver.name,
+            "model": last.get("model") or self.options.get("model") or "",
+            "usage": usage,
+            "finish_reason": last.get("finish_reason"),
+            "outcome": outcome,
+            "error": error,
+            "duration": now - started,
+            "time_to_first_chunk": first - started if first is not None and self.streamed else None,
+            "attempts": exchange.attempts if exchange is not None else 1,
+            "request_id": exchange.request_id if exchange is not None else None,
+            "streamed": self.streamed,
+            "context": self.context,
+        }
+
+    def _log(self, facts: dict[str, Any]) -> None:
+        level = logging.INFO if facts["outcome"] == "complete" else logging.WARNING
+        if not logger.isEnabledFor(level):
+            return
+        usage = facts["usage"] or {}
+        extra = {
+            name: facts[name]
+            for name in ("alias", "driver", "model", "outcome", "duration", "time_to_first_chunk", "attempts")
+        }
+        extra |= {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+        extra |= {
+            "event": "call",
+            "status": self.exchange.status if self.exchange is not None else 0,
+            "request_id": facts["request_id"],
+            "streamed": self.streamed,
+        }
+        verb = "stream" if self.streamed else "send"
+        ending = f"{facts['outcome']} in {facts['duration']:.2f} s"
+        if facts["error"] is not None:
+            ending += f" ({type(facts['error']).__name__})"
+        logger.log(level, "%s %s: %s", facts["alias"], verb, ending, extra=extra)

@@ -1,0 +1,205 @@
+"""The chat driver interface, and what every driver inherits from it."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
+from typing import Any, ClassVar, cast
+
+from .. import threads
+from ..call import Call
+from ..exceptions import EngineError, InvalidRequestError, StreamInterruptedError
+from ..masking import protect
+from ..messages import validate
+from ..options import COMMON, Option, Options, clocks, merge, suggest
+from ..streams import AsyncStream, Stream
+from ..types import Chunk, Message, Reply
+from ..wire import NO_USAGE
+
+
+class ChatDriver:
+    """One entry of the settings: send(), stream(), their async twins, and get_config().
+
+    A driver of your own implements generate(), and names in `options` what its entry may hold beside
+    the common keys. One instance serves all threads and event loops of a process: keep no state of a
+    call on it.
+    """
+
+    options: ClassVar[Mapping[str, Option]] = COMMON
+
+    def __init__(self, alias: str, name: str, config: Options) -> None:
+        self.alias = alias
+        self.name = name
+        self.config = config
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.alias!r}>"
+
+    def generate(self, messages: list[Message], options: Options) -> Iterator[Any]:
+        """Yield the answer as dicts: {"content": …} for each piece, {"done": True} at its end.
+
+        The last may have finish_reason (stop where it has none), model, usage and metadata. An answer
+        without it counts as cut off. messages are checked; options are the entry's and the call's.
+        Raise an EngineError for what goes wrong; release what you hold in a `finally`.
+        """
+        raise NotImplementedError(f"{type(self).__name__} must implement generate()")
+
+    def replace(self, config: Options) -> ChatDriver:
+        """Return the same driver with other options: those of ai(alias, **options)."""
+        return type(self)(self.alias, self.name, config)
+
+    # The interface
+
+    def send(self, messages: list[Message], **options: Any) -> Reply:
+        """Return the whole answer, or raise an EngineError."""
+        options = protect(options)
+        call = self._begin(messages, options, streamed=False)
+        call.begin()
+        try:
+            call.last = reply = self._reply(call)
+        except BaseException as error:
+            call.finish(error)
+            raise
+        call.finish()
+        return reply
+
+    def stream(self, messages: list[Message], **options: Any) -> Stream:
+        """Return an iterator over the chunks of the answer; bad messages and options raise here."""
+        options = protect(options)
+        call = self._begin(messages, options, streamed=True)
+        return Stream(call, self._batches(call))
+
+    async def asend(self, messages: list[Message], **options: Any) -> Reply:
+        """See send()."""
+        options = protect(options)
+        call = self._begin(messages, options, streamed=False)
+        call.begin()
+        try:
+            call.last = reply = await self._areply(call)
+        except BaseException as error:
+            await call.afinish(error)
+            raise
+        await call.afinish()
+        return reply
+
+    def astream(self, messages: list[Message], **options: Any) -> AsyncStream:
+        """See stream()."""
+        options = protect(options)
+        call = self._begin(messages, options, streamed=True)
+        return AsyncStream(call, self._abatches(call))
+
+    def get_config(self) -> dict[str, Any]:
+        """Return what the driver runs with; keys, headers, extra and credentials in a URL are masked."""
+        config: dict[str, Any] = {"alias": self.alias, "driver": self.name}
+        for name in self.options:
+            value = self.config.get(name)
+            if name == "timeout":
+                value = clocks(self.config)._asdict()
+            elif name in ("headers", "extra") and value is not None:
+                value = dict.fromkeys(value, "…")
+            elif name in ("api_key", "base_url", "proxy") and value is not None:
+                value = repr(value)
+            config[name] = value
+        return config
+
+    # What a driver may do in a better way than by generate()
+
+    def _prepare(self, call: Call) -> None:
+        """Raise what can be told of a call before any I/O."""
+
+    def _batches(self, call: Call) -> Generator[list[Chunk], None, None]:
+        """Yield the chunks in the batches in which they arrive."""
+        texts: list[str] = []
+        pieces = self.generate(call.messages, call.options)
+        try:
+            for piece in pieces:
+                if call.cancellation.cancelled:
+                    return
+                chunk = self._complete(piece, call)
+                texts.append(chunk["content"])
+                yield [chunk]
+                if chunk["done"]:
+                    return
+            raise StreamInterruptedError(f"{self.name} ended without a last piece that has done=True.")
+        except EngineError as error:
+            error.alias, error.driver, error.model = self.alias, self.name, call.options.get("model")
+            error.partial_content, error.in_stream, error.attempts = "".join(texts), True, 1
+            raise
+        finally:
+            if isinstance(pieces, Generator):
+                pieces.close()
+
+    async def _abatches(self, call: Call) -> AsyncGenerator[list[Chunk], None]:
+        """See _batches()."""
+        batches = threads.iterate(lambda: self._batches(call), call.cancellation)
+        try:
+            async for batch in batches:
+                yield batch
+        finally:
+            await batches.aclose()
+
+    def _reply(self, call: Call) -> Reply:
+        """Return the whole answer."""
+        return fold(self._batches(call))
+
+    async def _areply(self, call: Call) -> Reply:
+        """See _reply()."""
+        return await threads.run(lambda: self._reply(call), call.cancellation)
+
+    def _begin(self, messages: list[Message], options: dict[str, Any], *, streamed: bool) -> Call:
+        context = options.pop("context", None)
+        merged = merge(self.config, parse_options(options, self.options))
+        if isinstance(messages, Iterable) and not isinstance(messages, str | bytes | Mapping):
+            messages = list(messages)  # a generator is read once
+        call = Call(self, messages, validate(messages), merged, streamed=streamed, context=context)
+        self._prepare(call)
+        return call
+
+    def _complete(self, piece: Any, call: Call) -> Chunk:
+        if not isinstance(piece, Mapping):
+            raise TypeError(f"{type(self).__name__}.generate() must yield dicts, not {type(piece).__name__}")
+        done = bool(piece.get("done"))
+        chunk: dict[str, Any] = {"role": "assistant", "content": piece.get("content") or "", "done": done}
+        if done:
+            chunk["model"] = piece.get("model") or call.options.get("model") or self.name
+            chunk["usage"] = {**NO_USAGE, **(piece.get("usage") or {})}
+            chunk["finish_reason"] = piece.get("finish_reason") or "stop"
+            chunk["metadata"] = {"driver": self.name, **(piece.get("metadata") or {})}
+        elif piece.get("metadata"):
+            chunk["metadata"] = piece["metadata"]
+        return cast("Chunk", chunk)
+
+
+def fold(batches: Iterator[list[Chunk]]) -> Reply:
+    """Return the chunks of a stream as one Reply."""
+    texts: list[str] = []
+    reasoning: list[str] = []
+    last: Any = None
+    for batch in batches:
+        for chunk in batch:
+            texts.append(chunk["content"])
+            if chunk["done"]:
+                last = chunk
+            elif metadata := chunk.get("metadata"):
+                reasoning.append(metadata.get("reasoning") or "")
+    if last is None:
+        raise StreamInterruptedError("The call was cancelled.")
+    metadata = {**last["metadata"], "reasoning": "".join(reasoning)} if any(reasoning) else last["metadata"]
+    reply = {name: value for name, value in last.items() if name != "done"}
+    return cast("Reply", {**reply, "content": "".join(texts), "metadata": metadata})
+
+
+def parse_options(options: Mapping[str, Any], known: Mapping[str, Option]) -> Options:
+    """Return a call's options as clean values; None is an option that is not given."""
+    parsed: Options = {}
+    for name, value in options.items():
+        option = known.get(name)
+        if option is None or not option.per_call:
+            names = [each for each, option in known.items() if option.per_call]
+            what = "belongs to the entry in settings, not to a call." if option else "is unknown." + suggest(name, names)
+            raise InvalidRequestError(f"The option {name!r} {what}", param=name)
+        if value is not None:
+            try:
+                parsed[name] = option.parse(value)
+            except ValueError as error:
+                raise InvalidRequestError(f"{name} {error}, not {value!r}", param=name) from None
+    return parsed

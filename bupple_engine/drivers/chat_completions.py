@@ -1,0 +1,238 @@
+"""The Chat Completions wire, which OpenAI made and many services speak.
+
+Source: https://platform.openai.com/docs/api-reference/chat
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+from typing import Any
+
+from ..exceptions import EngineError, ProviderServerError
+from ..media import Media
+from ..messages import Turn, system_and_rest
+from ..options import COMMON, Option, Options, boolean, choice, string
+from ..types import FinishReason, Usage
+from ..wire import Answer, Request, Wire, count, dump, usage_of
+
+FINISH_REASONS: dict[str, FinishReason] = {
+    "stop": "stop",
+    "eos": "stop",
+    "end_turn": "stop",
+    "STOP": "stop",
+    "stop_sequence": "stop",
+    "length": "length",
+    "model_length": "length",
+    "max_tokens": "length",
+    "tool_calls": "tool_calls",
+    "function_call": "tool_calls",
+    "content_filter": "content_filter",
+    "refusal": "refusal",
+}
+
+
+class ChatCompletionsWire(Wire):
+    """POST {base}/chat/completions; how a service differs is said by the attributes."""
+
+    name = "openai_chat"
+    options = {
+        **COMMON,
+        "organization_id": Option(string, per_call=False),
+        "project_id": Option(string, per_call=False),
+        "max_tokens_param": Option(choice("max_tokens", "max_completion_tokens"), per_call=False),
+        "stream_usage": Option(boolean, per_call=False),
+    }
+    media = frozenset({"image", "audio", "document"})
+
+    max_tokens_param = "max_completion_tokens"
+    stream_usage = True  # send stream_options.include_usage
+    store: bool | None = False  # None: the service does not know the field
+    seed_param = "seed"
+    image_urls = True  # an image may be a URL, not base64 alone
+    one_system_message = False  # chat templates that want one system message, first, and turns that alternate
+    prefix_assistant = False  # a trailing assistant turn is continued only where it says so
+
+    def base_url(self, options: Options) -> str:
+        return "https://api.openai.com/v1"
+
+    def build_path(self, options: Options, stream: bool) -> str:
+        return "/chat/completions"
+
+    def build_headers(self, options: Options) -> dict[str, str]:
+        names = {"organization_id": "OpenAI-Organization", "project_id": "OpenAI-Project"}
+        return {header: options[name] for name, header in names.items() if options.get(name)}
+
+    def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
+        body: dict[str, Any] = {"model": options.get("model"), "messages": self.build_messages(turns)}
+        if self.store is not None:
+            body["store"] = self.store
+        names = {
+            "temperature": "temperature",
+            "max_tokens": options.get("max_tokens_param") or self.max_tokens_param,
+            "top_p": "top_p",
+            "stop": "stop",
+            "seed": self.seed_param,
+        }
+        body |= {field: options[name] for name, field in names.items() if options.get(name) is not None}
+        if stream:
+            body["stream"] = True
+            wanted = options.get("stream_usage")
+            if self.stream_usage if wanted is None else wanted:
+                body["stream_options"] = {"include_usage": True}
+        return body
+
+    def build_messages(self, turns: list[Turn]) -> list[dict[str, Any]]:
+        """Return the turns as the API's messages; blank ones are left out."""
+        if self.one_system_message:
+            system, turns = system_and_rest(turns)
+            text = "\n\n".join(part["text"] for part in self.build_parts(Turn("system", tuple(system), "messages")))
+            messages = [{"role": "system", "content": text}] if text else []
+        else:
+            messages = []
+        for turn in turns:
+            parts = self.build_parts(turn)
+            if not parts:
+                continue
+            last = messages[-1] if messages else None
+            if self.one_system_message and last and last["role"] == turn.role:
+                last["content"] = self.simplify(_as_parts(last["content"]) + parts)
+                continue
+            message: dict[str, Any] = {"role": turn.role, "content": self.simplify(parts)}
+            if turn.role == "assistant" and isinstance(echo := self.parse_reasoning_echo(turn), dict):
+                message |= {"reasoning_details": echo.get("items")}
+            messages.append(message)
+        if self.prefix_assistant and messages and messages[-1]["role"] == "assistant":
+            messages[-1]["prefix"] = True
+        return messages
+
+    def simplify(self, parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+        """Return text alone as a string, which every server takes."""
+        if all(part["type"] == "text" for part in parts):
+            return "\n\n".join(part["text"] for part in parts)
+        return parts
+
+    def build_media(self, media: Media) -> dict[str, Any]:
+        kind = media.part.type
+        if kind == "image":
+            if media.url and not self.image_urls:
+                raise self.refuse(media.part, "URL of an image, only base64")
+            image = {"url": media.url or media.data_url}
+            if detail := media.part.metadata.get("detail"):
+                image["detail"] = detail
+            return {"type": "image_url", "image_url": image}
+        if media.url:
+            raise self.refuse(media.part, f"URL of {'audio' if kind == 'audio' else 'a document'}, only base64")
+        if kind == "audio":
+            return {"type": "input_audio", "input_audio": {"data": media.data, "format": media.format}}
+        return {"type": "file", "file": {"filename": media.filename, "file_data": media.data_url}}
+
+    def amend_request(self, request: Request, error: EngineError) -> Request | None:
+        if error.code not in (400, 422) or "stream_options" not in f"{error.param} {error.message}":
+            return None
+        body = json.loads(request.body)
+        if body.pop("stream_options", None) is None:
+            return None
+        amended = copy.copy(request)
+        amended.body = dump(body)
+        return amended
+
+    def parse_reply(self, payload: dict[str, Any], answer: Answer) -> None:
+        self.parse_event("message", payload, answer)
+        if payload.get("choices"):
+            # A whole answer is complete whatever it calls its end.
+            answer.finish_reason = answer.finish_reason or "unknown"
+        answer.ended = True
+
+    def parse_event(self, name: str, payload: dict[str, Any], answer: Answer) -> None:
+        choices = payload.get("choices")
+        if choices:
+            choice = choices[0]
+            delta = choice.get("delta") or choice.get("message")
+            if delta:
+                content = delta.get("content")
+                if content:
+                    if isinstance(content, str):
+                        answer.add_text(content)
+                    else:
+                        _add_content_list(content, answer)
+                if len(delta) > 1 or not content:
+                    self.parse_delta(delta, answer)
+            finish = choice.get("finish_reason")
+            if finish:
+                self.parse_finish(finish, choice, answer)
+        if not answer.model:
+            answer.model = payload.get("model") or ""
+            if "id" in payload:
+                answer.metadata["id"] = payload["id"]
+        usage = payload.get("usage") or (payload.get("x_groq") or {}).get("usage")
+        if usage:
+            answer.add_usage(usage)
+
+    def parse_delta(self, delta: dict[str, Any], answer: Answer) -> None:
+        """Write down what a delta or a message has beside its content."""
+        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
+        if isinstance(reasoning, str) and reasoning:
+            answer.add_reasoning(reasoning)
+        refusal = delta.get("refusal")
+        if isinstance(refusal, str) and refusal:
+            answer.add_text(refusal)
+            answer.refused = True
+        if delta.get("tool_calls") or delta.get("function_call"):
+            answer.called = True
+        details = delta.get("reasoning_details")
+        for detail in details if isinstance(details, list) else []:
+            _add_detail(detail, answer.items)
+
+    def parse_finish(self, finish: str, choice: dict[str, Any], answer: Answer) -> None:
+        """Set the finish reason; calls and a refusal say more than the word that ends them."""
+        if finish == "error":
+            error = choice.get("error")
+            raise self.parse_error(0, {"error": error}) if error else ProviderServerError("The provider failed.")
+        reason = FINISH_REASONS.get(finish, "unknown")
+        if reason == "stop" and answer.called:
+            reason = "tool_calls"
+        if reason == "stop" and answer.refused:
+            reason = "refusal"
+        # Some services repeat the finish in an empty last chunk.
+        answer.finish_reason = answer.finish_reason or reason
+
+    def parse_tail(self, answer: Answer) -> bool:
+        return True
+
+    def parse_usage(self, usage: dict[str, Any]) -> Usage:
+        prompt = count(usage, "prompt_tokens")
+        completion = count(usage, "completion_tokens")
+        return usage_of(usage, prompt, completion, usage.get("total_tokens"))
+
+
+def _as_parts(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _add_detail(detail: Any, items: list[Any]) -> None:
+    """Keep a reasoning detail for its way back; in a stream its text comes in pieces of one index."""
+    last = items[-1] if items else None
+    if not isinstance(detail, dict):
+        return
+    if last and detail.get("index") is not None and last.get("index") == detail["index"]:
+        for name, value in detail.items():
+            if name in ("text", "summary", "data") and isinstance(value, str):
+                last[name] = (last.get(name) or "") + value
+            elif value is not None:
+                last[name] = value
+    else:
+        items.append(dict(detail))
+
+
+def _add_content_list(content: Any, answer: Answer) -> None:
+    """Add the pieces of a content list: Mistral's thinking models send text and thinking apart."""
+    for piece in content if isinstance(content, list) else []:
+        if isinstance(piece, str):
+            answer.add_text(piece)
+        elif isinstance(piece, dict) and isinstance(piece.get("text"), str) and piece["text"]:
+            answer.add_text(piece["text"])
+        elif isinstance(piece, dict) and piece.get("type") == "thinking":
+            for thought in piece.get("thinking") or []:
+                if isinstance(thought, dict) and thought.get("text"):
+                    answer.add_reasoning(thought["text"])

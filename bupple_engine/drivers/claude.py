@@ -1,0 +1,202 @@
+"""Anthropic's Messages API.
+
+Source: https://platform.claude.com/docs/en/api/messages
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Any
+
+from ..exceptions import EngineError, OverloadedError, QuotaExceededError
+from ..media import Media, decode_text
+from ..messages import OPENING, Turn, system_and_rest
+from ..options import COMMON, Option, Options, string
+from ..types import FinishReason, Usage
+from ..wire import Answer, Wire, count, dump, usage_of
+
+FINISH_REASONS: dict[str, FinishReason] = {
+    "end_turn": "stop",
+    "stop_sequence": "stop",
+    "max_tokens": "length",
+    "model_context_window_exceeded": "length",
+    "tool_use": "tool_calls",
+    "refusal": "refusal",
+}
+
+SAMPLING_VERSION = "2023-06-01"
+SAMPLING_REMOVED = f'API version 2026-10-21 removed it; older models take it with "API_VERSION": "{SAMPLING_VERSION}"'
+
+
+class ClaudeWire(Wire):
+    """POST {base}/v1/messages."""
+
+    name = "claude"
+    options = {
+        **COMMON,
+        "max_tokens": Option(COMMON["max_tokens"].parse, default=8192),  # the API must have it
+        "api_version": Option(string, per_call=False, default="2026-10-21"),
+        "beta": Option(string, per_call=False),  # a comma list for the header anthropic-beta
+    }
+    unsupported = {"seed": "the Messages API has no such field"}
+    request_id_headers = ("request-id",)
+    error_words = {
+        "enforced_spend_limit_reached": QuotaExceededError,
+        "contract_spend_limit_reached": QuotaExceededError,
+        "overloaded_error": OverloadedError,
+    }
+
+    def base_url(self, options: Options) -> str:
+        return "https://api.anthropic.com"
+
+    def build_path(self, options: Options, stream: bool) -> str:
+        return "/v1/messages"
+
+    def build_auth(self, key: str, options: Options) -> dict[str, str]:
+        return {"x-api-key": key}
+
+    def build_headers(self, options: Options) -> dict[str, str]:
+        headers = {"anthropic-version": options["api_version"]}
+        if options.get("beta"):
+            headers["anthropic-beta"] = options["beta"]
+        return headers
+
+    def check_options(self, options: Options) -> None:
+        super().check_options(options)
+        if options["api_version"] > SAMPLING_VERSION:
+            for name in ("temperature", "top_p"):
+                if options.get(name) is not None:
+                    raise self.unsupported_option(name, SAMPLING_REMOVED)
+
+    def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
+        system, rest = system_and_rest(turns)
+        body: dict[str, Any] = {"model": options.get("model"), "max_tokens": options["max_tokens"]}
+        if blocks := self.build_parts(Turn("system", tuple(system), "messages")):
+            body["system"] = blocks
+        body["messages"] = self.build_messages(rest, body)
+        names = {"temperature": "temperature", "top_p": "top_p", "stop": "stop_sequences"}
+        body |= {field: options[name] for name, field in names.items() if options.get(name) is not None}
+        if stream:
+            body["stream"] = True
+        return body
+
+    def build_messages(self, turns: list[Turn], body: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return the turns merged until they alternate, the first of them the user's."""
+        messages: list[dict[str, Any]] = []
+        for turn in turns:
+            blocks = self.build_blocks(turn, {**body, "messages": messages})
+            if not blocks:
+                continue
+            if not messages and turn.role == "assistant":
+                messages.append({"role": "user", "content": [self.build_text(OPENING, "user")]})
+            if messages and messages[-1]["role"] == turn.role:
+                messages[-1]["content"] += blocks
+            else:
+                messages.append({"role": turn.role, "content": blocks})
+        return messages
+
+    def build_blocks(self, turn: Turn, before: dict[str, Any]) -> list[dict[str, Any]]:
+        """Return a turn's blocks; its thinking goes back only behind the very words that it followed.
+
+        A thinking block is bound to what precedes it: behind an edited or shortened history the API
+        refuses it, and takes the turn without it.
+        """
+        echo = self.parse_reasoning_echo(turn)
+        if turn.role == "assistant" and isinstance(echo, dict) and echo.get("prefix") == prefix(before):
+            return list(echo["items"])
+        return self.build_parts(turn)
+
+    def build_echo(self, body: dict[str, Any], options: Options) -> dict[str, Any]:
+        return {"prefix": prefix(body)}
+
+    def build_media(self, media: Media) -> dict[str, Any]:
+        if media.url:
+            source = {"type": "url", "url": media.url}
+        elif media.part.type == "document" and (media.mime_type or "").startswith("text/"):
+            source = {"type": "text", "media_type": "text/plain", "data": decode_text(media)}
+        else:
+            source = {"type": "base64", "media_type": media.mime_type or "", "data": media.data}
+        block: dict[str, Any] = {"type": media.part.type, "source": source}
+        if media.part.type == "document" and media.part.metadata.get("filename"):
+            block["title"] = media.part.metadata["filename"]
+        return block
+
+    def parse_reply(self, payload: dict[str, Any], answer: Answer) -> None:
+        self.parse_message(payload, answer)
+        for block in payload.get("content") or []:
+            self.start_block(block, answer)
+            if block.get("type") == "text" and block.get("text"):
+                answer.add_text(block["text"])
+            elif block.get("type") == "thinking" and block.get("thinking"):
+                answer.add_reasoning(block["thinking"])
+        self.parse_stop(payload, answer)
+        answer.ended = True
+
+    def parse_event(self, name: str, payload: dict[str, Any], answer: Answer) -> None:
+        kind = payload.get("type") or name
+        if kind == "content_block_delta":
+            delta = payload.get("delta") or {}
+            block = answer.items[-1] if answer.items else {}
+            if text := delta.get("text"):
+                answer.add_text(text)
+                block["text"] = block.get("text", "") + text
+            elif thinking := delta.get("thinking"):
+                answer.add_reasoning(thinking)
+                block["thinking"] = block.get("thinking", "") + thinking
+            elif signature := delta.get("signature"):
+                block["signature"] = block.get("signature", "") + signature
+        elif kind == "content_block_start":
+            block = payload.get("content_block") or {}
+            self.start_block(block, answer)
+            if block.get("text"):
+                answer.add_text(block["text"])
+        elif kind == "message_start":
+            self.parse_message(payload.get("message") or {}, answer)
+        elif kind == "message_delta":
+            answer.add_usage(payload.get("usage"))
+            self.parse_stop(payload.get("delta") or {}, answer)
+        elif kind == "message_stop":
+            answer.ended = True
+        elif kind == "error":
+            raise self.parse_error(0, payload)
+
+    def parse_message(self, message: dict[str, Any], answer: Answer) -> None:
+        """Write down what the message object says of itself."""
+        answer.model = message.get("model") or ""
+        if message.get("id"):
+            answer.metadata["id"] = message["id"]
+        answer.add_usage(message.get("usage"))
+
+    def start_block(self, block: dict[str, Any], answer: Answer) -> None:
+        """Keep a block for its way back, without what the API does not take back."""
+        answer.items.append({name: value for name, value in block.items() if name != "citations"})
+
+    def parse_stop(self, message: dict[str, Any], answer: Answer) -> None:
+        """Set the finish reason from stop_reason and its details."""
+        if reason := message.get("stop_reason"):
+            answer.finish_reason = FINISH_REASONS.get(reason, "unknown")
+        if details := message.get("stop_details"):
+            answer.metadata["stop_details"] = details
+
+    def parse_echo(self, answer: Answer) -> dict[str, Any]:
+        kinds = {block.get("type") for block in answer.items}
+        # Text alone goes back as text; a block of a hosted tool is more than we know how to replay.
+        if kinds & {"thinking", "redacted_thinking"} and kinds <= {"thinking", "redacted_thinking", "text"}:
+            return {"items": [block for block in answer.items if block.get("text") != ""]}
+        return {}
+
+    def parse_usage(self, usage: dict[str, Any]) -> Usage:
+        names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
+        return usage_of(usage, sum(count(usage, name) for name in names), count(usage, "output_tokens"))
+
+    def parse_error(self, status: int, payload: Any, text: str = "") -> EngineError:
+        error = payload.get("error") if isinstance(payload, dict) else None
+        if isinstance(error, dict) and isinstance(details := error.get("details"), dict):
+            # details.error_code says more than error.type where it is there.
+            payload = {**payload, "error": {**error, "code": details.get("error_code")}}
+        return super().parse_error(status, payload, text)
+
+
+def prefix(body: dict[str, Any]) -> str:
+    """Return a digest of what stands before an answer: system, tools and messages."""
+    return hashlib.sha256(dump([body.get(name) for name in ("system", "tools", "messages")])).hexdigest()[:32]

@@ -1,0 +1,103 @@
+"""The services that speak Chat Completions: where each is, how it authenticates, where it differs.
+
+Source: each service's own documentation, as gathered in late 2026; `url` None must be set as BASE_URL.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..options import Option, Options, choice
+from .chat_completions import ChatCompletionsWire
+
+ALL_MEDIA = frozenset({"image", "audio", "document"})
+IMAGES = frozenset({"image"})
+NO_MEDIA: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Service:
+    """One service: what it needs and where it differs from Chat Completions as OpenAI speaks it."""
+
+    url: str | None
+    key: bool = True  # it must have an API_KEY
+    auth: str = "bearer"  # or api-key
+    max_tokens_param: str = "max_tokens"
+    stream_usage: bool = True
+    media: frozenset[str] = IMAGES
+    image_urls: bool = True
+    seed_param: str = "seed"
+    prefix_assistant: bool = False
+    store: bool | None = None
+
+
+SERVICES: dict[str, Service] = {
+    "compatible": Service(None, key=False, media=ALL_MEDIA),
+    "anthropic_compatible": Service("https://api.anthropic.com/v1"),
+    "azure": Service(
+        None,
+        auth="api-key",
+        max_tokens_param="max_completion_tokens",
+        media=frozenset({"image", "audio", "document"}),
+    ),
+    "deepseek": Service("https://api.deepseek.com", media=NO_MEDIA),
+    "gemini_compatible": Service("https://generativelanguage.googleapis.com/v1beta/openai"),
+    "groq": Service("https://api.groq.com/openai/v1", max_tokens_param="max_completion_tokens"),
+    "llamacpp": Service("http://localhost:8080/v1", key=False, media=frozenset({"image", "audio"})),
+    "lmstudio": Service("http://localhost:1234/v1", key=False),
+    "mistral": Service(
+        "https://api.mistral.ai/v1", stream_usage=False, seed_param="random_seed", prefix_assistant=True
+    ),
+    "ollama": Service("http://localhost:11434/v1", key=False, image_urls=False),
+    "openrouter": Service(
+        "https://openrouter.ai/api/v1", max_tokens_param="max_completion_tokens", media=ALL_MEDIA
+    ),
+    "together": Service("https://api.together.xyz/v1"),
+    "vllm": Service(
+        "http://localhost:8000/v1",
+        key=False,
+        max_tokens_param="max_completion_tokens",
+        media=frozenset({"image", "audio"}),
+    ),
+    "xai": Service("https://api.x.ai/v1", max_tokens_param="max_completion_tokens"),
+}
+
+
+class CompatibleWire(ChatCompletionsWire):
+    """Chat Completions as one of SERVICES speaks it."""
+
+    name = "compatible"
+    options = {
+        **{k: v for k, v in ChatCompletionsWire.options.items() if not k.endswith("_id")},
+        "auth": Option(choice("bearer", "api-key", "none"), per_call=False),
+    }
+    # Many servers' chat templates take one system message, first, and turns that alternate.
+    one_system_message = True
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
+        self.service = service = SERVICES[name]
+        self.required = (
+            *(("api_key",) if service.key else ()),
+            "model",
+            *(() if service.url else ("base_url",)),
+        )
+        self.max_tokens_param = service.max_tokens_param
+        self.stream_usage = service.stream_usage
+        self.media = service.media
+        self.image_urls = service.image_urls
+        self.seed_param = service.seed_param
+        self.prefix_assistant = service.prefix_assistant
+        self.store = service.store
+
+    def base_url(self, options: Options) -> str:
+        return self.service.url or ""
+
+    def build_headers(self, options: Options) -> dict[str, str]:
+        return {}
+
+    def build_auth(self, key: str, options: Options) -> dict[str, str]:
+        style = options.get("auth") or self.service.auth
+        if style == "none":
+            return {}
+        return {"api-key": key} if style == "api-key" else super().build_auth(key, options)

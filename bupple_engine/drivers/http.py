@@ -1,0 +1,170 @@
+"""HTTPDriver: a wire, an exchange and a transport, joined for each call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Generator, Mapping
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from django.core.exceptions import ImproperlyConfigured
+
+from ..call import Call
+from ..exceptions import EngineError
+from ..exchange import Exchange, TransportFailure
+from ..options import Option, Options, clocks, is_header_value
+from ..transports import async_transport, blocking_transport, has_aiohttp
+from ..types import Chunk, Reply
+from ..wire import Wire, reply_of
+from .base import ChatDriver
+
+if TYPE_CHECKING:
+    from ..transports.aio import AsyncTransport
+    from ..transports.blocking import BlockingTransport
+
+logger = logging.getLogger("bupple_engine")
+
+# How long the body may take to end behind the answer, for its connection to be of use again.
+DRAIN_SECONDS = 0.1
+
+
+class HTTPDriver(ChatDriver):
+    """A provider spoken to over HTTP; all that is the provider's own is in its wire."""
+
+    def __init__(self, alias: str, name: str, config: Options, wire: Wire) -> None:
+        super().__init__(alias, name, config)
+        self.wire = wire
+        self.options: Mapping[str, Option] = wire.options  # type: ignore[misc]
+
+    def replace(self, config: Options) -> HTTPDriver:
+        return type(self)(self.alias, self.name, config, self.wire)
+
+    def _prepare(self, call: Call) -> None:
+        options = call.options
+        where = f"BUPPLE_ENGINE['DRIVERS'][{self.alias!r}]"
+        for name in self.wire.required:
+            if not options.get(name):
+                raise ImproperlyConfigured(f"{where}: {self.name} needs {name.upper()!r}; add it to the entry.")
+        if (key := options.get("api_key")) and not _is_key(key):
+            raise ImproperlyConfigured(
+                f"{where}['API_KEY'] is no string that fits in a header: is there white space in it, or a line break?"
+            )
+        call.exchange = Exchange(
+            self.wire,
+            self.wire.build_request(call.turns, options, call.streamed),
+            alias=self.alias,
+            model=options.get("model") or "",
+            clocks=clocks(options),
+            max_retries=options["max_retries"],
+        )
+
+    def _batches(self, call: Call) -> Generator[list[Chunk], None, None]:
+        exchange, transport, cancellation = _exchange(call), self._transport(call), call.cancellation
+        while not cancellation.cancelled:
+            failure: EngineError | TransportFailure
+            try:
+                request = exchange.open_attempt()
+                with transport.open(request, exchange.clocks.connect, exchange.timeout(), cancellation) as response:
+                    exchange.receive_head(response.status, response.headers)
+                    while not exchange.finished:
+                        chunks = exchange.receive(response.read(exchange.timeout()))
+                        if exchange.finished:
+                            try:
+                                yield chunks
+                            finally:
+                                response.drain(DRAIN_SECONDS)
+                            return
+                        yield chunks
+            except (EngineError, TransportFailure) as error:
+                failure = error
+            if cancellation.cancelled:
+                return
+            chunks, pause = exchange.settle(failure)
+            if exchange.finished:
+                yield chunks
+                return
+            cancellation.wait(pause)
+
+    async def _abatches(self, call: Call) -> AsyncGenerator[list[Chunk], None]:
+        atransport = self._atransport(call)
+        if atransport is None:
+            async for chunks in super()._abatches(call):
+                yield chunks
+            return
+        exchange = _exchange(call)
+        while True:
+            failure: EngineError | TransportFailure
+            try:
+                request = exchange.open_attempt()
+                response = await atransport.open(request, exchange.clocks.connect, exchange.timeout())
+                async with response:
+                    exchange.receive_head(response.status, response.headers)
+                    while not exchange.finished:
+                        chunks = exchange.receive(await response.read(exchange.timeout()))
+                        if exchange.finished:
+                            try:
+                                yield chunks
+                            finally:
+                                await response.drain(DRAIN_SECONDS)
+                            return
+                        yield chunks
+            except (EngineError, TransportFailure) as error:
+                failure = error
+            chunks, pause = exchange.settle(failure)
+            if exchange.finished:
+                yield chunks
+                return
+            await asyncio.sleep(pause)
+
+    def _reply(self, call: Call) -> Reply:
+        for _ in self._batches(call):
+            pass
+        return self._fold(call)
+
+    async def _areply(self, call: Call) -> Reply:
+        if self._atransport(call) is None:
+            return await super()._areply(call)
+        batches = self._abatches(call)
+        try:
+            async for _ in batches:
+                pass
+        finally:
+            await batches.aclose()
+        return self._fold(call)
+
+    def _fold(self, call: Call) -> Reply:
+        exchange = _exchange(call)
+        if exchange.last is None:
+            raise EngineError("The call was cancelled.")
+        return reply_of(exchange.answer, exchange.last)
+
+    def _transport(self, call: Call) -> BlockingTransport:
+        return blocking_transport(call.options)
+
+    def _atransport(self, call: Call) -> AsyncTransport | None:
+        """Return the asynchronous transport, None where calls must go through threads."""
+        if has_aiohttp():
+            return async_transport(call.options)
+        _warn_of_threads()
+        return None
+
+
+def _exchange(call: Call) -> Exchange:
+    if call.exchange is None:
+        raise RuntimeError("The call was not prepared.")
+    return call.exchange
+
+
+def _is_key(key: Any) -> bool:
+    value = key.reveal()
+    return isinstance(value, str) and bool(value) and is_header_value(value)
+
+
+@cache
+def _warn_of_threads() -> None:
+    """Say once a process that asynchronous calls run in threads."""
+    logger.warning(
+        "aiohttp is not installed: asynchronous calls run in threads, one a stream. "
+        'Install the extra: pip install "bupple-engine[async]"'
+    )

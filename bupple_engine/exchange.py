@@ -1,0 +1,390 @@
+"""One call without I/O: bytes in, chunks out; the clocks, the retries and the end of a stream."""
+
+from __future__ import annotations
+
+import json
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+from . import retries
+from .exceptions import (
+    EngineError,
+    ProviderConnectionError,
+    ProviderTimeoutError,
+    ResponseParseError,
+    StreamError,
+    StreamInterruptedError,
+)
+from .masking import scrub
+from .options import Clocks
+from .sse import Decoder, Event
+from .types import Chunk, Reply
+from .wire import Answer, Request, Wire, reply_of
+
+try:
+    from orjson import loads as _loads
+except ImportError:
+    _scan = json.JSONDecoder().scan_once
+
+    def _loads(text: str) -> Any:  # type: ignore[misc]
+        # json.loads looks for an encoding and for white space first, which takes half as long again.
+        try:
+            value, end = _scan(text, 0)
+        except StopIteration:
+            return json.loads(text)
+        return value if end == len(text) else json.loads(text)
+
+
+logger = logging.getLogger("bupple_engine")
+
+MAX_ERROR_BYTES = 65_536
+MAX_REPLY_BYTES = 100_000_000
+# How long a complete answer may take to end its body; then it is handed on without its last words on usage.
+END_SECONDS = 5.0
+
+
+class TransportFailure(Exception):
+    """What a transport raises: the bytes did not come.
+
+    connected tells a failed connection from a broken one; stale that a kept connection was closed by
+    the other side before any answer.
+    """
+
+    def __init__(
+        self, message: str, *, timed_out: bool = False, connected: bool = True, stale: bool = False
+    ) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+        self.connected = connected
+        self.stale = stale
+
+
+class Exchange:
+    """The state of one call over any number of attempts.
+
+    A shell repeats: open_attempt(), then receive_head() and receive() until `finished`; where that
+    fails, settle() says after how many seconds to begin again, or raises what the caller shall see.
+    """
+
+    def __init__(
+        self, wire: Wire, request: Request, *, alias: str, model: str, clocks: Clocks, max_retries: int
+    ) -> None:
+        self.wire = wire
+        self.alias = alias
+        self.request = request
+        self.model = model
+        self.clocks = clocks
+        self.max_retries = max_retries
+        self.attempts = 0
+        self.finished = False
+        self.last: dict[str, Any] | None = None  # model, usage, finish_reason, metadata
+        self.status = 0
+        self.request_id: str | None = None
+        self.started = time.monotonic()
+        self.first_chunk_at: float | None = None
+        self._amended = self._reopened = False
+        self._pending: EngineError | None = None
+        self._reset()
+
+    def _reset(self) -> None:
+        self.answer = Answer()
+        self._decoder = Decoder()
+        self._body: list[bytes] | None = None  # set: the body is read whole
+        self._size = 0
+        self._begun = False  # something but white space has come
+        self._strays = 0
+        self._headers: Mapping[str, str] = {}
+        self._head_came = False
+        self.status = 0
+
+    def open_attempt(self) -> Request:
+        """Begin an attempt and return what to send."""
+        self._reset()
+        self.attempts += 1
+        self.attempt_started = time.monotonic()
+        return self.request
+
+    def timeout(self) -> float:
+        """Return the seconds that the next wait may take, or raise the clock that has run out."""
+        now = time.monotonic()
+        clocks = self.clocks
+        self._clock, seconds = "total", self.started + clocks.total - now
+        if self.request.stream:
+            if self.first_chunk_at is None:
+                left = self.attempt_started + clocks.first_token - now
+                if left < seconds:
+                    self._clock, seconds = "first_token", left
+            if self._head_came and clocks.idle < seconds:
+                self._clock, seconds = "idle", clocks.idle
+            if self.is_complete:
+                seconds = min(seconds, END_SECONDS)
+        if seconds <= 0:
+            raise self._timed_out(self._clock)
+        return seconds
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the answer is whole, though its body may not have ended."""
+        return self.answer.finish_reason is not None or self.answer.ended
+
+    def receive_head(self, status: int, headers: Mapping[str, str]) -> None:
+        """Take the status and the headers, whose names are looked up in lower case."""
+        self.status = status
+        self._headers = headers
+        self._head_came = True
+        for name in (*self.wire.request_id_headers, "x-request-id", "apim-request-id", "x-generation-id"):
+            if name in headers:
+                self.request_id = headers[name]
+                break
+        if not 200 <= status < 300 or not self.request.stream:
+            self._body = []
+
+    def receive(self, data: bytes) -> list[Chunk]:
+        """Take a piece of the body, b"" for its end, and return the chunks in it.
+
+        An error behind chunks of the same piece is kept until these are handed on: the next call raises it.
+        """
+        if self._pending:
+            raise self._pending
+        try:
+            if not data:
+                self._receive_end()
+            elif self._body is not None:
+                self._collect(data)
+            else:
+                self._decode(data)
+        except EngineError as error:
+            if not self.answer.chunks:
+                raise
+            self._pending = error
+        chunks = self.answer.chunks
+        if chunks:
+            self.answer.chunks = []
+            if self.first_chunk_at is None:
+                self.first_chunk_at = time.monotonic()
+        if self.finished and self.last is None:
+            chunks.append(self._conclude())
+        return chunks
+
+    def settle(self, failure: TransportFailure | EngineError) -> tuple[list[Chunk], float]:
+        """Return the last chunks where the answer was whole, else the seconds until the next attempt.
+
+        Raises the error that the caller shall see, with its evidence, where there is no next attempt.
+        """
+        if isinstance(failure, TransportFailure):
+            if self.is_complete:
+                self.finished = True
+                return [self._conclude()], 0.0
+            if failure.stale and not self._reopened:
+                # The connection died of old age before this request: no attempt, as nothing was tried.
+                self._reopened = True
+                self.attempts -= 1
+                return [], 0.0
+            failure = self._translate(failure)
+        error = self._complete_evidence(failure)
+        if not self._amended and (amended := self.wire.amend_request(self.request, error)):
+            self._amended, self.request = True, amended
+            self._log_attempt(error, 0.0)
+            return [], 0.0
+        left = self.started + self.clocks.total - time.monotonic()
+        seconds = retries.delay(error, self.attempts, self.max_retries, left)
+        if self.first_chunk_at is not None:
+            seconds = None  # what was given is not given again
+        self._log_attempt(error, seconds)
+        if seconds is None:
+            raise error
+        return [], seconds
+
+    def reply(self) -> Reply:
+        """Return the whole answer; to be called once finished."""
+        return reply_of(self.answer, cast("dict[str, Any]", self.last))
+
+    def _log_attempt(self, error: EngineError | None, pause: float | None) -> None:
+        level = logging.WARNING if error else logging.DEBUG
+        if not logger.isEnabledFor(level):
+            return
+        duration = time.monotonic() - self.attempt_started
+        outcome = type(error).__name__ if error else "complete"
+        then = f", again in {pause:.2f} s" if pause is not None else ""
+        logger.log(
+            level,
+            "%s attempt %d: %s after %.2f s%s",
+            self.alias,
+            self.attempts,
+            outcome,
+            duration,
+            then,
+            extra={
+                "event": "attempt",
+                "alias": self.alias,
+                "driver": self.wire.driver,
+                "model": self.model,
+                "status": self.status,
+                "outcome": outcome,
+                "duration": duration,
+                "attempt": self.attempts,
+                "request_id": self.request_id,
+            },
+        )
+
+    # The body
+
+    def _decode(self, data: bytes) -> None:
+        if not self._begun:
+            # Not an event stream: an error that came with status 200, or a server that cannot stream.
+            begin = data.lstrip(b" \r\n\t\xef\xbb\xbf")[:1]
+            if begin in (b"{", b"["):
+                self._body = []
+                return self._collect(data)
+            self._begun = bool(begin)
+        answer, wire = self.answer, self.wire
+        for event in self._decoder.feed(data):
+            if answer.ended:
+                break
+            self._parse(event, answer, wire)
+        if len(self._decoder.stray) != self._strays:
+            self._parse_stray()
+        if answer.ended:
+            self.finished = True
+        return None
+
+    def _parse(self, event: Event, answer: Answer, wire: Wire) -> None:
+        text = event.data
+        try:
+            payload = _loads(text)
+        except (ValueError, RecursionError):
+            if wire.parse_end(text, answer) or not text.strip():
+                return
+            if event.event == "error":
+                raise StreamError(text[:500]) from None
+            raise ResponseParseError(f"An event of the stream is no JSON: {text[:100]!r}") from None
+        if not isinstance(payload, dict):
+            raise ResponseParseError(f"An event of the stream is no JSON object: {text[:100]!r}")
+        if payload.get("error") or event.event == "error" or payload.get("object") == "error":
+            raise wire.parse_error(0, payload, text)
+        try:
+            wire.parse_event(event.event, payload, answer)
+        except (AttributeError, TypeError, KeyError, IndexError, ValueError):
+            raise ResponseParseError(f"An event of the stream has another shape than documented: {text[:100]!r}") from None
+
+    def _parse_stray(self) -> None:
+        """Raise the error that some providers drop into a stream as bare JSON, or behind a field `error`."""
+        lines = self._decoder.stray
+        self._strays = len(lines)
+        if lines[-1].rstrip()[-1:] not in (b"}", b"]"):
+            return
+        try:
+            payload = json.loads(b"\n".join(lines).removeprefix(b"error:"))
+        except ValueError:
+            return
+        if isinstance(payload, list):
+            payload = payload[0] if payload else {}
+        if isinstance(payload, dict) and payload:
+            payload = payload if payload.get("error") else {"error": payload}
+            raise self.wire.parse_error(0, payload)
+
+    def _collect(self, data: bytes) -> None:
+        self._size += len(data)
+        assert self._body is not None  # noqa: S101 - for the type checker; set by the callers
+        self._body.append(data)
+        if not 200 <= self.status < 300:
+            if self._size >= MAX_ERROR_BYTES:
+                self._receive_end()
+        elif self._size > MAX_REPLY_BYTES:
+            raise ResponseParseError(f"The answer is larger than {MAX_REPLY_BYTES:,} bytes.")
+
+    def _receive_end(self) -> None:
+        if self._body is not None:
+            self._receive_whole(b"".join(self._body))
+        elif not self.is_complete:
+            tail = self._decoder.tail()
+            if len(self._decoder.stray) != self._strays:
+                self._parse_stray()
+            if tail and self.wire.parse_tail(self.answer):
+                self._parse_unfinished(tail)
+            if not self.is_complete:
+                raise StreamInterruptedError("The stream ended before the provider's finish reason.")
+        self.finished = True
+
+    def _parse_unfinished(self, event: Event) -> None:
+        try:
+            self._parse(event, self.answer, self.wire)
+        except ResponseParseError:
+            return  # cut inside: the caller hears that the stream was interrupted
+
+    def _receive_whole(self, body: bytes) -> None:
+        text = body.decode("utf-8-sig", "replace")
+        try:
+            payload = json.loads(text)
+        except (ValueError, RecursionError):
+            payload = None
+        if not 200 <= self.status < 300:
+            raise self._status_error(payload, text)
+        if isinstance(payload, list) and payload and isinstance(payload[0], dict) and payload[0].get("error"):
+            payload = payload[0]
+        if not isinstance(payload, dict):
+            if self.request.stream and not text.rstrip().endswith(("}", "]")):
+                raise StreamInterruptedError("The answer ended before its end.")
+            raise ResponseParseError(f"The answer is no JSON object: {text[:100]!r}")
+        if payload.get("error") or payload.get("object") == "error" or payload.get("type") == "error":
+            raise self.wire.parse_error(0, payload, text)
+        try:
+            self.wire.parse_reply(payload, self.answer)
+        except (AttributeError, TypeError, KeyError, IndexError, ValueError):
+            raise ResponseParseError(f"The answer has another shape than documented: {text[:100]!r}") from None
+        if self.answer.finish_reason is None:
+            raise ResponseParseError(f"The answer says nothing: {text[:100]!r}")
+
+    def _conclude(self) -> Chunk:
+        self.last = self.wire.finish(self.answer, self.request, self.model)
+        self._log_attempt(None, None)
+        return cast("Chunk", {"role": "assistant", "content": "", "done": True, **self.last})
+
+    # Errors
+
+    def _status_error(self, payload: Any, text: str) -> EngineError:
+        if 300 <= self.status < 400:
+            error: EngineError = ProviderConnectionError(
+                "The provider redirects, which is not followed: set BASE_URL to where the API is.",
+                code=self.status,
+            )
+            error.retryable = False
+            return error
+        if payload is None and "<" in text[:200]:
+            text = f"The provider answered with status {self.status} and a page of HTML."
+        error = self.wire.parse_error(self.status, payload, text)
+        if error.retry_after is None:
+            error.retry_after = retries.parse_retry_after(self._headers)
+        error.retryable = retries.is_retryable(error, self._headers.get("x-should-retry"))
+        return error
+
+    def _translate(self, failure: TransportFailure) -> EngineError:
+        if failure.timed_out:
+            return self._timed_out("connect" if not failure.connected else self._clock)
+        if self._head_came and self.request.stream and 200 <= self.status < 300:
+            return StreamInterruptedError(f"The stream broke off: {failure}")
+        return ProviderConnectionError(str(failure))
+
+    def _timed_out(self, clock: str) -> ProviderTimeoutError:
+        seconds = getattr(self.clocks, clock)
+        error = ProviderTimeoutError(f"The clock {clock!r} ran out: the provider took more than {seconds:g} s.")
+        error.clock = clock
+        error.retryable = clock != "total"
+        return error
+
+    def _complete_evidence(self, error: EngineError) -> EngineError:
+        error.alias = self.alias
+        error.driver = self.wire.driver
+        error.model = self.model or None
+        error.request_id = self.request_id
+        error.attempts = self.attempts
+        error.in_stream = bool(self.request.stream and 200 <= self.status < 300)
+        error.partial_content = "".join(self.answer.texts)
+        error.usage = cast("dict[str, Any]", self.wire.parse_usage(self.answer.usage)) if self.answer.usage else None
+        message = scrub(error.message, self.request.secrets)
+        if message != error.message:
+            error.message = message
+            error.args = (message,)
+        return error

@@ -1,0 +1,153 @@
+"""Images, audio and documents: what a part's content is, and its mime type."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import mimetypes
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+from urllib.parse import unquote_to_bytes, urlsplit
+
+from .exceptions import InvalidRequestError
+from .messages import Part
+
+_SIGNATURES: list[tuple[int, bytes, str]] = [
+    (0, b"\x89PNG\r\n\x1a\n", "image/png"),
+    (0, b"\xff\xd8\xff", "image/jpeg"),
+    (0, b"GIF8", "image/gif"),
+    (8, b"WEBP", "image/webp"),
+    (8, b"WAVE", "audio/wav"),
+    (8, b"AIFF", "audio/aiff"),
+    (4, b"ftypheic", "image/heic"),
+    (4, b"ftypmif1", "image/heif"),
+    (4, b"ftypM4A", "audio/mp4"),
+    (0, b"%PDF-", "application/pdf"),
+    (0, b"ID3", "audio/mpeg"),
+    (0, b"\xff\xfb", "audio/mpeg"),
+    (0, b"\xff\xf3", "audio/mpeg"),
+    (0, b"\xff\xf1", "audio/aac"),
+    (0, b"OggS", "audio/ogg"),
+    (0, b"fLaC", "audio/flac"),
+]
+
+# Names that callers use as metadata["format"] and that mimetypes lacks or spells by platform.
+_FORMATS = {
+    "jpg": "image/jpeg",
+    "webp": "image/webp",
+    "mp3": "audio/mpeg",
+    "wav": "audio/wav",
+    "m4a": "audio/mp4",
+    "ogg": "audio/ogg",
+    "flac": "audio/flac",
+    "md": "text/markdown",
+    "docx": "application/vnd.openxmlformats-officedocument.wordprocessingml.document",
+    "xlsx": "application/vnd.openxmlformats-officedocument.spreadsheetml.sheet",
+    "pptx": "application/vnd.openxmlformats-officedocument.presentationml.presentation",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Media:
+    """A part's media: either a URL, or base64 data with its mime type."""
+
+    part: Part
+    url: str | None
+    data: str
+    mime_type: str | None
+
+    @property
+    def data_url(self) -> str:
+        """The data as a data URL."""
+        return f"data:{self.mime_type};base64,{self.data}"
+
+    @property
+    def format(self) -> str:
+        """The short name of the format: png, mp3, wav, pdf."""
+        known = self.part.metadata.get("format")
+        if isinstance(known, str) and known:
+            return known.lower()
+        short = (self.mime_type or "").rpartition("/")[2].removeprefix("x-")
+        return {"mpeg": "mp3", "wave": "wav", "mp4": "m4a"}.get(short, short)
+
+    @property
+    def filename(self) -> str:
+        """The caller's file name, or one made from the format."""
+        return str(self.part.metadata.get("filename") or f"{self.part.type}.{self.format or 'bin'}")
+
+
+def resolve(part: Part) -> Media:
+    """Return a part's media, or raise an InvalidRequestError where it is no media or its type can't be told."""
+    content = part.content.strip()
+    if content.startswith(("http://", "https://")):
+        return Media(part, content, "", _declared(part.metadata) or _by_name(urlsplit(content).path))
+    if content.startswith("data:"):
+        head, comma, payload = content[5:].partition(",")
+        if not comma:
+            raise _wrong(part, "is a data URL without a comma")
+        mime, *params = head.split(";")
+        data = _check(part, payload) if "base64" in params else _to_base64(unquote_to_bytes(payload))
+        mime_type = _declared(part.metadata) or mime.lower() or _sniff(data)
+    elif "://" in content[:40]:
+        raise _wrong(part, "must be an http(s) URL, a data URL or base64")
+    else:
+        data = _check(part, content)
+        mime_type = _declared(part.metadata) or _sniff(data)
+    mime_type = mime_type or _by_name(str(part.metadata.get("filename", "")))
+    if not mime_type:
+        raise _wrong(
+            part, f"has no mime type that can be told from it; say it in {part.where}[\"metadata\"][\"mime_type\"]"
+        )
+    return Media(part, None, data, mime_type)
+
+
+def description(part: Part) -> str:
+    """Return the text that goes beside the media: its caption or description."""
+    return "\n".join(
+        str(part.metadata[key]) for key in ("caption", "description") if part.metadata.get(key)
+    )
+
+
+def decode_text(media: Media) -> str:
+    """Return a text document's characters; what is no UTF-8 is replaced."""
+    return base64.b64decode(media.data).decode("utf-8", "replace")
+
+
+def _check(part: Part, text: str) -> str:
+    data = "".join(unquote_to_bytes(text).decode("latin-1").split()) if "%" in text else "".join(text.split())
+    try:
+        binascii.a2b_base64(data, strict_mode=True)
+    except (binascii.Error, ValueError):
+        raise _wrong(part, "is neither an http(s) URL, a data URL nor base64") from None
+    return data
+
+
+def _to_base64(data: bytes) -> str:
+    return base64.b64encode(data).decode("ascii")
+
+
+def _declared(metadata: Mapping[str, Any]) -> str | None:
+    mime = metadata.get("mime_type")
+    if isinstance(mime, str) and "/" in mime:
+        return mime.lower()
+    name = metadata.get("format")
+    return _by_name(f"x.{name.lower()}") if isinstance(name, str) and name else None
+
+
+def _by_name(name: str) -> str | None:
+    extension = name.rpartition(".")[2].lower()
+    return _FORMATS.get(extension) or mimetypes.guess_type(name)[0]
+
+
+def _sniff(data: str) -> str | None:
+    head = base64.b64decode(data[:64] + "=" * (-len(data[:64]) % 4))
+    for offset, signature, mime in _SIGNATURES:
+        if head.startswith(signature, offset):
+            return mime
+    return None
+
+
+def _wrong(part: Part, what: str) -> InvalidRequestError:
+    where = f'{part.where}["content"]'
+    return InvalidRequestError(f"{where} {what}", param=where)

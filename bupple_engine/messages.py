@@ -1,0 +1,155 @@
+"""What callers pass, checked before any I/O: each error names the item that is wrong."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from .exceptions import InvalidRequestError
+from .options import suggest
+
+ROLES = ("system", "user", "assistant")
+PART_TYPES = ("text", "image", "audio", "document")
+MESSAGE_KEYS = ("role", "content", "type", "metadata", "model", "usage", "finish_reason")
+PART_KEYS = ("content", "type", "metadata")
+
+# What the user is made to say where a conversation begins with the assistant and the API wants it otherwise.
+OPENING = "(The assistant begins.)"
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A piece of a turn's content; where is its address in what the caller passed."""
+
+    type: str
+    content: str
+    metadata: Mapping[str, Any]
+    where: str
+
+
+@dataclass(frozen=True, slots=True)
+class Turn:
+    """A checked message; metadata is what a Reply carried back."""
+
+    role: str
+    parts: tuple[Part, ...]
+    where: str
+    metadata: Mapping[str, Any] = field(default_factory=dict)
+
+    @property
+    def text(self) -> str:
+        """The text parts, joined."""
+        return "\n\n".join(part.content for part in self.parts if part.type == "text" and part.content)
+
+    @property
+    def is_blank(self) -> bool:
+        """Whether there is nothing in it but white space: several providers refuse such a turn."""
+        return not any(part.type != "text" or part.content.strip() for part in self.parts)
+
+
+def validate(messages: Any) -> list[Turn]:
+    """Return the messages as turns, or raise an InvalidRequestError that names the item."""
+    if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
+        raise _wrong("messages", f"must be a list of messages, not {_kind(messages)}")
+    turns = [_turn(message, f"messages[{index}]") for index, message in enumerate(messages)]
+    if not turns:
+        raise _wrong("messages", "is empty; it needs a message of the user at least")
+    asked = [turn for turn in turns if turn.role == "user"]
+    if not asked:
+        raise _wrong("messages", "has no message with role 'user'")
+    if all(turn.is_blank for turn in asked):
+        raise _wrong(f'{asked[-1].where}["content"]', "is blank; say something to the model")
+    return turns
+
+
+def _turn(message: Any, where: str) -> Turn:
+    if not isinstance(message, Mapping):
+        raise _wrong(where, f"must be a dict, not {_kind(message)}")
+    _check_keys(message, MESSAGE_KEYS, where)
+    role = message.get("role")
+    if not isinstance(role, str) or role not in ROLES:
+        at = f'{where}["role"]'
+        if role is None or role == "":
+            raise _wrong(at, f"is {'missing' if role is None else 'empty'}; it is one of {', '.join(ROLES)}")
+        raise _wrong(at, f"is {role!r}; it is one of {', '.join(ROLES)}")
+    metadata = _metadata(message, where)
+    at = f'{where}["content"]'
+    if "content" not in message:
+        raise _wrong(at, "is missing")
+    content = message["content"]
+    if isinstance(content, str):
+        parts: tuple[Part, ...] = (_part(message, where, metadata),)
+    elif isinstance(content, Sequence) and not isinstance(content, bytes | bytearray):
+        if message.get("type") not in (None, "text"):
+            raise _wrong(f'{where}["type"]', "goes with each part where content is a list")
+        if not content:
+            raise _wrong(at, "is an empty list; give it a part, or a string")
+        parts = tuple(_list_part(part, f"{at}[{index}]") for index, part in enumerate(content))
+    else:
+        raise _wrong(at, f"must be a string or a list of parts, not {_kind(content)}")
+    return Turn(role, parts, where, metadata)
+
+
+def _list_part(part: Any, where: str) -> Part:
+    if not isinstance(part, Mapping):
+        raise _wrong(where, f"must be a dict, not {_kind(part)}")
+    _check_keys(part, PART_KEYS, where)
+    if "content" not in part:
+        raise _wrong(f'{where}["content"]', "is missing")
+    return _part(part, where, _metadata(part, where))
+
+
+def _part(item: Mapping[str, Any], where: str, metadata: Mapping[str, Any]) -> Part:
+    kind = item.get("type", "text")
+    if kind is None:
+        kind = "text"
+    if not isinstance(kind, str) or kind not in PART_TYPES:
+        raise _wrong(f'{where}["type"]', f"is {kind!r}; it is one of {', '.join(PART_TYPES)}")
+    content = item["content"]
+    at = f'{where}["content"]'
+    if not isinstance(content, str):
+        raise _wrong(at, f"must be a string, not {_kind(content)}")
+    if not content and kind != "text":
+        raise _wrong(at, "is empty; it is an http(s) URL, a data URL or base64")
+    if not content.isascii():
+        try:
+            content.encode()
+        except UnicodeEncodeError:
+            raise _wrong(at, "has a lone surrogate, which is no character and can't be sent") from None
+    return Part(kind, content, metadata, where)
+
+
+def _metadata(item: Mapping[str, Any], where: str) -> Mapping[str, Any]:
+    metadata = item.get("metadata")
+    if metadata is None:
+        return {}
+    if not isinstance(metadata, Mapping):
+        raise _wrong(f'{where}["metadata"]', f"must be a dict, not {_kind(metadata)}")
+    return metadata
+
+
+def _check_keys(item: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    for key in item:
+        if key not in known:
+            raise _wrong(f"{where}[{key!r}]".replace("'", '"'), "is unknown." + suggest(str(key), known))
+
+
+def _kind(value: Any) -> str:
+    return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _wrong(where: str, what: str) -> InvalidRequestError:
+    return InvalidRequestError(f"{where} {what}", param=where)
+
+
+def system_and_rest(turns: Iterable[Turn]) -> tuple[list[Part], list[Turn]]:
+    """Split the parts of every system turn, in order, from the turns of user and assistant."""
+    system: list[Part] = []
+    rest: list[Turn] = []
+    for turn in turns:
+        if turn.role == "system":
+            system += turn.parts
+        else:
+            rest.append(turn)
+    return system, rest

@@ -1,0 +1,199 @@
+"""What an entry and a call may set: names, types, defaults, and how two sets of them are merged."""
+
+from __future__ import annotations
+
+import difflib
+import math
+from collections.abc import Callable, Collection, Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from .masking import MaskedDict, Secret, SecretURL
+
+# An option's value after parsing, by lower-case name; secrets in it are wrapped.
+Options = dict[str, Any]
+
+
+class Clocks(NamedTuple):
+    """How long a call may wait, in seconds; send() has connect and total only."""
+
+    connect: float = 5.0
+    first_token: float = 60.0
+    idle: float = 60.0
+    total: float = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option: parse returns the clean value or raises ValueError with the words after the name."""
+
+    parse: Callable[[Any], Any]
+    per_call: bool = True
+    default: Any = None
+
+
+def string(value: Any) -> str:
+    """Accept a string that is not empty."""
+    if not isinstance(value, str) or not value.strip():
+        raise ValueError("must be a string that is not empty")
+    return value
+
+
+def boolean(value: Any) -> bool:
+    """Accept True or False."""
+    if not isinstance(value, bool):
+        raise ValueError("must be True or False")
+    return value
+
+
+def number(low: float = -math.inf, high: float = math.inf) -> Callable[[Any], float]:
+    """Return a parser of numbers within bounds."""
+
+    def parse(value: Any) -> float:
+        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+            bounds = f" from {low:g} to {high:g}" if math.isfinite(high) else f" of at least {low:g}"
+            raise ValueError(f"must be a number{bounds if math.isfinite(low) else ''}")
+        return value
+
+    return parse
+
+
+def integer(low: int | None = None) -> Callable[[Any], int]:
+    """Return a parser of whole numbers of at least low."""
+
+    def parse(value: Any) -> int:
+        if isinstance(value, bool) or not isinstance(value, int) or (low is not None and value < low):
+            raise ValueError("must be a whole number" + (f" of at least {low}" if low is not None else ""))
+        return value
+
+    return parse
+
+
+def choice(*values: str) -> Callable[[Any], str]:
+    """Return a parser that accepts one of some words."""
+
+    def parse(value: Any) -> str:
+        if value not in values:
+            raise ValueError(f"must be one of {', '.join(values)}")
+        return str(value)
+
+    return parse
+
+
+def api_key(value: Any) -> Secret:
+    """Accept a key, or a callable that gives one; the empty string is a key that is not set."""
+    if not isinstance(value, Secret):
+        raise ValueError("must be a string or a callable that returns one")
+    return value
+
+
+def url(value: Any) -> SecretURL:
+    """Accept an http(s) URL."""
+    if not isinstance(value, SecretURL) or not value.reveal().startswith(("http://", "https://")):
+        raise ValueError("must be a URL that begins with http:// or https://")
+    return value
+
+
+def proxy(value: Any) -> SecretURL:
+    """Accept the URL of a proxy."""
+    if not isinstance(value, SecretURL) or "://" not in value.reveal():
+        raise ValueError("must be the URL of a proxy, like http://proxy.example:3128")
+    return value
+
+
+def stop(value: Any) -> list[str]:
+    """Accept a string or a list of strings."""
+    values = [value] if isinstance(value, str) else value
+    if not isinstance(values, list | tuple) or not values:
+        raise ValueError("must be a string or a list of strings")
+    if not all(isinstance(item, str) and item for item in values):
+        raise ValueError("must hold strings that are not empty")
+    return list(values)
+
+
+def timeout(value: Any) -> dict[str, float]:
+    """Accept seconds for the whole call, or a dict of some of the clocks."""
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        value = {"total": value}
+    if not isinstance(value, dict) or not value:
+        raise ValueError(f"must be seconds, or a dict of {', '.join(Clocks._fields)}")
+    for name, seconds in value.items():
+        if name not in Clocks._fields:
+            raise ValueError(f"has no clock {name!r}; the clocks are {', '.join(Clocks._fields)}")
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
+            raise ValueError(f"must be more than 0 seconds at {name!r}")
+    return dict(value)
+
+
+def extra(value: Any) -> MaskedDict:
+    """Accept a dict with string keys."""
+    if not isinstance(value, MaskedDict) or not all(isinstance(name, str) for name in value):
+        raise ValueError("must be a dict with strings for keys")
+    return value
+
+
+def headers(value: Any) -> MaskedDict:
+    """Accept a dict of header names and values that fit on one line."""
+    if not isinstance(value, MaskedDict):
+        raise ValueError("must be a dict of header names and values")
+    for name, text in value.items():
+        if not isinstance(name, str) or not name.isascii() or not name.replace("-", "").isalnum():
+            if not isinstance(name, str) or not all(c.isalnum() or c in "!#$%&'*+-.^_`|~" for c in name):
+                raise ValueError(f"has {name!r}, which is no header name")
+        if not isinstance(text, str) or not is_header_value(text):
+            raise ValueError(f"has a value at {name!r} that is no single line of Latin-1 text")
+    return value
+
+
+def is_header_value(text: str) -> bool:
+    """Tell whether text can stand in a header: printable, on one line, in Latin-1, nothing to strip."""
+    return text == text.strip() and all(" " <= c <= "~" or "\xa0" <= c <= "\xff" or c == "\t" for c in text)
+
+
+COMMON: Mapping[str, Option] = {
+    "api_key": Option(api_key),
+    "model": Option(string),
+    "temperature": Option(number(0)),
+    "max_tokens": Option(integer(1)),
+    "top_p": Option(number(0, 1)),
+    "stop": Option(stop),
+    "seed": Option(integer()),
+    "timeout": Option(timeout),
+    "max_retries": Option(integer(0), default=2),
+    "extra": Option(extra),
+    "headers": Option(headers),
+    "base_url": Option(url, per_call=False),
+    "proxy": Option(proxy, per_call=False),
+    "ca_file": Option(string, per_call=False),
+}
+
+# What a model itself takes; a driver that cannot express one of them says so.
+SAMPLING = ("temperature", "max_tokens", "top_p", "stop", "seed")
+
+
+def merge(below: Options, above: Options) -> Options:
+    """Return below with above laid over it; dicts (extra, headers, timeout) are merged key by key."""
+    merged = dict(below)
+    for name, value in above.items():
+        old = merged.get(name)
+        merged[name] = merge_dicts(old, value) if isinstance(old, dict) and isinstance(value, dict) else value
+    return merged
+
+
+def merge_dicts(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
+    """Return the deep merge of two dicts, of below's class; what is no dict is replaced."""
+    return type(below)(merge(below, above))
+
+
+def clocks(options: Options) -> Clocks:
+    """Return the clocks of a call; none is longer than the total."""
+    chosen = Clocks()._replace(**(options.get("timeout") or {}))
+    return Clocks(*(min(seconds, chosen.total) for seconds in chosen))
+
+
+def suggest(name: str, known: Collection[str]) -> str:
+    """Return the sentence that follows an unknown name: the nearest known ones, or all of them."""
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    if near:
+        return f" Did you mean {' or '.join(repr(word) for word in near)}?"
+    return f" Known are {', '.join(sorted(known))}." if known else ""

@@ -1,0 +1,61 @@
+"""Whether a failed attempt is tried again, and after how long.
+
+Source: errors-and-retries, "Retry rule": what the vendors' own clients do, with a ceiling on their delays.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import random
+import time
+from collections.abc import Mapping
+
+from .exceptions import EngineError, QuotaExceededError, ResponseParseError
+
+MAX_DELAY = 60.0  # seconds; waiting longer is the caller's decision
+NEVER_RETRIED = frozenset({400, 401, 402, 403, 404, 413, 422})
+
+
+def parse_retry_after(headers: Mapping[str, str]) -> float | None:
+    """Return the seconds that the provider asks to wait, None where it does not say."""
+    try:
+        if milliseconds := headers.get("retry-after-ms"):
+            return max(float(milliseconds) / 1000, 0.0)
+    except ValueError:
+        pass
+    value = headers.get("retry-after")
+    if not value:
+        return None
+    try:
+        return max(float(value), 0.0)
+    except ValueError:
+        pass
+    try:
+        moment = email.utils.parsedate_to_datetime(value)
+    except ValueError:
+        return None
+    return max(moment.timestamp() - time.time(), 0.0)
+
+
+def is_retryable(error: EngineError, should_retry: str | None) -> bool:
+    """Tell whether the same target may be tried again; should_retry is the header x-should-retry."""
+    if error.code in NEVER_RETRIED or isinstance(error, QuotaExceededError):
+        return False
+    if should_retry in ("true", "false"):
+        return should_retry == "true"
+    return error.retryable
+
+
+def delay(error: EngineError, attempt: int, max_retries: int, left: float) -> float | None:
+    """Return the seconds to wait before the next attempt, None where there is none.
+
+    attempt counts from 1; left is what remains of the total clock.
+    """
+    allowed = min(max_retries, 1) if isinstance(error, ResponseParseError) else max_retries
+    if not error.retryable or attempt > allowed:
+        return None
+    if error.retry_after is not None:
+        seconds = error.retry_after
+    else:
+        seconds = min(8.0, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.5, 1)  # noqa: S311 - jitter, no secret
+    return seconds if seconds <= MAX_DELAY and seconds < left else None

@@ -1,0 +1,127 @@
+"""Server-sent events, read and written to the letter of the WHATWG standard.
+
+Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-stream-interpretation
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+_BOM = b"\xef\xbb\xbf"
+_FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
+
+
+class Event(NamedTuple):
+    """One dispatched event: id is the last event ID at dispatch, retry this block's valid value (ms)."""
+
+    event: str
+    data: str
+    id: str = ""
+    retry: int | None = None
+
+
+class Decoder:
+    """Turn the bytes of a stream, cut anywhere, into events.
+
+    stray holds the first lines that are no field of the standard: some providers drop an error into the
+    stream without framing it. Nothing else of the stream is kept.
+    """
+
+    def __init__(self) -> None:
+        self.last_event_id = ""
+        self.reconnection_time: int | None = None  # milliseconds
+        self.stray: list[bytes] = []
+        self._pieces: list[bytes] = []  # the unfinished block, joined only when it ends: linear for large events
+        self._ends_in_newline = False
+        self._after_cr = False
+        self._started = False
+
+    def feed(self, data: bytes) -> list[Event]:
+        """Return the events that end in this piece."""
+        if not self._started:
+            data = b"".join(self._pieces) + data
+            self._pieces.clear()
+            if len(data) < 3 and _BOM.startswith(data):
+                self._pieces.append(data)
+                return []
+            self._started = True
+            data = data.removeprefix(_BOM)
+        if self._after_cr and data:
+            data = data.removeprefix(b"\n")
+            self._after_cr = False
+        if b"\r" in data:
+            self._after_cr = data.endswith(b"\r")
+            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
+        if not data:
+            return []
+        pieces = self._pieces
+        straddles = self._ends_in_newline and data.startswith(b"\n")
+        if not straddles and b"\n\n" not in data:
+            pieces.append(data)
+            self._ends_in_newline = data.endswith(b"\n")
+            return []
+        if not pieces:
+            blocks = data.split(b"\n\n")
+        elif straddles:
+            blocks = [b"".join(pieces)[:-1], *data[1:].split(b"\n\n")]
+        else:
+            head, _, data = data.partition(b"\n\n")
+            blocks = [b"".join((*pieces, head)), *data.split(b"\n\n")]
+        rest = blocks.pop()
+        self._pieces = [rest] if rest else []
+        self._ends_in_newline = rest.endswith(b"\n")
+        events = []
+        for block in blocks:
+            # The shape that nearly all events have; the others take the long way.
+            if block.startswith(b"data: ") and b"\n" not in block:
+                events.append(Event("message", block[6:].decode("utf-8", "replace"), self.last_event_id))
+            elif block and (event := self._parse_block(block)):
+                events.append(event)
+        return events
+
+    def tail(self) -> Event | None:
+        """Return the unfinished last block as an event, which the standard drops; a wire may look at it."""
+        block = b"".join(self._pieces)
+        return self._parse_block(block) if block else None
+
+    def _parse_block(self, block: bytes) -> Event | None:
+        name, retry = b"", None
+        data: list[bytes] = []
+        for line in block.split(b"\n"):
+            field, colon, value = line.partition(b":")
+            if not field:  # a comment, or a blank line that the split left at the head of a block
+                continue
+            if field not in _FIELDS:
+                if len(self.stray) < 1000:
+                    self.stray.append(line)
+                continue
+            if colon and value.startswith(b" "):
+                value = value[1:]
+            if field == b"data":
+                data.append(value)
+            elif field == b"event":
+                name = value
+            elif field == b"id":
+                if b"\0" not in value:
+                    self.last_event_id = value.decode("utf-8", "replace")
+            elif value.isdigit() and len(value) < 4300:
+                # bytes.isdigit knows ASCII digits only, as the standard asks; int() refuses 4,300 digits.
+                retry = self.reconnection_time = int(value)
+        if not data:
+            return None
+        text = b"\n".join(data).decode("utf-8", "replace")
+        return Event(name.decode("utf-8", "replace") or "message", text, self.last_event_id, retry)
+
+
+def encode(data: str, *, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
+    """Return one event as bytes; a line end inside data of any of the three kinds starts a new data line."""
+    lines = [f"event: {event}"] if event else []
+    lines += [f"id: {id}"] if id is not None else []
+    lines += [f"retry: {retry}"] if retry is not None else []
+    lines += [f"data: {line}" for line in data.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
+    return ("\n".join(lines) + "\n\n").encode("utf-8", "replace")
+
+
+def encode_comment(text: str = "") -> bytes:
+    """Return a comment line, which readers ignore and proxies count as traffic."""
+    return f": {text}\n\n".encode("utf-8", "replace")

@@ -1,0 +1,113 @@
+"""The transports of a process: made at the first call that needs one, after a fork anew.
+
+Neither requests nor aiohttp is imported before its first client is built: together they take longer than
+all of Django's start.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import ssl
+import threading
+from functools import cache
+from typing import TYPE_CHECKING, Any
+
+from ..options import Options
+
+if TYPE_CHECKING:
+    from .aio import AsyncTransport
+    from .blocking import BlockingTransport
+
+_lock = threading.Lock()
+_transports: dict[tuple[str, str, str], Any] = {}
+_forked: list[Any] = []
+
+
+def blocking_transport(options: Options) -> BlockingTransport:
+    """Return the process's transport for synchronous calls with these options."""
+    from .blocking import BlockingTransport
+
+    return _get("blocking", BlockingTransport, options)  # type: ignore[no-any-return]
+
+
+def async_transport(options: Options) -> AsyncTransport:
+    """Return the process's transport for asynchronous calls with these options."""
+    from .aio import AsyncTransport
+
+    return _get("async", AsyncTransport, options)  # type: ignore[no-any-return]
+
+
+@cache
+def has_aiohttp() -> bool:
+    """Tell whether the extra `async` is installed."""
+    return importlib.util.find_spec("aiohttp") is not None
+
+
+def close_transports() -> None:
+    """Close every pooled connection of the process; the next call opens new ones."""
+    with _lock:
+        transports = list(_transports.values())
+        _transports.clear()
+    for transport in transports:
+        transport.close()
+
+
+def _get(kind: str, cls: Any, options: Options) -> Any:
+    proxy = options["proxy"].reveal() if options.get("proxy") else ""
+    key = (kind, proxy, options.get("ca_file") or "")
+    transport = _transports.get(key)
+    if transport is None:
+        with _lock:
+            transport = _transports.get(key)
+            if transport is None:
+                transport = _transports[key] = cls(proxy, options.get("ca_file"))
+    return transport
+
+
+def environment_proxy(url: str) -> str | None:
+    """Return the proxy that the environment names for a URL, as requests reads it (no_proxy included)."""
+    from requests.utils import get_environ_proxies, select_proxy
+
+    return select_proxy(url, get_environ_proxies(url))
+
+
+ENVIRONMENT = (
+    "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy",
+    "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
+)  # fmt: skip
+
+
+def environment_key(origin: str) -> tuple[str | None, ...]:
+    """Return what the proxy and the CA bundle of an origin depend on, cheap enough to ask at each call."""
+    get = os.environ.get
+    return (origin, *(get(name) for name in ENVIRONMENT))
+
+
+def ca_bundle() -> str:
+    """Return the CA bundle that requests would use: the environment's, else certifi's."""
+    import certifi
+
+    return os.environ.get("REQUESTS_CA_BUNDLE") or os.environ.get("CURL_CA_BUNDLE") or certifi.where()
+
+
+@cache
+def tls_context(path: str) -> ssl.SSLContext:
+    """Return the one TLS context of both transports for a CA file or folder; certificates are verified."""
+    if os.path.isdir(path):
+        return ssl.create_default_context(capath=path)
+    return ssl.create_default_context(cafile=path)
+
+
+def _after_fork() -> None:
+    """Leave the parent's connections alone: to close one here would end the parent's conversation on it."""
+    global _lock
+    _lock = threading.Lock()
+    _forked.append(dict(_transports))
+    for transport in _transports.values():
+        transport.forget()
+    _transports.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,336 @@
+"""What a provider's file supplies: how a request is built and what an answer means. No I/O."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any, ClassVar
+from urllib.parse import urlsplit, urlunsplit
+
+from .exceptions import EngineError, InvalidRequestError, UnsupportedFeatureError, error_class
+from .masking import MaskedDict
+from .media import Media, description, resolve
+from .messages import Part, Turn
+from .options import COMMON, Option, Options, merge_dicts
+from .types import Chunk, FinishReason, Reply, Usage
+
+USER_AGENT = "bupple_engine"
+
+
+class Request:
+    """What to send in one attempt; its repr shows no header and no body."""
+
+    __slots__ = ("body", "echo", "headers", "secrets", "stream", "url")
+
+    def __init__(
+        self, url: str, headers: MaskedDict, body: bytes, stream: bool, secrets: Sequence[str] = ()
+    ) -> None:
+        self.url = url
+        self.headers = headers
+        self.body = body
+        self.stream = stream
+        self.secrets = secrets
+        self.echo: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"<Request POST {self.url.partition('?')[0]}>"
+
+
+class Answer:
+    """What an answer has said so far: the wire writes it down, the exchange hands it on."""
+
+    __slots__ = (
+        "called",
+        "chunks",
+        "ended",
+        "finish_reason",
+        "items",
+        "metadata",
+        "model",
+        "reasoning",
+        "refused",
+        "texts",
+        "usage",
+    )
+
+    def __init__(self) -> None:
+        self.chunks: list[Chunk] = []  # not handed on yet
+        self.texts: list[str] = []
+        self.reasoning: list[str] = []
+        self.model = ""
+        self.usage: dict[str, Any] | None = None  # the provider's own fields
+        self.finish_reason: FinishReason | None = None  # set: the answer is complete
+        self.ended = False  # the provider said that nothing follows
+        self.items: list[Any] = []  # what the provider wants to see again, in its own shape
+        self.metadata: dict[str, Any] = {}
+        self.called = False  # it asked for a tool
+        self.refused = False  # its text is a refusal
+
+    def add_text(self, text: str) -> None:
+        """Add a piece of the answer."""
+        self.texts.append(text)
+        self.chunks.append({"role": "assistant", "content": text, "done": False})
+
+    def add_reasoning(self, text: str) -> None:
+        """Add a piece of the reasoning that the provider shows."""
+        self.reasoning.append(text)
+        self.chunks.append(
+            {"role": "assistant", "content": "", "done": False, "metadata": {"reasoning": text}}
+        )
+
+    def add_usage(self, usage: Any) -> None:
+        """Lay a usage object over what came before; null leaves what is known."""
+        if isinstance(usage, dict) and usage:
+            self.usage = {
+                **(self.usage or {}),
+                **{name: value for name, value in usage.items() if value is not None},
+            }
+
+
+class Wire:
+    """One provider's HTTP API, as pure functions of what is sent and what came."""
+
+    name: ClassVar[str] = ""
+    options: ClassVar[Mapping[str, Option]] = COMMON
+    required: tuple[str, ...] = ("api_key", "model")
+    # Options that the API has no field for, and why.
+    unsupported: ClassVar[Mapping[str, str]] = {}
+    media: frozenset[str] = frozenset({"image", "document"})
+    request_id_headers: ClassVar[tuple[str, ...]] = ("x-request-id",)
+    # Words of an error's type or code that mean a class; beside those that the providers share.
+    error_words: ClassVar[Mapping[str, type[EngineError]]] = {}
+
+    def __init__(self, name: str | None = None) -> None:
+        self.driver = name or self.name
+
+    # What is sent
+
+    def base_url(self, options: Options) -> str:
+        """Return the URL before the path that build_path adds, where the entry has no BASE_URL."""
+        raise NotImplementedError
+
+    def build_path(self, options: Options, stream: bool) -> str:
+        """Return the path behind the base URL."""
+        raise NotImplementedError
+
+    def build_auth(self, key: str, options: Options) -> dict[str, str]:
+        """Return the header that carries the key."""
+        return {"Authorization": f"Bearer {key}"}
+
+    def build_headers(self, options: Options) -> dict[str, str]:
+        """Return the headers that the API wants beside the key."""
+        return {}
+
+    def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
+        """Return the body, or raise an UnsupportedFeatureError for what it cannot express."""
+        raise NotImplementedError
+
+    def build_echo(self, body: dict[str, Any], options: Options) -> dict[str, Any]:
+        """Return what of the request must be known again when its answer comes back in a history."""
+        return {}
+
+    def build_media(self, media: Media) -> dict[str, Any]:
+        """Return the part for an image, audio or a document that the wire's `media` names."""
+        raise NotImplementedError
+
+    def build_text(self, text: str, role: str) -> dict[str, Any]:
+        """Return the part for a text."""
+        return {"type": "text", "text": text}
+
+    def build_request(self, turns: list[Turn], options: Options, stream: bool) -> Request:
+        """Return the request for a call, or raise before any I/O."""
+        self.check_options(options)
+        body = self.build_body(turns, options, stream)
+        if options.get("extra"):
+            body = merge_dicts(body, options["extra"])
+        key = options["api_key"].reveal() if options.get("api_key") else ""
+        base = options["base_url"].reveal() if options.get("base_url") else self.base_url(options)
+        url, user = join_url(base, self.build_path(options, stream))
+        headers = MaskedDict({"Content-Type": "application/json", "User-Agent": USER_AGENT})
+        # Compressed, a stream may be held back until a block is full.
+        headers |= (
+            {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
+            if stream
+            else {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
+        )
+        if user:
+            headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
+        if key:
+            headers |= self.build_auth(key, options)
+        headers |= self.build_headers(options)
+        chosen = options.get("headers") or {}
+        lower = {name.lower() for name in chosen}
+        headers = MaskedDict({name: value for name, value in headers.items() if name.lower() not in lower})
+        headers |= chosen
+        secrets = tuple(filter(None, (key, user, user.partition(":")[2], *chosen.values())))
+        request = Request(url, headers, dump(body), stream, secrets)
+        request.echo = self.build_echo(body, options)
+        return request
+
+    def check_options(self, options: Options) -> None:
+        """Raise an UnsupportedFeatureError for an option that the API has no field for."""
+        for name, reason in self.unsupported.items():
+            if options.get(name) is not None:
+                raise self.unsupported_option(name, reason)
+
+    def unsupported_option(self, name: str, reason: str) -> UnsupportedFeatureError:
+        """Return the error for an option that the API has no field for."""
+        return UnsupportedFeatureError(f"{name} can't be sent by {self.driver}: {reason}.", param=name)
+
+    def build_parts(self, turn: Turn) -> list[dict[str, Any]]:
+        """Return a turn's content as the API's parts, blank texts left out."""
+        parts: list[dict[str, Any]] = []
+        for part in turn.parts:
+            if part.type == "text":
+                text = part.content
+            elif turn.role != "user":
+                raise self.refuse(part, f"{part.type} in a message of the {turn.role}")
+            elif part.type in self.media:
+                parts.append(self.build_media(resolve(part)))
+                text = description(part)
+            elif part.type == "audio" and part.metadata.get("transcript"):
+                text = "\n".join(filter(None, (str(part.metadata["transcript"]), description(part))))
+            else:
+                raise self.refuse(part, part.type)
+            if text.strip():
+                parts.append(self.build_text(text, turn.role))
+        return parts
+
+    def refuse(self, part: Part, what: str) -> UnsupportedFeatureError:
+        """Return the error for a part that the API cannot take."""
+        return UnsupportedFeatureError(f"{part.where} can't be sent: {self.driver} takes no {what}", param=part.where)
+
+    def amend_request(self, request: Request, error: EngineError) -> Request | None:
+        """Return the request without the field that the provider refused, where the call can do without it."""
+        return None
+
+    # What came
+
+    def parse_reply(self, payload: dict[str, Any], answer: Answer) -> None:
+        """Write a whole answer down."""
+        raise NotImplementedError
+
+    def parse_event(self, name: str, payload: dict[str, Any], answer: Answer) -> None:
+        """Write one event of a stream down."""
+        raise NotImplementedError
+
+    def parse_end(self, data: str, answer: Answer) -> bool:
+        """Tell whether an event's data is the mark of the end, which is no JSON."""
+        if data.strip() == "[DONE]":
+            answer.ended = True
+        return answer.ended
+
+    def parse_tail(self, answer: Answer) -> bool:
+        """Tell whether an unfinished last event may be looked at, which the standard drops."""
+        return False
+
+    def parse_usage(self, usage: dict[str, Any]) -> Usage:
+        """Return the provider's usage with the three counts that every provider has."""
+        raise NotImplementedError
+
+    def parse_echo(self, answer: Answer) -> dict[str, Any]:
+        """Return what the provider wants echoed, as it will travel in metadata["echo"]."""
+        return {"items": answer.items} if answer.items else {}
+
+    def parse_error(self, status: int, payload: Any, text: str = "") -> EngineError:
+        """Return the error that a provider's answer means; a status of 0 is an error inside a stream."""
+        body = payload[0] if isinstance(payload, list) and payload else payload
+        body = body if isinstance(body, dict) else {}
+        error = body.get("error")
+        facts = error if isinstance(error, dict) else body
+        message = next(filter(None, map(_text, (facts.get("message"), error, body.get("detail")))), "")
+        message = message or text.strip()[:500] or f"The provider answered with status {status} and no text."
+        words = [_text(facts.get(name)) for name in ("code", "type", "status")]
+        code = facts.get("code")
+        status = status or (code if isinstance(code, int) and 400 <= code < 600 else 0)
+        cls = next(
+            (self.error_words[word] for word in words if word in self.error_words), None
+        ) or error_class(status, words, message)
+        return cls(
+            message,
+            code=status,
+            type=_text(facts.get("type")) or _text(code) or words[2] or None,
+            param=_text(facts.get("param")) or None,
+        )
+
+    def parse_reasoning_echo(self, turn: Turn) -> Any:
+        """Return what this driver's earlier answer wanted echoed, None for another driver's."""
+        metadata = turn.metadata
+        return metadata.get("echo") if metadata.get("driver") == self.driver else None
+
+    def finish(self, answer: Answer, request: Request, model: str) -> dict[str, Any]:
+        """Return the keys that a Reply and the last chunk share."""
+        metadata = {"driver": self.driver, **answer.metadata}
+        if answer.finish_reason != "tool_calls" and (echo := self.parse_echo(answer)):
+            metadata["echo"] = {**request.echo, **echo}
+        usage = self.parse_usage(answer.usage) if answer.usage else NO_USAGE.copy()
+        return {
+            "model": answer.model or model,
+            "usage": usage,
+            "finish_reason": answer.finish_reason or "unknown",
+            "metadata": metadata,
+        }
+
+
+NO_USAGE: Usage = {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}
+
+
+def usage_of(usage: dict[str, Any], prompt: int, completion: int, total: Any = None) -> Usage:
+    """Return the provider's own fields with the three common counts over them."""
+    counts = {
+        "prompt_tokens": prompt,
+        "completion_tokens": completion,
+        "total_tokens": total if isinstance(total, int) else prompt + completion,
+    }
+    return {**usage, **counts}  # type: ignore[typeddict-item]
+
+
+def count(usage: Mapping[str, Any], *path: str) -> int:
+    """Return a number inside a usage object; one that is left out or null is 0."""
+    value: Any = usage
+    for name in path:
+        value = value.get(name) if isinstance(value, Mapping) else None
+    return int(value) if isinstance(value, int | float) else 0
+
+
+def reply_of(answer: Answer, last: dict[str, Any]) -> Reply:
+    """Return the whole answer as a Reply."""
+    if answer.reasoning:
+        last["metadata"] = {**last["metadata"], "reasoning": "".join(answer.reasoning)}
+    return {"role": "assistant", "content": "".join(answer.texts), **last}  # type: ignore[typeddict-item]
+
+
+def dump(body: Any) -> bytes:
+    """Return a body as JSON bytes."""
+    try:
+        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        # Messages and the other options are checked by now: it is extra or a message's metadata.
+        raise InvalidRequestError(f"extra or a message's metadata is no JSON: {error}", param="extra") from None
+
+
+def join_url(base: str, path: str) -> tuple[str, str]:
+    """Return base and path as one URL, and the user:password that base had in it.
+
+    A version segment or an endpoint that is in both is not doubled; a query of base stays behind the path.
+    """
+    parts = urlsplit(base)
+    path, _, query = path.partition("?")
+    head = parts.path.rstrip("/")
+    if head.endswith(path):
+        head = head[: -len(path)]
+    version = path[: max(path.find("/", 1), 0)]
+    if version and head.endswith(version):
+        head = head[: -len(version)]
+    user, _, host = parts.netloc.rpartition("@")
+    queries = "&".join(filter(None, (parts.query, query)))
+    return urlunsplit((parts.scheme, host, head + path, queries, "")), user
+
+
+def _text(value: Any) -> str:
+    if isinstance(value, list):
+        return "; ".join(filter(None, map(_text, value)))
+    if isinstance(value, dict):
+        return _text(value.get("message") or value.get("msg") or value.get("detail"))
+    return str(value) if value not in (None, "") else ""
