@@ -65,7 +65,9 @@ class Call:
             try:
                 call_finished.send_robust(type(self.driver), **facts)
             except RuntimeError:
-                logger.exception("An asynchronous receiver of call_finished can't run in this synchronous call")
+                logger.exception(
+                    "An asynchronous receiver of call_finished can't run in this synchronous call"
+                )
 
     async def afinish(self, error: BaseException | None = None) -> None:
         """See finish()."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 
 
 class Cancellation:
@@ -43,8 +44,6 @@ class Cancellation:
 
 def shut_down(connected: socket.socket) -> None:
     """Wake whoever reads from a socket and tell the other side, without closing the descriptor."""
-    try:
+    with suppress(OSError):  # closed already
         # Not SSLSocket.shutdown, which would take the TLS layer from under a reader.
         socket.socket.shutdown(connected, socket.SHUT_RDWR)
-    except OSError:
-        pass  # closed already

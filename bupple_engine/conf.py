@@ -44,10 +44,13 @@ def default_alias() -> str:
         if len(drivers) == 1:
             return next(iter(drivers))
         raise ImproperlyConfigured(
-            f"BUPPLE_ENGINE['DEFAULT'] is not set; set it to one of {', '.join(map(repr, drivers)) or 'DRIVERS'}."
+            "BUPPLE_ENGINE['DEFAULT'] is not set; set it to one of "
+            f"{', '.join(map(repr, drivers)) or 'DRIVERS'}."
         )
     if alias not in drivers:
-        raise InvalidDriverError(f"BUPPLE_ENGINE['DEFAULT'] is {alias!r}, which no driver has.{_known(alias)}")
+        raise InvalidDriverError(
+            f"BUPPLE_ENGINE['DEFAULT'] is {alias!r}, which no driver has.{_known(alias)}"
+        )
     return str(alias)
 
 

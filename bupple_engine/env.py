@@ -36,7 +36,9 @@ def engine_settings(
     number where one belongs raises an ImproperlyConfigured that names its variable.
     """
     env = env or environ.Env()
-    chosen = env.str("BUPPLE_ENGINE_DEFAULT", default="") or env.str("BUPPLE_DEFAULT_ENGINE_DRIVER", default="")
+    chosen = env.str("BUPPLE_ENGINE_DEFAULT", default="") or env.str(
+        "BUPPLE_DEFAULT_ENGINE_DRIVER", default=""
+    )
     chosen = chosen or default or ""
     entries = {name: entry for name in drivers if (entry := _entry(env, name)) or name == chosen}
     settings: dict[str, Any] = {"DRIVERS": entries}
@@ -61,4 +63,6 @@ def _convert(text: str, kind: str, variable: str) -> Any:
     try:
         return {"str": str, "float": float, "int": int}[kind](text)
     except ValueError:
-        raise ImproperlyConfigured(f"The environment variable {variable} must be a number, not {text!r}.") from None
+        raise ImproperlyConfigured(
+            f"The environment variable {variable} must be a number, not {text!r}."
+        ) from None

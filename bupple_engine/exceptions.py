@@ -155,7 +155,7 @@ class ProviderConnectionError(EngineError):
 
 
 class ProviderTimeoutError(ProviderConnectionError):
-    """One of the clocks ran out; clock is connect, first_token, idle or total, None where the provider's did."""
+    """A clock ran out: connect, first_token, idle or total; clock is None where it was the provider's own."""
 
     clock: str | None = None
 

@@ -26,7 +26,7 @@ from .wire import Answer, Request, Wire, reply_of
 try:
     from orjson import loads as _loads
 except ImportError:
-    _scan = json.JSONDecoder().scan_once
+    _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined] # typeshed leaves it out
 
     def _loads(text: str) -> Any:  # type: ignore[misc]
         # json.loads looks for an encoding and for white space first, which takes half as long again.
@@ -159,11 +159,9 @@ class Exchange:
             if not self.answer.chunks:
                 raise
             self._pending = error
-        chunks = self.answer.chunks
-        if chunks:
-            self.answer.chunks = []
-            if self.first_chunk_at is None:
-                self.first_chunk_at = time.monotonic()
+        chunks, self.answer.chunks = self.answer.chunks, []
+        if chunks and self.first_chunk_at is None:
+            self.first_chunk_at = time.monotonic()
         if self.finished and self.last is None:
             chunks.append(self._conclude())
         return chunks
@@ -267,7 +265,9 @@ class Exchange:
         try:
             wire.parse_event(event.event, payload, answer)
         except (AttributeError, TypeError, KeyError, IndexError, ValueError):
-            raise ResponseParseError(f"An event of the stream has another shape than documented: {text[:100]!r}") from None
+            raise ResponseParseError(
+                f"An event of the stream has another shape than documented: {text[:100]!r}"
+            ) from None
 
     def _parse_stray(self) -> None:
         """Raise the error that some providers drop into a stream as bare JSON, or behind a field `error`."""
@@ -287,8 +287,8 @@ class Exchange:
 
     def _collect(self, data: bytes) -> None:
         self._size += len(data)
-        assert self._body is not None  # noqa: S101 - for the type checker; set by the callers
-        self._body.append(data)
+        if self._body is not None:
+            self._body.append(data)
         if not 200 <= self.status < 300:
             if self._size >= MAX_ERROR_BYTES:
                 self._receive_end()
@@ -333,7 +333,9 @@ class Exchange:
         try:
             self.wire.parse_reply(payload, self.answer)
         except (AttributeError, TypeError, KeyError, IndexError, ValueError):
-            raise ResponseParseError(f"The answer has another shape than documented: {text[:100]!r}") from None
+            raise ResponseParseError(
+                f"The answer has another shape than documented: {text[:100]!r}"
+            ) from None
         if self.answer.finish_reason is None:
             raise ResponseParseError(f"The answer says nothing: {text[:100]!r}")
 
@@ -369,7 +371,9 @@ class Exchange:
 
     def _timed_out(self, clock: str) -> ProviderTimeoutError:
         seconds = getattr(self.clocks, clock)
-        error = ProviderTimeoutError(f"The clock {clock!r} ran out: the provider took more than {seconds:g} s.")
+        error = ProviderTimeoutError(
+            f"The clock {clock!r} ran out: the provider took more than {seconds:g} s."
+        )
         error.clock = clock
         error.retryable = clock != "total"
         return error
@@ -382,7 +386,9 @@ class Exchange:
         error.attempts = self.attempts
         error.in_stream = bool(self.request.stream and 200 <= self.status < 300)
         error.partial_content = "".join(self.answer.texts)
-        error.usage = cast("dict[str, Any]", self.wire.parse_usage(self.answer.usage)) if self.answer.usage else None
+        error.usage = (
+            cast("dict[str, Any]", self.wire.parse_usage(self.answer.usage)) if self.answer.usage else None
+        )
         message = scrub(error.message, self.request.secrets)
         if message != error.message:
             error.message = message

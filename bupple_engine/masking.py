@@ -84,7 +84,7 @@ _WRAPPERS: dict[str, Callable[[Any], Any]] = {
 
 
 def protect(options: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return a copy with what is secret in it wrapped; never raises, so that no raw value meets a traceback."""
+    """Return a copy with what is secret wrapped; never raises, so that no raw value meets a traceback."""
     return {
         name: _WRAPPERS.get(str(name).lower(), lambda value: value)(value) for name, value in options.items()
     }

@@ -78,7 +78,7 @@ class Media:
 
 
 def resolve(part: Part) -> Media:
-    """Return a part's media, or raise an InvalidRequestError where it is no media or its type can't be told."""
+    """Return a part's media, or raise an InvalidRequestError where it is none or its type can't be told."""
     content = part.content.strip()
     if content.startswith(("http://", "https://")):
         return Media(part, content, "", _declared(part.metadata) or _by_name(urlsplit(content).path))
@@ -97,16 +97,15 @@ def resolve(part: Part) -> Media:
     mime_type = mime_type or _by_name(str(part.metadata.get("filename", "")))
     if not mime_type:
         raise _wrong(
-            part, f"has no mime type that can be told from it; say it in {part.where}[\"metadata\"][\"mime_type\"]"
+            part,
+            f'has no mime type that can be told from it; say it in {part.where}["metadata"]["mime_type"]',
         )
     return Media(part, None, data, mime_type)
 
 
 def description(part: Part) -> str:
     """Return the text that goes beside the media: its caption or description."""
-    return "\n".join(
-        str(part.metadata[key]) for key in ("caption", "description") if part.metadata.get(key)
-    )
+    return "\n".join(str(part.metadata[key]) for key in ("caption", "description") if part.metadata.get(key))
 
 
 def decode_text(media: Media) -> str:

@@ -31,7 +31,7 @@ def ai(alias: str | None = None, /, **options: Any) -> ChatDriver:
     driver = get_driver(conf.default_alias() if alias is None else alias)
     if not options:
         return driver
-    known = {name: Option(option.parse) for name, option in driver.options.items()}
+    known = {name: Option(option.parse) for name, option in driver.known_options.items()}
     return driver.replace(merge(driver.config, parse_options(options, known)))
 
 
@@ -61,7 +61,7 @@ def build_driver(alias: str, entry: dict[str, Any]) -> ChatDriver:
 
 
 def load(name: str, where: str) -> tuple[type[ChatDriver], Wire | None]:
-    """Return the class behind a short name or a dotted path, and the wire of a provider spoken to over HTTP."""
+    """Return the class behind a short name or a dotted path, and the wire where it speaks HTTP."""
     path, _, service = DRIVERS.get(name, name).partition(":")
     if "." not in path:
         raise InvalidDriverError(f"{where}: there is no driver {name!r}.{suggest(name, DRIVERS)}")
@@ -86,7 +86,9 @@ def parse_entry(entry: dict[str, Any], known: Any, where: str) -> Options:
         if key == "DRIVER":
             continue
         if key not in names:
-            raise ImproperlyConfigured(f"{where}: unknown option {key!r}.{suggest(str(key), [*names, 'DRIVER'])}")
+            raise ImproperlyConfigured(
+                f"{where}: unknown option {key!r}.{suggest(str(key), [*names, 'DRIVER'])}"
+            )
         if value is None or (key == "API_KEY" and not _is_set(value)):
             continue
         try:

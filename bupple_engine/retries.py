@@ -12,6 +12,8 @@ from collections.abc import Mapping
 
 from .exceptions import EngineError, QuotaExceededError, ResponseParseError
 
+_random = random.SystemRandom()
+
 MAX_DELAY = 60.0  # seconds; waiting longer is the caller's decision
 NEVER_RETRIED = frozenset({400, 401, 402, 403, 404, 413, 422})
 
@@ -57,5 +59,5 @@ def delay(error: EngineError, attempt: int, max_retries: int, left: float) -> fl
     if error.retry_after is not None:
         seconds = error.retry_after
     else:
-        seconds = min(8.0, 0.5 * 2 ** (attempt - 1)) * random.uniform(0.5, 1)  # noqa: S311 - jitter, no secret
+        seconds = min(8.0, 0.5 * 2 ** (attempt - 1)) * _random.uniform(0.5, 1)
     return seconds if seconds <= MAX_DELAY and seconds < left else None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from contextlib import suppress
 from types import TracebackType
 
 from .call import Call
@@ -15,8 +16,8 @@ class Stream(Iterator[Chunk]):
 
     Closing it, from any thread and also while another waits for a chunk, ends the provider's connection
     at once; the waiting one and all later ones get StopIteration. Only a stream that gave its chunk with
-    done=True is complete. What ends a stream otherwise raises an EngineError. Use it in a `with` block, or read
-    it to its end.
+    done=True is complete. What ends a stream otherwise raises an EngineError. Use it in a `with` block, or
+    read it to its end.
     """
 
     def __init__(self, call: Call, batches: Generator[list[Chunk], None, None]) -> None:
@@ -193,10 +194,8 @@ def _keep(task: asyncio.Task[None]) -> None:
 
 
 def _call_in_loop(loop: asyncio.AbstractEventLoop, stream: AsyncStream) -> None:
-    try:
+    with suppress(RuntimeError):  # the loop is closed, and has closed the generator
         loop.call_soon_threadsafe(lambda: _keep(loop.create_task(stream.aclose())))
-    except RuntimeError:
-        pass  # the loop is closed, and has closed the generator
 
 
 async def _end(batches: AsyncGenerator[list[Chunk], None], call: Call) -> None:

@@ -1,4 +1,4 @@
-"""Blocking work for asynchronous callers, in threads of its own: sync_to_async's one would serve one stream."""
+"""Blocking work for asynchronous callers, in its own threads: sync_to_async's one serves one stream."""
 
 from __future__ import annotations
 
@@ -81,7 +81,7 @@ async def iterate(
                 if cancellation.cancelled:
                     break
                 put(item, None, True)
-        except BaseException as error:  # noqa: BLE001 - handed to the reader, whose error it is
+        except BaseException as error:
             put(None, error, False)
         else:
             put(None, None, False)

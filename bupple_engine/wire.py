@@ -199,10 +199,12 @@ class Wire:
 
     def refuse(self, part: Part, what: str) -> UnsupportedFeatureError:
         """Return the error for a part that the API cannot take."""
-        return UnsupportedFeatureError(f"{part.where} can't be sent: {self.driver} takes no {what}", param=part.where)
+        return UnsupportedFeatureError(
+            f"{part.where} can't be sent: {self.driver} takes no {what}", param=part.where
+        )
 
     def amend_request(self, request: Request, error: EngineError) -> Request | None:
-        """Return the request without the field that the provider refused, where the call can do without it."""
+        """Return the request without the field that the provider refused and the call can do without."""
         return None
 
     # What came
@@ -307,7 +309,9 @@ def dump(body: Any) -> bytes:
         return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
         # Messages and the other options are checked by now: it is extra or a message's metadata.
-        raise InvalidRequestError(f"extra or a message's metadata is no JSON: {error}", param="extra") from None
+        raise InvalidRequestError(
+            f"extra or a message's metadata is no JSON: {error}", param="extra"
+        ) from None
 
 
 def join_url(base: str, path: str) -> tuple[str, str]:

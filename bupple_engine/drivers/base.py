@@ -5,15 +5,15 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, cast
 
-from .. import threads
-from ..call import Call
-from ..exceptions import EngineError, InvalidRequestError, StreamInterruptedError
-from ..masking import protect
-from ..messages import validate
-from ..options import COMMON, Option, Options, clocks, merge, suggest
-from ..streams import AsyncStream, Stream
-from ..types import Chunk, Message, Reply
-from ..wire import NO_USAGE
+from bupple_engine import threads
+from bupple_engine.call import Call
+from bupple_engine.exceptions import EngineError, InvalidRequestError, StreamInterruptedError
+from bupple_engine.masking import protect
+from bupple_engine.messages import validate
+from bupple_engine.options import COMMON, Option, Options, clocks, merge, suggest
+from bupple_engine.streams import AsyncStream, Stream
+from bupple_engine.types import Chunk, Message, Reply
+from bupple_engine.wire import NO_USAGE
 
 
 class ChatDriver:
@@ -42,6 +42,11 @@ class ChatDriver:
         Raise an EngineError for what goes wrong; release what you hold in a `finally`.
         """
         raise NotImplementedError(f"{type(self).__name__} must implement generate()")
+
+    @property
+    def known_options(self) -> Mapping[str, Option]:
+        """What an entry of this driver may hold."""
+        return self.options
 
     def replace(self, config: Options) -> ChatDriver:
         """Return the same driver with other options: those of ai(alias, **options)."""
@@ -90,7 +95,7 @@ class ChatDriver:
     def get_config(self) -> dict[str, Any]:
         """Return what the driver runs with; keys, headers, extra and credentials in a URL are masked."""
         config: dict[str, Any] = {"alias": self.alias, "driver": self.name}
-        for name in self.options:
+        for name in self.known_options:
             value = self.config.get(name)
             if name == "timeout":
                 value = clocks(self.config)._asdict()
@@ -147,7 +152,7 @@ class ChatDriver:
 
     def _begin(self, messages: list[Message], options: dict[str, Any], *, streamed: bool) -> Call:
         context = options.pop("context", None)
-        merged = merge(self.config, parse_options(options, self.options))
+        merged = merge(self.config, parse_options(options, self.known_options))
         if isinstance(messages, Iterable) and not isinstance(messages, str | bytes | Mapping):
             messages = list(messages)  # a generator is read once
         call = Call(self, messages, validate(messages), merged, streamed=streamed, context=context)
@@ -195,7 +200,11 @@ def parse_options(options: Mapping[str, Any], known: Mapping[str, Option]) -> Op
         option = known.get(name)
         if option is None or not option.per_call:
             names = [each for each, option in known.items() if option.per_call]
-            what = "belongs to the entry in settings, not to a call." if option else "is unknown." + suggest(name, names)
+            what = (
+                "belongs to the entry in settings, not to a call."
+                if option
+                else "is unknown." + suggest(name, names)
+            )
             raise InvalidRequestError(f"The option {name!r} {what}", param=name)
         if value is not None:
             try:

@@ -7,14 +7,14 @@ from __future__ import annotations
 
 import copy
 import json
-from typing import Any
+from typing import Any, ClassVar
 
-from ..exceptions import EngineError, ProviderServerError
-from ..media import Media
-from ..messages import Turn, system_and_rest
-from ..options import COMMON, Option, Options, boolean, choice, string
-from ..types import FinishReason, Usage
-from ..wire import Answer, Request, Wire, count, dump, usage_of
+from bupple_engine.exceptions import EngineError, ProviderServerError
+from bupple_engine.media import Media
+from bupple_engine.messages import Turn, system_and_rest
+from bupple_engine.options import COMMON, Option, Options, boolean, choice, string
+from bupple_engine.types import FinishReason, Usage
+from bupple_engine.wire import Answer, Request, Wire, count, dump, usage_of
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -36,7 +36,7 @@ class ChatCompletionsWire(Wire):
     """POST {base}/chat/completions; how a service differs is said by the attributes."""
 
     name = "openai_chat"
-    options = {
+    options: ClassVar = {
         **COMMON,
         "organization_id": Option(string, per_call=False),
         "project_id": Option(string, per_call=False),
@@ -84,12 +84,13 @@ class ChatCompletionsWire(Wire):
 
     def build_messages(self, turns: list[Turn]) -> list[dict[str, Any]]:
         """Return the turns as the API's messages; blank ones are left out."""
+        messages: list[dict[str, Any]] = []
         if self.one_system_message:
             system, turns = system_and_rest(turns)
-            text = "\n\n".join(part["text"] for part in self.build_parts(Turn("system", tuple(system), "messages")))
-            messages = [{"role": "system", "content": text}] if text else []
-        else:
-            messages = []
+            text = "\n\n".join(
+                part["text"] for part in self.build_parts(Turn("system", tuple(system), "messages"))
+            )
+            messages += [{"role": "system", "content": text}] if text else []
         for turn in turns:
             parts = self.build_parts(turn)
             if not parts:
@@ -122,7 +123,9 @@ class ChatCompletionsWire(Wire):
                 image["detail"] = detail
             return {"type": "image_url", "image_url": image}
         if media.url:
-            raise self.refuse(media.part, f"URL of {'audio' if kind == 'audio' else 'a document'}, only base64")
+            raise self.refuse(
+                media.part, f"URL of {'audio' if kind == 'audio' else 'a document'}, only base64"
+            )
         if kind == "audio":
             return {"type": "input_audio", "input_audio": {"data": media.data, "format": media.format}}
         return {"type": "file", "file": {"filename": media.filename, "file_data": media.data_url}}
@@ -188,7 +191,11 @@ class ChatCompletionsWire(Wire):
         """Set the finish reason; calls and a refusal say more than the word that ends them."""
         if finish == "error":
             error = choice.get("error")
-            raise self.parse_error(0, {"error": error}) if error else ProviderServerError("The provider failed.")
+            raise (
+                self.parse_error(0, {"error": error})
+                if error
+                else ProviderServerError("The provider failed.")
+            )
         reason = FINISH_REASONS.get(finish, "unknown")
         if reason == "stop" and answer.called:
             reason = "tool_calls"

@@ -6,14 +6,14 @@ Source: https://platform.claude.com/docs/en/api/messages
 from __future__ import annotations
 
 import hashlib
-from typing import Any
+from typing import Any, ClassVar
 
-from ..exceptions import EngineError, OverloadedError, QuotaExceededError
-from ..media import Media, decode_text
-from ..messages import OPENING, Turn, system_and_rest
-from ..options import COMMON, Option, Options, string
-from ..types import FinishReason, Usage
-from ..wire import Answer, Wire, count, dump, usage_of
+from bupple_engine.exceptions import EngineError, OverloadedError, QuotaExceededError
+from bupple_engine.media import Media, decode_text
+from bupple_engine.messages import OPENING, Turn, system_and_rest
+from bupple_engine.options import COMMON, Option, Options, string
+from bupple_engine.types import FinishReason, Usage
+from bupple_engine.wire import Answer, Wire, count, dump, usage_of
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -25,22 +25,24 @@ FINISH_REASONS: dict[str, FinishReason] = {
 }
 
 SAMPLING_VERSION = "2023-06-01"
-SAMPLING_REMOVED = f'API version 2026-10-21 removed it; older models take it with "API_VERSION": "{SAMPLING_VERSION}"'
+SAMPLING_REMOVED = (
+    f'API version 2026-10-21 removed it; older models take it with "API_VERSION": "{SAMPLING_VERSION}"'
+)
 
 
 class ClaudeWire(Wire):
     """POST {base}/v1/messages."""
 
     name = "claude"
-    options = {
+    options: ClassVar = {
         **COMMON,
         "max_tokens": Option(COMMON["max_tokens"].parse, default=8192),  # the API must have it
         "api_version": Option(string, per_call=False, default="2026-10-21"),
         "beta": Option(string, per_call=False),  # a comma list for the header anthropic-beta
     }
-    unsupported = {"seed": "the Messages API has no such field"}
+    unsupported: ClassVar = {"seed": "the Messages API has no such field"}
     request_id_headers = ("request-id",)
-    error_words = {
+    error_words: ClassVar = {
         "enforced_spend_limit_reached": QuotaExceededError,
         "contract_spend_limit_reached": QuotaExceededError,
         "overloaded_error": OverloadedError,

@@ -6,8 +6,10 @@ Source: each service's own documentation, as gathered in late 2026; `url` None m
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import ClassVar
 
-from ..options import Option, Options, choice
+from bupple_engine.options import Option, Options, choice
+
 from .chat_completions import ChatCompletionsWire
 
 ALL_MEDIA = frozenset({"image", "audio", "document"})
@@ -67,7 +69,7 @@ class CompatibleWire(ChatCompletionsWire):
     """Chat Completions as one of SERVICES speaks it."""
 
     name = "compatible"
-    options = {
+    options: ClassVar = {
         **{k: v for k, v in ChatCompletionsWire.options.items() if not k.endswith("_id")},
         "auth": Option(choice("bearer", "api-key", "none"), per_call=False),
     }

@@ -7,9 +7,10 @@ import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
-from ..messages import validate
-from ..options import COMMON, Option, Options, number
-from ..types import Message
+from bupple_engine.messages import validate
+from bupple_engine.options import COMMON, Option, Options, number
+from bupple_engine.types import Message
+
 from .base import ChatDriver
 
 

@@ -5,21 +5,21 @@ Source: https://ai.google.dev/api/generate-content
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 from urllib.parse import quote
 
-from ..exceptions import (
+from bupple_engine.exceptions import (
     AuthenticationError,
     ContentFilteredError,
     EngineError,
     ProviderServerError,
     QuotaExceededError,
 )
-from ..media import Media
-from ..messages import OPENING, Turn, system_and_rest
-from ..options import COMMON, Option, Options, string
-from ..types import FinishReason, Usage
-from ..wire import Answer, Wire, count, usage_of
+from bupple_engine.media import Media
+from bupple_engine.messages import OPENING, Turn, system_and_rest
+from bupple_engine.options import COMMON, Option, Options, string
+from bupple_engine.types import FinishReason, Usage
+from bupple_engine.wire import Answer, Wire, count, usage_of
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "STOP": "stop",
@@ -51,11 +51,12 @@ FAILURES = frozenset(
     }
 )
 
+
 class GeminiWire(Wire):
     """POST {base}/v1beta/models/{model}:generateContent."""
 
     name = "gemini"
-    options = {**COMMON, "project_id": Option(string, per_call=False)}
+    options: ClassVar = {**COMMON, "project_id": Option(string, per_call=False)}
     media = frozenset({"image", "audio", "document"})
     request_id_headers = ("x-request-id", "x-goog-request-id")
 

@@ -10,18 +10,19 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from ..call import Call
-from ..exceptions import EngineError
-from ..exchange import Exchange, TransportFailure
-from ..options import Option, Options, clocks, is_header_value
-from ..transports import async_transport, blocking_transport, has_aiohttp
-from ..types import Chunk, Reply
-from ..wire import Wire, reply_of
+from bupple_engine.call import Call
+from bupple_engine.exceptions import EngineError
+from bupple_engine.exchange import Exchange, TransportFailure
+from bupple_engine.options import Option, Options, clocks, is_header_value
+from bupple_engine.transports import async_transport, blocking_transport, has_aiohttp
+from bupple_engine.types import Chunk, Reply
+from bupple_engine.wire import Wire, reply_of
+
 from .base import ChatDriver
 
 if TYPE_CHECKING:
-    from ..transports.aio import AsyncTransport
-    from ..transports.blocking import BlockingTransport
+    from bupple_engine.transports.aio import AsyncTransport
+    from bupple_engine.transports.blocking import BlockingTransport
 
 logger = logging.getLogger("bupple_engine")
 
@@ -35,7 +36,10 @@ class HTTPDriver(ChatDriver):
     def __init__(self, alias: str, name: str, config: Options, wire: Wire) -> None:
         super().__init__(alias, name, config)
         self.wire = wire
-        self.options: Mapping[str, Option] = wire.options  # type: ignore[misc]
+
+    @property
+    def known_options(self) -> Mapping[str, Option]:
+        return self.wire.options
 
     def replace(self, config: Options) -> HTTPDriver:
         return type(self)(self.alias, self.name, config, self.wire)
@@ -45,10 +49,10 @@ class HTTPDriver(ChatDriver):
         where = f"BUPPLE_ENGINE['DRIVERS'][{self.alias!r}]"
         for name in self.wire.required:
             if not options.get(name):
-                raise ImproperlyConfigured(f"{where}: {self.name} needs {name.upper()!r}; add it to the entry.")
+                raise ImproperlyConfigured(f"{where}: {self.name} needs {name.upper()!r}; add it.")
         if (key := options.get("api_key")) and not _is_key(key):
             raise ImproperlyConfigured(
-                f"{where}['API_KEY'] is no string that fits in a header: is there white space in it, or a line break?"
+                f"{where}['API_KEY'] does not fit in a header: is there a line break or a space in it?"
             )
         call.exchange = Exchange(
             self.wire,
@@ -65,7 +69,9 @@ class HTTPDriver(ChatDriver):
             failure: EngineError | TransportFailure
             try:
                 request = exchange.open_attempt()
-                with transport.open(request, exchange.clocks.connect, exchange.timeout(), cancellation) as response:
+                with transport.open(
+                    request, exchange.clocks.connect, exchange.timeout(), cancellation
+                ) as response:
                     exchange.receive_head(response.status, response.headers)
                     while not exchange.finished:
                         chunks = exchange.receive(response.read(exchange.timeout()))
@@ -97,7 +103,8 @@ class HTTPDriver(ChatDriver):
             failure: EngineError | TransportFailure
             try:
                 request = exchange.open_attempt()
-                response = await atransport.open(request, exchange.clocks.connect, exchange.timeout())
+                connect, read = exchange.clocks.connect, exchange.timeout()
+                response = await atransport.open(request, connect, read)
                 async with response:
                     exchange.receive_head(response.status, response.headers)
                     while not exchange.finished:

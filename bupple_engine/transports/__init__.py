@@ -13,7 +13,7 @@ import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
-from ..options import Options
+from bupple_engine.options import Options
 
 if TYPE_CHECKING:
     from .aio import AsyncTransport
@@ -73,9 +73,14 @@ def environment_proxy(url: str) -> str | None:
 
 
 ENVIRONMENT = (
-    "HTTP_PROXY", "http_proxy", "HTTPS_PROXY", "https_proxy", "ALL_PROXY", "all_proxy", "NO_PROXY", "no_proxy",
-    "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE",
-)  # fmt: skip
+    *(
+        name
+        for upper in ("HTTP", "HTTPS", "ALL", "NO")
+        for name in (f"{upper}_PROXY", f"{upper.lower()}_proxy")
+    ),
+    "REQUESTS_CA_BUNDLE",
+    "CURL_CA_BUNDLE",
+)
 
 
 def environment_key(origin: str) -> tuple[str | None, ...]:
@@ -100,7 +105,7 @@ def tls_context(path: str) -> ssl.SSLContext:
 
 
 def _after_fork() -> None:
-    """Leave the parent's connections alone: to close one here would end the parent's conversation on it."""
+    """Leave the parent's conversations alone, and begin our own."""
     global _lock
     _lock = threading.Lock()
     _forked.append(dict(_transports))

@@ -12,8 +12,9 @@ from typing import Any
 
 import aiohttp
 
-from ..exchange import TransportFailure
-from ..wire import Request
+from bupple_engine.exchange import TransportFailure
+from bupple_engine.wire import Request
+
 from . import ca_bundle, environment_key, environment_proxy, tls_context
 
 DRAIN_BYTES = 65_536
@@ -70,7 +71,11 @@ class AsyncTransport:
         route = self._routes.get(key)
         if route is None:
             proxy = self._proxy or environment_proxy(url)
-            tls = tls_context(self._ca_file or ca_bundle()) if "https:" in (url[:6], (proxy or "")[:6]) else True
+            tls = (
+                tls_context(self._ca_file or ca_bundle())
+                if "https:" in (url[:6], (proxy or "")[:6])
+                else True
+            )
             route = self._routes[key] = (proxy, tls)
         return route
 

@@ -19,9 +19,10 @@ from requests.adapters import HTTPAdapter
 from requests.structures import CaseInsensitiveDict
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from ..cancellation import Cancellation, shut_down
-from ..exchange import TransportFailure
-from ..wire import Request
+from bupple_engine.cancellation import Cancellation, shut_down
+from bupple_engine.exchange import TransportFailure
+from bupple_engine.wire import Request
+
 from . import ca_bundle, environment_key, environment_proxy, tls_context
 
 # More than the threads of any one process: a connection beyond it is closed after use, not refused.
@@ -42,7 +43,7 @@ _present = _Wait()
 
 
 class _Attaching:
-    """Tell the call which socket its answer will come from: no other place knows it before the head is there."""
+    """Tell the call which socket its answer will come from, which none else knows before the head."""
 
     used = False
     sock: Any
@@ -90,7 +91,9 @@ class _Adapter(HTTPAdapter):
 
     def build_connection_pool_key_attributes(
         self, request: requests.PreparedRequest, verify: Any, cert: Any = None
-    ) -> tuple[dict[str, Any], dict[str, Any]]:
+    ) -> tuple[Any, Any]:
+        host: Any
+        pool: Any
         host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
         pool.pop("ca_certs", None)
         if host["scheme"] == "https":
@@ -114,7 +117,7 @@ class BlockingTransport:
         try:
             adapter, proxies = self._route(request.url)
             prepared = _prepare(request)
-            pool = adapter.get_connection_with_tls_context(prepared, True, proxies=proxies)
+            pool: Any = adapter.get_connection_with_tls_context(prepared, True, proxies=proxies)
             _present.cancellation, _present.reused = cancellation, False
             try:
                 raw = pool.urlopen(
@@ -157,7 +160,7 @@ class BlockingTransport:
             adapter.close()
 
     def forget(self) -> None:
-        """Drop the parent's idle connections after a fork: their descriptors close, nothing is sent on them."""
+        """Close the parent's idle connections after a fork: our descriptors go, nothing is sent."""
         self.close()
 
 
@@ -241,5 +244,7 @@ def _translate(error: Exception, reused: bool) -> TransportFailure:
         return TransportFailure(f"The URL can't be used: {type(cause).__name__}", connected=False)
     if isinstance(cause, OSError | exceptions.HTTPError):
         stale = reused and isinstance(cause, ConnectionError)
-        return TransportFailure(f"The connection broke{through}: {type(cause).__name__}: {cause}", stale=stale)
+        return TransportFailure(
+            f"The connection broke{through}: {type(cause).__name__}: {cause}", stale=stale
+        )
     return TransportFailure(f"The request can't be sent: {type(cause).__name__}", connected=False)

@@ -1,0 +1,297 @@
+"""The contract: what holds for every driver and every verb, over real sockets."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from bupple_engine import (
+    AuthenticationError,
+    ContentFilteredError,
+    ContextLengthExceededError,
+    EngineError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    OverloadedError,
+    ProviderConnectionError,
+    ProviderPermissionError,
+    ProviderServerError,
+    ProviderTimeoutError,
+    QuotaExceededError,
+    RateLimitError,
+    StreamInterruptedError,
+    ai,
+    call_finished,
+)
+from tests.conftest import Configure
+from tests.provider import Answer, Provider, split
+from tests.verbs import STREAMS, VERBS, run
+from tests.wires import KEY, TEXTS, USAGE, WIRES, Kind, Wire
+
+HELLO = [{"role": "user", "content": "Grüße, 🦜"}]
+SIZES = [1, 2, 3, 7, 65_536]
+ERRORS: dict[Kind, type[EngineError]] = {
+    "auth": AuthenticationError,
+    "permission": ProviderPermissionError,
+    "quota": QuotaExceededError,
+    "rate_limit": RateLimitError,
+    "invalid": InvalidRequestError,
+    "context": ContextLengthExceededError,
+    "content_filter": ContentFilteredError,
+    "not_found": ModelNotFoundError,
+    "overloaded": OverloadedError,
+    "server": ProviderServerError,
+}
+TRANSPORTS = ["own", "threads"]
+
+
+@pytest.fixture(params=WIRES, ids=lambda wire: wire.name)
+def wire(request: pytest.FixtureRequest) -> Wire:
+    """Give each wire."""
+    return request.param
+
+
+@pytest.fixture(
+    params=[(verb, way) for verb in VERBS for way in TRANSPORTS if way == "own" or verb[0] == "a"],
+    ids="-".join,
+)
+def verb(request: pytest.FixtureRequest) -> str:
+    """Give each verb, the asynchronous ones over aiohttp and over threads."""
+    name, way = request.param
+    if way == "threads":
+        request.getfixturevalue("without_aiohttp")
+    return name
+
+
+@pytest.fixture
+def driver(wire: Wire, provider: Provider, configure: Configure) -> Any:
+    """Give the wire's driver, its entry pointed at the provider, with no retries."""
+    configure(it=wire.settings(provider.url, MAX_RETRIES=0))
+    return ai()
+
+
+def body(wire: Wire, verb: str, texts: list[str], **said: Any) -> bytes:
+    """Say the same as a reply or as a stream, whichever the verb asks for."""
+    if verb in STREAMS:
+        return wire.stream(texts, **said)
+    reasoning = "".join(said.pop("reasoning", ()))
+    return wire.reply("".join(texts), reasoning=reasoning, **said)
+
+
+@pytest.mark.parametrize("size", SIZES)
+def test_an_answer_cut_anywhere_is_the_same_answer(
+    wire: Wire, verb: str, driver: Any, provider: Provider, size: int
+) -> None:
+    provider.answer(Answer(pieces=split(body(wire, verb, TEXTS, reasoning=["Think ", "größer"]), size)))
+    outcome = run(driver, verb, HELLO)
+    assert outcome.error is None
+    reply = outcome.reply
+    assert reply["content"] == "".join(TEXTS)
+    assert outcome.reasoning == "Think größer"
+    assert reply["role"] == "assistant"
+    assert reply["model"] == wire.model
+    assert reply["finish_reason"] == "stop"
+    assert USAGE.items() <= reply["usage"].items()
+    json.dumps(reply)
+    (request,) = provider.requests
+    assert wire.prompt(request) == [("user", HELLO[0]["content"])]
+    assert wire.key(request) == KEY
+    assert wire.model_asked(request) == wire.model
+    assert wire.streamed(request) is (verb in STREAMS)
+
+
+@pytest.mark.parametrize("framing", ["chunked", "length", "close"])
+def test_every_framing_of_a_body_is_read(
+    wire: Wire, verb: str, driver: Any, provider: Provider, framing: Any
+) -> None:
+    provider.answer(Answer(body=body(wire, verb, TEXTS), framing=framing))
+    assert run(driver, verb, HELLO).reply["content"] == "".join(TEXTS)
+
+
+def test_exactly_the_last_chunk_is_done(wire: Wire, driver: Any, provider: Provider) -> None:
+    provider.answer(Answer(body=wire.stream(TEXTS)), repeat=True)
+    for verb in STREAMS:
+        chunks = run(driver, verb, HELLO).chunks
+        assert [chunk["done"] for chunk in chunks] == [False] * (len(chunks) - 1) + [True]
+        assert set(chunks[0]) == {"role", "content", "done"}
+        assert set(chunks[-1]) == {"role", "content", "done", "model", "usage", "finish_reason", "metadata"}
+
+
+def test_finish_reasons_are_ours(wire: Wire, verb: str, driver: Any, provider: Provider) -> None:
+    for finish in wire.finishes:
+        provider.answer(Answer(body=body(wire, verb, ["text"], finish=finish)))
+        assert run(driver, verb, HELLO).reply["finish_reason"] == finish
+
+
+def test_usage_that_was_not_sent_is_none(wire: Wire, verb: str, driver: Any, provider: Provider) -> None:
+    provider.answer(Answer(body=body(wire, verb, ["text"], usage=False)))
+    usage = run(driver, verb, HELLO).reply["usage"]
+    assert usage == {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}
+
+
+def test_a_stream_of_tool_calls_says_so(wire: Wire, driver: Any, provider: Provider) -> None:
+    provider.answer(Answer(body=wire.tool_call_stream()), repeat=True)
+    for verb in STREAMS:
+        assert run(driver, verb, HELLO).reply["finish_reason"] == "tool_calls"
+
+
+@pytest.mark.parametrize("kind", ERRORS)
+def test_errors_have_their_class_and_evidence(
+    wire: Wire, verb: str, driver: Any, provider: Provider, kind: Kind
+) -> None:
+    status, headers, text = wire.error(kind, stream=verb in STREAMS)
+    provider.answer(Answer(status=status, headers=headers, body=text))
+    error = run(driver, verb, HELLO).error
+    assert type(error) is ERRORS[kind]
+    code = status if status >= 400 else 0  # Gemini blocks a prompt with status 200
+    assert (error.code, error.alias, error.model, error.attempts) == (code, "it", wire.model, 1)
+    assert error.message
+    if wire.request_id_header:
+        assert error.request_id == headers[wire.request_id_header]
+    if kind == "rate_limit":
+        assert error.retry_after == 7
+
+
+@pytest.mark.parametrize("kind", ["overloaded", "rate_limit"])
+def test_an_error_inside_a_stream_keeps_what_had_arrived(
+    wire: Wire, driver: Any, provider: Provider, kind: Kind
+) -> None:
+    provider.answer(Answer(body=wire.stream_error(TEXTS, kind)), repeat=True)
+    for verb in STREAMS:
+        outcome = run(driver, verb, HELLO)
+        assert type(outcome.error) is ERRORS[kind]
+        assert outcome.error.in_stream
+        assert outcome.text == outcome.error.partial_content == "".join(TEXTS)
+
+
+@pytest.mark.parametrize("end", ["clean", "cut", "reset"])
+def test_a_stream_without_its_end_is_interrupted(
+    wire: Wire, driver: Any, provider: Provider, end: str
+) -> None:
+    whole = wire.stream_without_end(TEXTS)
+    # A reset may overtake bytes that were not read yet, so it comes once the client has them.
+    pieces = [whole, 0.1] if end == "reset" else [whole]
+    provider.answer(Answer(pieces=pieces, cut=end == "cut", reset=end == "reset"), repeat=True)
+    for verb in STREAMS:
+        outcome = run(driver, verb, HELLO)
+        assert type(outcome.error) is StreamInterruptedError
+        assert outcome.text == outcome.error.partial_content == "".join(TEXTS)
+
+
+def test_a_stream_cut_at_every_byte_is_never_taken_for_whole(wire: Wire, driver: Any) -> None:
+    whole = wire.stream(["Grüße ", "🦜"])
+    complete_from = None
+    for size in range(1, len(whole) + 1):
+        exchange = driver.stream(HELLO)._call.exchange
+        exchange.open_attempt()
+        exchange.receive_head(200, {})
+        chunks = exchange.receive(whole[:size])
+        try:
+            while not exchange.finished:
+                chunks += exchange.receive(b"")
+        except StreamInterruptedError:
+            assert complete_from is None
+            assert "Grüße 🦜".startswith("".join(chunk["content"] for chunk in chunks))
+        else:
+            complete_from = complete_from or size
+            assert "".join(chunk["content"] for chunk in chunks) == "Grüße 🦜"
+            assert chunks[-1]["done"]
+    assert complete_from is not None
+
+
+def test_a_refused_connection_is_told_as_one(
+    wire: Wire, verb: str, provider: Provider, configure: Configure
+) -> None:
+    configure(it=wire.settings("http://127.0.0.1:9", MAX_RETRIES=0))
+    error = run(ai(), verb, HELLO).error
+    assert type(error) is ProviderConnectionError
+    assert "Connect" in str(error) or "connect" in str(error)
+
+
+def test_retries_end_in_an_answer(wire: Wire, verb: str, provider: Provider, configure: Configure) -> None:
+    configure(it=wire.settings(provider.url))
+    status, headers, text = wire.error("overloaded", stream=verb in STREAMS)
+    provider.answer(
+        Answer(disconnect="request"),
+        Answer(status=status, headers={**headers, "retry-after-ms": "1"}, body=text),
+        Answer(body=body(wire, verb, TEXTS)),
+    )
+    assert run(ai(), verb, HELLO).reply["content"] == "".join(TEXTS)
+    assert len({request.body for request in provider.requests}) == 1
+
+
+def test_a_stream_is_retried_until_its_first_content_only(
+    wire: Wire, provider: Provider, configure: Configure
+) -> None:
+    configure(it=wire.settings(provider.url))
+    for verb in STREAMS:
+        provider.answer(Answer(pieces=[], cut=True), Answer(body=wire.stream_without_end(["a"])))
+        outcome = run(ai(), verb, HELLO)
+        assert type(outcome.error) is StreamInterruptedError
+        assert (outcome.text, outcome.error.attempts) == ("a", 2)
+
+
+@pytest.mark.parametrize("clock", ["first_token", "idle", "total"])
+def test_the_clocks_run_out(
+    wire: Wire, verb: str, provider: Provider, configure: Configure, clock: str
+) -> None:
+    configure(it=wire.settings(provider.url, MAX_RETRIES=0, TIMEOUT={clock: 0.3}))
+    silence = threading.Event()
+    text = body(wire, verb, TEXTS)
+    if verb not in STREAMS and clock != "total":
+        # A whole answer may be late: connect and total are all that send() has.
+        provider.answer(Answer(pieces=[text[:20], 0.5, text[20:]]))
+        assert run(ai(), verb, HELLO).reply["content"] == "".join(TEXTS)
+        return
+    # The comments are activity, which resets the idle clock alone.
+    pings: list[Any] = [b": ping\n\n" if verb in STREAMS else b" ", 0.05] * 20
+    pieces = [text[:20], silence] if clock == "idle" else [*pings, silence]
+    provider.answer(Answer(pieces=pieces))
+    started = time.monotonic()
+    error = run(ai(), verb, HELLO).error
+    assert isinstance(error, ProviderTimeoutError)
+    assert error.clock == clock
+    assert 0.25 < time.monotonic() - started < 5
+
+
+def test_the_signal_is_sent_once_a_call(wire: Wire, verb: str, driver: Any, provider: Provider) -> None:
+    heard: list[dict[str, Any]] = []
+
+    def listen(**facts: Any) -> None:
+        heard.append(facts)
+
+    call_finished.connect(listen)
+    try:
+        status, headers, text = wire.error("auth", stream=verb in STREAMS)
+        provider.answer(
+            Answer(body=body(wire, verb, TEXTS)), Answer(status=status, headers=headers, body=text)
+        )
+        run(driver, verb, HELLO, context={"user": 7})
+        run(driver, verb, HELLO)
+    finally:
+        call_finished.disconnect(listen)
+    complete, failed = heard
+    assert (complete["outcome"], complete["alias"], complete["context"]) == ("complete", "it", {"user": 7})
+    assert complete["usage"]["total_tokens"] == USAGE["total_tokens"]
+    assert (failed["outcome"], type(failed["error"])) == ("failed", AuthenticationError)
+
+
+@pytest.mark.parametrize("finish", ["stop", "length"])
+def test_a_reply_is_a_message(wire: Wire, verb: str, driver: Any, provider: Provider, finish: str) -> None:
+    provider.answer(
+        Answer(body=body(wire, verb, ["Hi ", "there"], reasoning=["hm"], finish=finish)), repeat=True
+    )
+    messages: list[Any] = [*HELLO]
+    messages.append(run(driver, verb, messages).reply)
+    messages.append({"role": "user", "content": "Again"})
+    assert run(driver, verb, messages).error is None
+    prompt = wire.prompt(provider.requests[1])
+    assert [(role, text) for role, text in prompt if role == "user"] == [
+        ("user", "Grüße, 🦜"),
+        ("user", "Again"),
+    ]
+    assert "".join(text for role, text in prompt if role == "assistant") == "Hi there"
