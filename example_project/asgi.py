@@ -1,0 +1,11 @@
+"""Serve the example under ASGI: `uvicorn example_project.asgi:application`."""
+
+import os
+
+from django.contrib.staticfiles.handlers import ASGIStaticFilesHandler
+from django.core.asgi import get_asgi_application
+
+os.environ.setdefault("DJANGO_SETTINGS_MODULE", "example_project.settings")
+
+# An example has no web server in front of it that would serve the static files.
+application = ASGIStaticFilesHandler(get_asgi_application())
