@@ -54,6 +54,11 @@ class Call:
         """Whether the whole answer has come."""
         return self.last is not None
 
+    def abandon(self) -> None:
+        """Break the call's wait, unless it is for the end of a body whose answer is whole."""
+        if not self.is_complete:
+            self.cancellation.cancel()
+
     def begin(self) -> None:
         """Note that I/O begins now; a call that never gets here leaves no trace."""
         if self._started is None:

@@ -15,7 +15,8 @@ class Cancellation:
 
     def __init__(self) -> None:
         self._event = threading.Event()
-        self._lock = threading.Lock()
+        # Reentrant: the collector may drop, and so close, a stream in the midst of attach().
+        self._lock = threading.RLock()
         self._break: Callable[[], None] | None = None
 
     @property
@@ -43,7 +44,8 @@ class Cancellation:
 
 
 def shut_down(connected: socket.socket) -> None:
-    """Wake whoever reads from a socket and tell the other side, without closing the descriptor."""
+    """Wake whoever uses a socket and tell the other side, without closing the descriptor."""
     with suppress(OSError):  # closed already
-        # Not SSLSocket.shutdown, which would take the TLS layer from under a reader.
-        socket.socket.shutdown(connected, socket.SHUT_RDWR)
+        # Not SSLSocket.shutdown, which would take the TLS layer from under a reader. Behind a proxy with TLS,
+        # urllib3's layer is no socket but has one.
+        socket.socket.shutdown(getattr(connected, "socket", connected), socket.SHUT_RDWR)

@@ -261,7 +261,8 @@ _PHRASES: list[tuple[re.Pattern[str], type[EngineError]]] = [
     ),
     (
         re.compile(
-            r"(?i)maximum context|context (length|window|size)|prompt is too long|too many (input )?tokens"
+            r"(?i)maximum (context|prompt)|context (length|window|size|limit)|too many (input )?tokens"
+            r"|(prompt|input) is too long"
             r"|input token count.{0,60}exceeds|maximum number of tokens"
         ),
         ContextLengthExceededError,
@@ -285,7 +286,8 @@ def error_class(status: int, words: Iterable[str | None], message: str = "") -> 
             return found
     if status in (0, 400, 422, 429) and any(_QUOTA_WORDS.search(word) for word in known):
         return QuotaExceededError
-    if status in (400, 422):
+    stated = next((_STATUS_WORDS[word] for word in known if word in _STATUS_WORDS), StreamError)
+    if status in (400, 422) or (not status and stated is InvalidRequestError):
         for pattern, cls in _PHRASES:
             if pattern.search(message):
                 return cls
@@ -295,7 +297,4 @@ def error_class(status: int, words: Iterable[str | None], message: str = "") -> 
         if 400 <= status < 500:
             return InvalidRequestError
         return ProviderServerError if status >= 500 else ProviderConnectionError
-    for word in known:
-        if found := _STATUS_WORDS.get(word):
-            return found
-    return StreamError
+    return stated

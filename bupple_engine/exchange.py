@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import re
 import time
 from collections.abc import Mapping
 from typing import Any, cast
@@ -12,6 +13,7 @@ from . import retries
 from .exceptions import (
     EngineError,
     ProviderConnectionError,
+    ProviderServerError,
     ProviderTimeoutError,
     ResponseParseError,
     StreamError,
@@ -23,13 +25,29 @@ from .sse import Decoder, Event
 from .types import Chunk, Reply
 from .wire import Answer, Request, Wire, reply_of
 
+# One escape of a string; the group is half of a pair, where the other half is not beside it.
+_ESCAPE = re.compile(r"(?i)\\(?:ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(ud[89a-f][0-9a-f]{2})|.)")
+
+
+def _loads_leniently(text: str) -> Any:
+    """Return JSON's value, where NaN may stand, with half a pair of surrogates as U+FFFD.
+
+    Some services cut a text between the two; half a character fits in no database and no socket.
+    """
+    if "\\ud" in text or "\\uD" in text:
+        text = _ESCAPE.sub(lambda match: r"\ufffd" if match[1] else match[0], text)
+    return json.loads(text)
+
+
 try:
-    from orjson import loads as _loads
+    from orjson import loads as _loads  # refuses both
 except ImportError:
     _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined] # typeshed leaves it out
 
     def _loads(text: str) -> Any:  # type: ignore[misc]
         # json.loads looks for an encoding and for white space first, which takes half as long again.
+        if "\\ud" in text or "\\uD" in text:
+            return _loads_leniently(text)
         try:
             value, end = _scan(text, 0)
         except StopIteration:
@@ -48,17 +66,15 @@ END_SECONDS = 5.0
 class TransportFailure(Exception):
     """What a transport raises: the bytes did not come.
 
-    connected tells a failed connection from a broken one; stale that a kept connection was closed by
-    the other side before any answer.
+    connected tells a failed connection from a broken one.
     """
 
     def __init__(
-        self, message: str, *, timed_out: bool = False, connected: bool = True, stale: bool = False
+        self, message: str, *, timed_out: bool = False, connected: bool = True
     ) -> None:
         super().__init__(message)
         self.timed_out = timed_out
         self.connected = connected
-        self.stale = stale
 
 
 class Exchange:
@@ -84,7 +100,7 @@ class Exchange:
         self.request_id: str | None = None
         self.started = time.monotonic()
         self.first_chunk_at: float | None = None
-        self._amended = self._reopened = False
+        self._amended = False
         self._pending: EngineError | None = None
         self._reset()
 
@@ -156,7 +172,8 @@ class Exchange:
             else:
                 self._decode(data)
         except EngineError as error:
-            if not self.answer.chunks:
+            # What was read whole is not handed on in part: it can be asked for again.
+            if self._body is not None or not self.answer.chunks:
                 raise
             self._pending = error
         chunks, self.answer.chunks = self.answer.chunks, []
@@ -175,11 +192,6 @@ class Exchange:
             if self.is_complete:
                 self.finished = True
                 return [self._conclude()], 0.0
-            if failure.stale and not self._reopened:
-                # The connection died of old age before this request: no attempt, as nothing was tried.
-                self._reopened = True
-                self.attempts -= 1
-                return [], 0.0
             failure = self._translate(failure)
         error = self._complete_evidence(failure)
         if not self._amended and (amended := self.wire.amend_request(self.request, error)):
@@ -231,9 +243,9 @@ class Exchange:
 
     def _decode(self, data: bytes) -> None:
         if not self._begun:
-            # Not an event stream: an error that came with status 200, or a server that cannot stream.
+            # No event stream: an error that came with status 200, a server that cannot stream, a web page.
             begin = data.lstrip(b" \r\n\t\xef\xbb\xbf")[:1]
-            if begin in (b"{", b"["):
+            if begin in (b"{", b"[", b"<"):
                 self._body = []
                 return self._collect(data)
             self._begun = bool(begin)
@@ -255,12 +267,15 @@ class Exchange:
         except (ValueError, RecursionError):
             if wire.parse_end(text, answer) or not text.strip():
                 return
-            if event.event == "error":
-                raise StreamError(text[:500]) from None
-            raise ResponseParseError(f"An event of the stream is no JSON: {text[:100]!r}") from None
+            try:
+                payload = _loads_leniently(text)
+            except (ValueError, RecursionError):
+                if event.event == "error":
+                    raise StreamError(text[:500]) from None
+                raise ResponseParseError(f"An event of the stream is no JSON: {text[:100]!r}") from None
         if not isinstance(payload, dict):
             raise ResponseParseError(f"An event of the stream is no JSON object: {text[:100]!r}")
-        if payload.get("error") or event.event == "error" or payload.get("object") == "error":
+        if event.event == "error" or payload.get("error"):
             raise wire.parse_error(0, payload, text)
         try:
             wire.parse_event(event.event, payload, answer)
@@ -275,9 +290,10 @@ class Exchange:
         self._strays = len(lines)
         if lines[-1].rstrip()[-1:] not in (b"}", b"]"):
             return
+        begins = [i for i, line in enumerate(lines) if line.startswith((b"{", b"[", b"error:"))]
         try:
-            payload = json.loads(b"\n".join(lines).removeprefix(b"error:"))
-        except ValueError:
+            payload = json.loads(b"\n".join(lines[begins[0] :]).removeprefix(b"error:")) if begins else None
+        except (ValueError, RecursionError):
             return
         if isinstance(payload, list):
             payload = payload[0] if payload else {}
@@ -317,7 +333,7 @@ class Exchange:
     def _receive_whole(self, body: bytes) -> None:
         text = body.decode("utf-8-sig", "replace")
         try:
-            payload = json.loads(text)
+            payload = _loads_leniently(text)
         except (ValueError, RecursionError):
             payload = None
         if not 200 <= self.status < 300:
@@ -325,11 +341,15 @@ class Exchange:
         if isinstance(payload, list) and payload and isinstance(payload[0], dict) and payload[0].get("error"):
             payload = payload[0]
         if not isinstance(payload, dict):
-            if self.request.stream and not text.rstrip().endswith(("}", "]")):
+            begin, end = text.strip()[:1], text.strip()[-1:]
+            if self.request.stream and begin in ("{", "[") and end not in ("}", "]"):
                 raise StreamInterruptedError("The answer ended before its end.")
             raise ResponseParseError(f"The answer is no JSON object: {text[:100]!r}")
         if payload.get("error") or payload.get("object") == "error" or payload.get("type") == "error":
-            raise self.wire.parse_error(0, payload, text)
+            error = self.wire.parse_error(0, payload, text)
+            if type(error) is StreamError and not self.request.stream:
+                error = ProviderServerError(error.message, type=error.type, param=error.param)
+            raise error
         try:
             self.wire.parse_reply(payload, self.answer)
         except (AttributeError, TypeError, KeyError, IndexError, ValueError):
@@ -357,8 +377,8 @@ class Exchange:
         if payload is None and "<" in text[:200]:
             text = f"The provider answered with status {self.status} and a page of HTML."
         error = self.wire.parse_error(self.status, payload, text)
-        if error.retry_after is None:
-            error.retry_after = retries.parse_retry_after(self._headers)
+        seconds = retries.parse_retry_after(self._headers)
+        error.retry_after = error.retry_after if seconds is None else seconds
         error.retryable = retries.is_retryable(error, self._headers.get("x-should-retry"))
         return error
 

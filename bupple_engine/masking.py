@@ -50,6 +50,11 @@ class Secret:
     def __hash__(self) -> int:
         return hash(self._value)
 
+    @property
+    def is_fixed(self) -> bool:
+        """Whether reveal() asks nobody."""
+        return not callable(self._value)
+
     def reveal(self) -> str:
         """Return the value itself; a callable (a vault, a rotating token) is asked each time."""
         return self._value() if callable(self._value) else self._value
@@ -88,6 +93,15 @@ def protect(options: Mapping[Any, Any]) -> dict[Any, Any]:
     return {
         name: _WRAPPERS.get(str(name).lower(), lambda value: value)(value) for name, value in options.items()
     }
+
+
+def bare(error: BaseException) -> BaseException:
+    """Return an exception without the frames it has passed, and without the errors it followed.
+
+    The frames of an HTTP library hold the headers, and so the key; a report may print their locals.
+    """
+    error.__context__ = error.__cause__ = None
+    return error.with_traceback(None)
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:

@@ -80,20 +80,24 @@ class Media:
 def resolve(part: Part) -> Media:
     """Return a part's media, or raise an InvalidRequestError where it is none or its type can't be told."""
     content = part.content.strip()
-    if content.startswith(("http://", "https://")):
+    scheme = content[:8].lower()
+    if scheme.startswith(("http://", "https://")):
         return Media(part, content, "", _declared(part.metadata) or _by_name(urlsplit(content).path))
-    if content.startswith("data:"):
+    if scheme.startswith("data:"):
         head, comma, payload = content[5:].partition(",")
         if not comma:
             raise _wrong(part, "is a data URL without a comma")
-        mime, *params = head.split(";")
-        data = _check(part, payload) if "base64" in params else _to_base64(unquote_to_bytes(payload))
-        mime_type = _declared(part.metadata) or mime.lower() or _sniff(data)
+        mime = head.partition(";")[0].lower()
+        is_base64 = "base64" in head.lower().split(";")
+        data = _check(part, payload) if is_base64 else _to_base64(unquote_to_bytes(payload))
+        mime_type = _declared(part.metadata) or mime or _sniff(data)
     elif "://" in content[:40]:
         raise _wrong(part, "must be an http(s) URL, a data URL or base64")
     else:
         data = _check(part, content)
         mime_type = _declared(part.metadata) or _sniff(data)
+    if not data:
+        raise _wrong(part, "has no data")
     mime_type = mime_type or _by_name(str(part.metadata.get("filename", "")))
     if not mime_type:
         raise _wrong(

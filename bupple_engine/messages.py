@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .exceptions import InvalidRequestError
-from .options import suggest
+from .options import is_text, suggest
 
 ROLES = ("system", "user", "assistant")
 PART_TYPES = ("text", "image", "audio", "document")
@@ -112,11 +112,8 @@ def _part(item: Mapping[str, Any], where: str, metadata: Mapping[str, Any]) -> P
         raise _wrong(at, f"must be a string, not {_kind(content)}")
     if not content and kind != "text":
         raise _wrong(at, "is empty; it is an http(s) URL, a data URL or base64")
-    if not content.isascii():
-        try:
-            content.encode()
-        except UnicodeEncodeError:
-            raise _wrong(at, "has a lone surrogate, which is no character and can't be sent") from None
+    if not is_text(content):
+        raise _wrong(at, "has a lone surrogate, which is no character and can't be sent")
     return Part(kind, content, metadata, where)
 
 

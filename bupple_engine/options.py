@@ -39,7 +39,18 @@ def string(value: Any) -> str:
     """Accept a string that is not empty."""
     if not isinstance(value, str) or not value.strip():
         raise ValueError("must be a string that is not empty")
+    if not is_text(value):
+        raise ValueError("has a lone surrogate, which is no character and can't be sent")
     return value
+
+
+def is_text(value: str) -> bool:
+    """Tell whether each of a string's code points is a character, as UTF-8 can say it."""
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def boolean(value: Any) -> bool:
@@ -53,7 +64,12 @@ def number(low: float = -math.inf, high: float = math.inf) -> Callable[[Any], fl
     """Return a parser of numbers within bounds."""
 
     def parse(value: Any) -> float:
-        if isinstance(value, bool) or not isinstance(value, int | float) or not low <= value <= high:
+        if (
+            isinstance(value, bool)
+            or not isinstance(value, int | float)
+            or not low <= value <= high
+            or abs(value) == math.inf
+        ):
             bounds = f" from {low:g} to {high:g}" if math.isfinite(high) else f" of at least {low:g}"
             raise ValueError(f"must be a number{bounds if math.isfinite(low) else ''}")
         return value
@@ -84,9 +100,11 @@ def choice(*values: str) -> Callable[[Any], str]:
 
 
 def api_key(value: Any) -> Secret:
-    """Accept a key, or a callable that gives one; the empty string is a key that is not set."""
+    """Accept a key, or a callable that gives one."""
     if not isinstance(value, Secret):
         raise ValueError("must be a string or a callable that returns one")
+    if value.is_fixed and not (value.reveal() and is_header_value(value.reveal())):
+        raise ValueError("must fit in a header: it is empty, or there is white space or a line break in it")
     return value
 
 
@@ -109,7 +127,7 @@ def stop(value: Any) -> list[str]:
     values = [value] if isinstance(value, str) else value
     if not isinstance(values, list | tuple) or not values:
         raise ValueError("must be a string or a list of strings")
-    if not all(isinstance(item, str) and item for item in values):
+    if not all(isinstance(item, str) and item and is_text(item) for item in values):
         raise ValueError("must hold strings that are not empty")
     return list(values)
 

@@ -6,9 +6,11 @@ Source: errors-and-retries, "Retry rule": what the vendors' own clients do, with
 from __future__ import annotations
 
 import email.utils
+import math
 import random
 import time
 from collections.abc import Mapping
+from datetime import UTC
 
 from .exceptions import EngineError, QuotaExceededError, ResponseParseError
 
@@ -18,24 +20,30 @@ MAX_DELAY = 60.0  # seconds; waiting longer is the caller's decision
 NEVER_RETRIED = frozenset({400, 401, 402, 403, 404, 413, 422})
 
 
+def parse_seconds(text: str) -> float | None:
+    """Return the seconds that a text says, None where it is no number or one that no clock can run."""
+    try:
+        seconds = float(text)
+    except ValueError:
+        return None
+    return max(seconds, 0.0) if math.isfinite(seconds) else None
+
+
 def parse_retry_after(headers: Mapping[str, str]) -> float | None:
     """Return the seconds that the provider asks to wait, None where it does not say."""
-    try:
-        if milliseconds := headers.get("retry-after-ms"):
-            return max(float(milliseconds) / 1000, 0.0)
-    except ValueError:
-        pass
-    value = headers.get("retry-after")
-    if not value:
-        return None
-    try:
-        return max(float(value), 0.0)
-    except ValueError:
-        pass
+    milliseconds = parse_seconds(headers.get("retry-after-ms", ""))
+    if milliseconds is not None:
+        return milliseconds / 1000
+    value = headers.get("retry-after", "")
+    seconds = parse_seconds(value)
+    if seconds is not None or not value:
+        return seconds
     try:
         moment = email.utils.parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
+    # A date without a zone is UTC in HTTP, the server's own zone to datetime.
+    moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(moment.timestamp() - time.time(), 0.0)
 
 

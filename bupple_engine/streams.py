@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
 from contextlib import suppress
+from contextvars import Context, copy_context
 from types import TracebackType
+from typing import Any
 
 from .call import Call
 from .types import Chunk
+
+# What a stream reads from, as long as the stream is there. Else the garbage collector, finding both at once,
+# would finalize a socket before the stream closes it, or a generator while its loop runs it.
+_live: set[object] = set()
 
 
 class Stream(Iterator[Chunk]):
@@ -25,6 +31,7 @@ class Stream(Iterator[Chunk]):
         self._batches = batches
         self._ready: Iterator[Chunk] = iter(())
         self._closed = False
+        _live.add(batches)
 
     def __iter__(self) -> Stream:
         return self
@@ -42,6 +49,8 @@ class Stream(Iterator[Chunk]):
         call.begin()
         try:
             for batch in self._batches:
+                if self._closed:
+                    break
                 if not batch:
                     continue
                 if batch[-1]["done"]:
@@ -50,13 +59,15 @@ class Stream(Iterator[Chunk]):
                 self._ready = iter(batch)
                 return next(self._ready)
         except BaseException as error:
-            if self._closed:
+            if self._closed and isinstance(error, Exception):
                 call.finish()
                 raise StopIteration from None
             self._closed = True
             call.finish(error)
             raise
         self._closed = True
+        with suppress(ValueError):  # whoever closed it is at it
+            self._batches.close()
         call.finish()
         raise StopIteration
 
@@ -65,8 +76,7 @@ class Stream(Iterator[Chunk]):
         if self._closed:
             return
         self._closed = True
-        if not self._call.is_complete:
-            self._call.cancellation.cancel()
+        self._call.abandon()
         try:
             self._batches.close()
         except ValueError:
@@ -83,6 +93,7 @@ class Stream(Iterator[Chunk]):
 
     def __del__(self) -> None:
         self.close()
+        _live.discard(self._batches)
 
 
 class AsyncStream(AsyncIterator[Chunk]):
@@ -97,6 +108,8 @@ class AsyncStream(AsyncIterator[Chunk]):
         self._batches = batches
         self._ready: Iterator[Chunk] = iter(())
         self._closed = False
+        _live.add(batches)
+        self._context: Context | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: asyncio.Task[object] | None = None
         self._reader_left: asyncio.Future[None] | None = None
@@ -112,14 +125,19 @@ class AsyncStream(AsyncIterator[Chunk]):
 
     async def _advance(self) -> Chunk:
         call = self._call
+        if self._loop is None:
+            self._context = copy_context()
+            self._loop = asyncio.get_running_loop()
+        # In this order: close(), which looks at the loop last, can be in another thread.
         if self._closed:
             raise StopAsyncIteration
-        if self._loop is None:
-            self._loop = asyncio.get_running_loop()
-            call.begin()
+        call.begin()
         self._reader = reader = asyncio.current_task()
+        cancelled_before = reader.cancelling() if reader is not None else 0
         try:
             async for batch in self._batches:
+                if self._closed:
+                    break
                 if not batch:
                     continue
                 if batch[-1]["done"]:
@@ -128,9 +146,16 @@ class AsyncStream(AsyncIterator[Chunk]):
                 self._ready = iter(batch)
                 return next(self._ready)
         except BaseException as error:
-            if self._closed:
-                if isinstance(error, asyncio.CancelledError) and reader is not None:
-                    reader.uncancel()  # it was aclose() that cancelled, to break the wait
+            if (
+                isinstance(error, asyncio.CancelledError)
+                and self._reader_left is not None
+                and reader is not None
+            ):
+                # It was _shut() that cancelled, to break the wait; the caller may have done so too.
+                if reader.uncancel() <= cancelled_before:
+                    await call.afinish()
+                    raise StopAsyncIteration from None
+            elif self._closed and isinstance(error, Exception):
                 await call.afinish()
                 raise StopAsyncIteration from None
             self._closed = True
@@ -153,17 +178,23 @@ class AsyncStream(AsyncIterator[Chunk]):
             self.close()
             return
         self._closed = True
-        self._call.cancellation.cancel()
+        await self._shut(loop)
+
+    def close(self) -> None:
+        """Have the call ended by its event loop; safe to call from another thread, and more than once."""
+        if self._closed:
+            return
+        self._closed = True
+        if (loop := self._loop) is not None:
+            _run_in(loop, self._context, lambda: self._shut(loop), self._call)
+
+    async def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._call.abandon()
         if self._reader is not None:
             self._reader_left = loop.create_future()
             self._reader.cancel()
             await self._reader_left
         await _end(self._batches, self._call)
-
-    def close(self) -> None:
-        """Have the call ended by its event loop; safe to call from another thread."""
-        if not self._closed and self._loop is not None:
-            _call_in_loop(self._loop, self)
 
     async def __aenter__(self) -> AsyncStream:
         return self
@@ -174,28 +205,41 @@ class AsyncStream(AsyncIterator[Chunk]):
         await self.aclose()
 
     def __del__(self) -> None:
-        if self._closed or self._loop is None:
-            return
-        batches, call, loop = self._batches, self._call, self._loop
-        call.cancellation.cancel()
-        try:
-            loop.call_soon_threadsafe(lambda: _keep(loop.create_task(_end(batches, call))))
-        except RuntimeError:
-            call.finish()  # the loop is closed, and has closed the generator
+        batches, call = self._batches, self._call
+        if self._loop is not None and not self._closed:
+            call.abandon()
+            _run_in(self._loop, self._context, lambda: _end(batches, call), call)
+        _live.discard(batches)
 
 
 _tasks: set[asyncio.Task[None]] = set()
 
 
-def _keep(task: asyncio.Task[None]) -> None:
-    """Hold a task until it is done; a loop holds its tasks weakly."""
-    _tasks.add(task)
-    task.add_done_callback(_tasks.discard)
+def _run_in(
+    loop: asyncio.AbstractEventLoop,
+    context: Context | None,
+    work: Callable[[], Coroutine[Any, Any, None]],
+    call: Call,
+) -> None:
+    """Have a loop end a call, from any thread; where the loop itself ends first, it ends the generator.
 
+    The context is the reader's: the garbage collector runs in anyone's, such as that of a sync_to_async
+    which allows no other beside it.
+    """
 
-def _call_in_loop(loop: asyncio.AbstractEventLoop, stream: AsyncStream) -> None:
-    with suppress(RuntimeError):  # the loop is closed, and has closed the generator
-        loop.call_soon_threadsafe(lambda: _keep(loop.create_task(stream.aclose())))
+    def begin() -> None:
+        task = loop.create_task(work())
+        _tasks.add(task)  # a loop holds its tasks weakly
+        task.add_done_callback(done)
+
+    def done(task: asyncio.Task[None]) -> None:
+        _tasks.discard(task)
+        call.finish()  # asyncio.run cancels what it leaves, even before its first step
+
+    try:
+        loop.call_soon_threadsafe(begin, context=context)
+    except RuntimeError:
+        call.finish()  # the loop is closed
 
 
 async def _end(batches: AsyncGenerator[list[Chunk], None], call: Call) -> None:

@@ -8,10 +8,12 @@ import os
 import threading
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
-from .cancellation import Cancellation
 from .conf import max_threads
+
+if TYPE_CHECKING:
+    from .call import Call
 
 T = TypeVar("T")
 
@@ -49,19 +51,17 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
-async def run(work: Callable[[], T], cancellation: Cancellation) -> T:
+async def run(work: Callable[[], T], call: Call) -> T:
     """Return what work returns; a cancelled caller ends it at once."""
     loop = asyncio.get_running_loop()
     try:
         return await loop.run_in_executor(_get_executor(), contextvars.copy_context().run, work)
     except asyncio.CancelledError:
-        cancellation.cancel()
+        call.abandon()
         raise
 
 
-async def iterate(
-    begin: Callable[[], Generator[T, None, None]], cancellation: Cancellation
-) -> AsyncGenerator[T, None]:
+async def iterate(begin: Callable[[], Generator[T, None, None]], call: Call) -> AsyncGenerator[T, None]:
     """Yield what a blocking generator yields, which runs in one thread from its begin to its end."""
     loop = asyncio.get_running_loop()
     arrived: asyncio.Queue[tuple[T | None, BaseException | None, bool]] = asyncio.Queue()
@@ -71,14 +71,16 @@ async def iterate(
         try:
             loop.call_soon_threadsafe(arrived.put_nowait, (item, error, more))
         except RuntimeError:
-            cancellation.cancel()  # the loop is closed: nobody reads
+            call.abandon()  # the loop is closed: nobody reads
 
     def work() -> None:
         items = begin()
         try:
             for item in items:
-                room.acquire()
-                if cancellation.cancelled:
+                # A loop that was closed with its generators open never makes room again.
+                while not room.acquire(timeout=1) and not loop.is_closed():
+                    pass
+                if call.cancellation.cancelled or loop.is_closed():
                     break
                 put(item, None, True)
         except BaseException as error:
@@ -99,6 +101,6 @@ async def iterate(
             yield item  # type: ignore[misc]
             room.release()
     finally:
-        cancellation.cancel()
+        call.abandon()
         room.release()
         future.cancel()

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import json
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit, urlunsplit
 
 from .exceptions import EngineError, InvalidRequestError, UnsupportedFeatureError, error_class
 from .masking import MaskedDict
@@ -68,12 +70,16 @@ class Answer:
         self.refused = False  # its text is a refusal
 
     def add_text(self, text: str) -> None:
-        """Add a piece of the answer."""
+        """Add a piece of the answer; what is no string is another shape than documented."""
+        if not isinstance(text, str):
+            raise TypeError
         self.texts.append(text)
         self.chunks.append({"role": "assistant", "content": text, "done": False})
 
     def add_reasoning(self, text: str) -> None:
         """Add a piece of the reasoning that the provider shows."""
+        if not isinstance(text, str):
+            raise TypeError
         self.reasoning.append(text)
         self.chunks.append(
             {"role": "assistant", "content": "", "done": False, "metadata": {"reasoning": text}}
@@ -160,9 +166,9 @@ class Wire:
             headers |= self.build_auth(key, options)
         headers |= self.build_headers(options)
         chosen = options.get("headers") or {}
-        lower = {name.lower() for name in chosen}
-        headers = MaskedDict({name: value for name, value in headers.items() if name.lower() not in lower})
-        headers |= chosen
+        last = {name.lower(): name for name in chosen}  # entry and call may spell one name in two ways
+        headers = MaskedDict({name: value for name, value in headers.items() if name.lower() not in last})
+        headers |= {name: chosen[name] for name in last.values()}
         secrets = tuple(filter(None, (key, user, user.partition(":")[2], *chosen.values())))
         request = Request(url, headers, dump(body), stream, secrets)
         request.echo = self.build_echo(body, options)
@@ -182,15 +188,16 @@ class Wire:
         """Return a turn's content as the API's parts, blank texts left out."""
         parts: list[dict[str, Any]] = []
         for part in turn.parts:
+            taken = part.type in self.media and turn.role == "user"
             if part.type == "text":
                 text = part.content
-            elif turn.role != "user":
-                raise self.refuse(part, f"{part.type} in a message of the {turn.role}")
-            elif part.type in self.media:
+            elif taken:
                 parts.append(self.build_media(resolve(part)))
                 text = description(part)
             elif part.type == "audio" and part.metadata.get("transcript"):
                 text = "\n".join(filter(None, (str(part.metadata["transcript"]), description(part))))
+            elif part.type in self.media:
+                raise self.refuse(part, f"{part.type} in a message of the {turn.role}")
             else:
                 raise self.refuse(part, part.type)
             if text.strip():
@@ -219,9 +226,10 @@ class Wire:
 
     def parse_end(self, data: str, answer: Answer) -> bool:
         """Tell whether an event's data is the mark of the end, which is no JSON."""
-        if data.strip() == "[DONE]":
-            answer.ended = True
-        return answer.ended
+        if data.strip() != "[DONE]":
+            return False
+        answer.ended = answer.finish_reason is not None  # on most wires the mark alone proves nothing
+        return True
 
     def parse_tail(self, answer: Answer) -> bool:
         """Tell whether an unfinished last event may be looked at, which the standard drops."""
@@ -244,28 +252,37 @@ class Wire:
         message = next(filter(None, map(_text, (facts.get("message"), error, body.get("detail")))), "")
         message = message or text.strip()[:500] or f"The provider answered with status {status} and no text."
         words = [_text(facts.get(name)) for name in ("code", "type", "status")]
-        code = facts.get("code")
-        status = status or (code if isinstance(code, int) and 400 <= code < 600 else 0)
+        status = status or next((int(word) for word in words if re.fullmatch("[45][0-9]{2}", word)), 0)
         cls = next(
             (self.error_words[word] for word in words if word in self.error_words), None
         ) or error_class(status, words, message)
         return cls(
             message,
             code=status,
-            type=_text(facts.get("type")) or _text(code) or words[2] or None,
+            type=next((word for word in (words[1], words[0], words[2]) if word and not word.isdigit()), None),
             param=_text(facts.get("param")) or None,
         )
 
-    def parse_reasoning_echo(self, turn: Turn) -> Any:
-        """Return what this driver's earlier answer wanted echoed, None for another driver's."""
-        metadata = turn.metadata
-        return metadata.get("echo") if metadata.get("driver") == self.driver else None
+    def parse_reasoning_echo(self, turn: Turn) -> dict[str, Any] | None:
+        """Return what this driver's earlier answer wanted echoed, its `items` among it.
+
+        None for another driver's answer, and for one whose text was edited since. The caller, or a client
+        of the caller's, holds it in between: nothing of its shape is taken for granted.
+        """
+        echo = turn.metadata.get("echo")
+        if turn.role != "assistant" or turn.metadata.get("driver") != self.driver:
+            return None
+        if not isinstance(echo, dict) or not isinstance(items := echo.get("items"), list):
+            return None
+        if not all(isinstance(item, dict) for item in items):
+            return None
+        return echo if echo.get("text") == digest("".join(part.content for part in turn.parts)) else None
 
     def finish(self, answer: Answer, request: Request, model: str) -> dict[str, Any]:
         """Return the keys that a Reply and the last chunk share."""
         metadata = {"driver": self.driver, **answer.metadata}
         if answer.finish_reason != "tool_calls" and (echo := self.parse_echo(answer)):
-            metadata["echo"] = {**request.echo, **echo}
+            metadata["echo"] = {**request.echo, **echo, "text": digest("".join(answer.texts))}
         usage = self.parse_usage(answer.usage) if answer.usage else NO_USAGE.copy()
         return {
             "model": answer.model or model,
@@ -303,10 +320,15 @@ def reply_of(answer: Answer, last: dict[str, Any]) -> Reply:
     return {"role": "assistant", "content": "".join(answer.texts), **last}  # type: ignore[typeddict-item]
 
 
+def digest(text: str) -> str:
+    """Return what tells a text from another in an echo."""
+    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
+
+
 def dump(body: Any) -> bytes:
     """Return a body as JSON bytes."""
     try:
-        return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
         # Messages and the other options are checked by now: it is extra or a message's metadata.
         raise InvalidRequestError(
@@ -329,7 +351,7 @@ def join_url(base: str, path: str) -> tuple[str, str]:
         head = head[: -len(version)]
     user, _, host = parts.netloc.rpartition("@")
     queries = "&".join(filter(None, (parts.query, query)))
-    return urlunsplit((parts.scheme, host, head + path, queries, "")), user
+    return urlunsplit((parts.scheme, host, head + path, queries, "")), unquote(user)
 
 
 def _text(value: Any) -> str:

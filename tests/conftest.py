@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import ssl
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
+import trustme
 
 from bupple_engine.drivers import http
 from tests.provider import Provider
@@ -34,3 +37,32 @@ def configure(settings: Any) -> Configure:
 def without_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have asynchronous calls run as they do where the extra `async` is not installed."""
     monkeypatch.setattr(http, "has_aiohttp", lambda: False)
+
+
+@pytest.fixture(scope="session")
+def authority() -> trustme.CA:
+    """Give an authority that no machine knows."""
+    return trustme.CA()
+
+
+@pytest.fixture(scope="session")
+def ca_file(authority: trustme.CA, tmp_path_factory: pytest.TempPathFactory) -> str:
+    """Give the file that tells the authority."""
+    path = Path(tmp_path_factory.mktemp("authority"), "ca.pem")
+    authority.cert_pem.write_to_path(str(path))
+    return str(path)
+
+
+@pytest.fixture(scope="session")
+def server_tls(authority: trustme.CA) -> ssl.SSLContext:
+    """Give what a server on the loopback interface shows, signed by the authority."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1", "localhost").configure_cert(context)
+    return context
+
+
+@pytest.fixture
+def tls_provider(server_tls: ssl.SSLContext) -> Iterator[Provider]:
+    """Give a scripted provider behind TLS."""
+    with Provider(tls=server_tls) as provider:
+        yield provider

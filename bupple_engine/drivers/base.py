@@ -135,7 +135,7 @@ class ChatDriver:
 
     async def _abatches(self, call: Call) -> AsyncGenerator[list[Chunk], None]:
         """See _batches()."""
-        batches = threads.iterate(lambda: self._batches(call), call.cancellation)
+        batches = threads.iterate(lambda: self._batches(call), call)
         try:
             async for batch in batches:
                 yield batch
@@ -148,7 +148,7 @@ class ChatDriver:
 
     async def _areply(self, call: Call) -> Reply:
         """See _reply()."""
-        return await threads.run(lambda: self._reply(call), call.cancellation)
+        return await threads.run(lambda: self._reply(call), call)
 
     def _begin(self, messages: list[Message], options: dict[str, Any], *, streamed: bool) -> Call:
         context = options.pop("context", None)

@@ -11,7 +11,7 @@ from typing import Any, ClassVar
 
 from bupple_engine.exceptions import EngineError, ProviderServerError
 from bupple_engine.media import Media
-from bupple_engine.messages import Turn, system_and_rest
+from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, boolean, choice, string
 from bupple_engine.types import FinishReason, Usage
 from bupple_engine.wire import Answer, Request, Wire, count, dump, usage_of
@@ -95,13 +95,15 @@ class ChatCompletionsWire(Wire):
             parts = self.build_parts(turn)
             if not parts:
                 continue
-            last = messages[-1] if messages else None
-            if self.one_system_message and last and last["role"] == turn.role:
+            last: dict[str, Any] = messages[-1] if messages else {"role": "system"}
+            if self.one_system_message and (last["role"], turn.role) == ("system", "assistant"):
+                messages.append({"role": "user", "content": OPENING})
+            elif self.one_system_message and messages and last["role"] == turn.role:
                 last["content"] = self.simplify(_as_parts(last["content"]) + parts)
                 continue
             message: dict[str, Any] = {"role": turn.role, "content": self.simplify(parts)}
-            if turn.role == "assistant" and isinstance(echo := self.parse_reasoning_echo(turn), dict):
-                message |= {"reasoning_details": echo.get("items")}
+            if echo := self.parse_reasoning_echo(turn):
+                message["reasoning_details"] = echo["items"]
             messages.append(message)
         if self.prefix_assistant and messages and messages[-1]["role"] == "assistant":
             messages[-1]["prefix"] = True
@@ -148,29 +150,30 @@ class ChatCompletionsWire(Wire):
         answer.ended = True
 
     def parse_event(self, name: str, payload: dict[str, Any], answer: Answer) -> None:
-        choices = payload.get("choices")
-        if choices:
-            choice = choices[0]
-            delta = choice.get("delta") or choice.get("message")
-            if delta:
+        finish = None
+        # A choice beside the first, which extra may ask for, is another answer.
+        if (choices := payload.get("choices")) and not (choice := choices[0]).get("index"):
+            if delta := choice.get("delta") or choice.get("message"):
                 content = delta.get("content")
+                if len(delta) > 1 or not content:
+                    self.parse_delta(delta, answer)
                 if content:
                     if isinstance(content, str):
                         answer.add_text(content)
                     else:
                         _add_content_list(content, answer)
-                if len(delta) > 1 or not content:
-                    self.parse_delta(delta, answer)
-            finish = choice.get("finish_reason")
-            if finish:
+            if finish := choice.get("finish_reason"):
                 self.parse_finish(finish, choice, answer)
+        elif payload.get("object") == "error":  # vLLM of old: flat, without a key `error`
+            raise self.parse_error(0, payload)
         if not answer.model:
             answer.model = payload.get("model") or ""
             if "id" in payload:
                 answer.metadata["id"] = payload["id"]
-        usage = payload.get("usage") or (payload.get("x_groq") or {}).get("usage")
-        if usage:
+        if usage := payload.get("usage"):
             answer.add_usage(usage)
+        elif finish and "x_groq" in payload:
+            answer.add_usage((payload["x_groq"] or {}).get("usage"))
 
     def parse_delta(self, delta: dict[str, Any], answer: Answer) -> None:
         """Write down what a delta or a message has beside its content."""
@@ -203,6 +206,11 @@ class ChatCompletionsWire(Wire):
             reason = "refusal"
         # Some services repeat the finish in an empty last chunk.
         answer.finish_reason = answer.finish_reason or reason
+
+    def parse_end(self, data: str, answer: Answer) -> bool:
+        # Some services send no finish reason: here the mark is the end.
+        answer.ended = answer.ended or data.strip() == "[DONE]"
+        return answer.ended
 
     def parse_tail(self, answer: Answer) -> bool:
         return True

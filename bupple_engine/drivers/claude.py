@@ -5,15 +5,14 @@ Source: https://platform.claude.com/docs/en/api/messages
 
 from __future__ import annotations
 
-import hashlib
 from typing import Any, ClassVar
 
 from bupple_engine.exceptions import EngineError, OverloadedError, QuotaExceededError
 from bupple_engine.media import Media, decode_text
 from bupple_engine.messages import OPENING, Turn, system_and_rest
-from bupple_engine.options import COMMON, Option, Options, string
+from bupple_engine.options import COMMON, Option, Options, merge_dicts, string
 from bupple_engine.types import FinishReason, Usage
-from bupple_engine.wire import Answer, Wire, count, dump, usage_of
+from bupple_engine.wire import Answer, Wire, count, digest, dump, usage_of
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -75,7 +74,7 @@ class ClaudeWire(Wire):
         body: dict[str, Any] = {"model": options.get("model"), "max_tokens": options["max_tokens"]}
         if blocks := self.build_parts(Turn("system", tuple(system), "messages")):
             body["system"] = blocks
-        body["messages"] = self.build_messages(rest, body)
+        body["messages"] = self.build_messages(rest, merge_dicts(body, options.get("extra") or {}))
         names = {"temperature": "temperature", "top_p": "top_p", "stop": "stop_sequences"}
         body |= {field: options[name] for name, field in names.items() if options.get(name) is not None}
         if stream:
@@ -104,7 +103,7 @@ class ClaudeWire(Wire):
         refuses it, and takes the turn without it.
         """
         echo = self.parse_reasoning_echo(turn)
-        if turn.role == "assistant" and isinstance(echo, dict) and echo.get("prefix") == prefix(before):
+        if echo and echo.get("prefix") == prefix(before):
             return list(echo["items"])
         return self.build_parts(turn)
 
@@ -201,4 +200,4 @@ class ClaudeWire(Wire):
 
 def prefix(body: dict[str, Any]) -> str:
     """Return a digest of what stands before an answer: system, tools and messages."""
-    return hashlib.sha256(dump([body.get(name) for name in ("system", "tools", "messages")])).hexdigest()[:32]
+    return digest(dump([body.get(name) for name in ("system", "tools", "messages")]).decode())

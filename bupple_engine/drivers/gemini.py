@@ -18,6 +18,7 @@ from bupple_engine.exceptions import (
 from bupple_engine.media import Media
 from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, string
+from bupple_engine.retries import parse_seconds
 from bupple_engine.types import FinishReason, Usage
 from bupple_engine.wire import Answer, Wire, count, usage_of
 
@@ -96,10 +97,10 @@ class GeminiWire(Wire):
         contents: list[dict[str, Any]] = []
         for turn in turns:
             role = "model" if turn.role == "assistant" else "user"
-            echo = self.parse_reasoning_echo(turn) if role == "model" else None
+            echo = self.parse_reasoning_echo(turn)
             # A signature that another model made is refused.
-            own = isinstance(echo, dict) and echo.get("model") == options.get("model")
-            parts = list(echo["items"]) if own and isinstance(echo, dict) else self.build_parts(turn)
+            own = echo and echo.get("model") == options.get("model")
+            parts = list(echo["items"]) if echo and own else self.build_parts(turn)
             if not parts:
                 continue
             if not contents and role == "model":
@@ -142,6 +143,8 @@ class GeminiWire(Wire):
                 raise ContentFilteredError(message, type=reason)
             return
         candidate = candidates[0]
+        if candidate.get("index"):
+            return  # a candidate beside the first, which extra may ask for, is another answer
         for part in (candidate.get("content") or {}).get("parts") or []:
             self.parse_part(part, answer)
         if finish := candidate.get("finishReason"):
@@ -155,7 +158,7 @@ class GeminiWire(Wire):
         if "functionCall" in part:
             answer.called = True
         last = answer.items[-1] if answer.items else None
-        if text and last and last.keys() == part.keys() == {"text"}:
+        if text and last and last.keys() == part.keys() <= {"text", "thought"}:
             last["text"] += text
         elif text or len(part) > 1 or "text" not in part:
             answer.items.append(dict(part))
@@ -165,7 +168,9 @@ class GeminiWire(Wire):
         if finish in FAILURES:
             message = candidate.get("finishMessage") or f"The provider ended its answer with {finish}."
             raise ProviderServerError(message, type=finish)
-        answer.finish_reason = "tool_calls" if answer.called else FINISH_REASONS.get(finish, "unknown")
+        answer.finish_reason = FINISH_REASONS.get(finish, "unknown")
+        if answer.finish_reason == "stop" and answer.called:
+            answer.finish_reason = "tool_calls"
         if answer.finish_reason in ("unknown", "content_filter"):
             answer.metadata["provider_finish_reason"] = finish
 
@@ -182,19 +187,21 @@ class GeminiWire(Wire):
 
     def parse_error(self, status: int, payload: Any, text: str = "") -> EngineError:
         error = super().parse_error(status, payload, text)
-        body = payload[0] if isinstance(payload, list) and payload else payload
-        facts = body.get("error") if isinstance(body, dict) else None
-        for detail in (facts.get("details") or []) if isinstance(facts, dict) else []:
-            if not isinstance(detail, dict):
-                continue
+        delay = None
+        for detail in _details(payload):
             if detail.get("reason") == "API_KEY_INVALID":
-                return AuthenticationError(error.message, code=error.code, type="API_KEY_INVALID")
-            if any("PerDay" in str(v.get("quotaId")) for v in detail.get("violations") or []):
+                error = AuthenticationError(error.message, code=error.code, type="API_KEY_INVALID")
+            if "PerDay" in str(detail.get("violations")):
                 error = QuotaExceededError(error.message, code=error.code, type=error.type)
             # There is no Retry-After header: the delay is in the body, as "37s" or "37.5s".
-            if delay := str(detail.get("retryDelay") or ""):
-                try:
-                    error.retry_after = float(delay.removesuffix("s"))
-                except ValueError:
-                    continue
+            delay = parse_seconds(str(detail.get("retryDelay")).removesuffix("s")) or delay
+        error.retry_after = delay
         return error
+
+
+def _details(payload: Any) -> list[dict[str, Any]]:
+    """Return the details of an error, which says by them what its status does not."""
+    body = payload[0] if isinstance(payload, list) and payload else payload
+    error = body.get("error") if isinstance(body, dict) else None
+    details = error.get("details") if isinstance(error, dict) else None
+    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []

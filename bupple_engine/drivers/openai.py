@@ -83,7 +83,8 @@ class OpenAIWire(Wire):
     def build_items(self, turn: Turn) -> list[dict[str, Any]]:
         """Return the input items of a turn: an answer of this driver's own goes back as it came."""
         echo = self.parse_reasoning_echo(turn)
-        if isinstance(echo, dict) and turn.role == "assistant" and isinstance(echo.get("items"), list):
+        # An item may speak in any role here: what a client put among the assistant's words stays out.
+        if echo and all(item.get("role", "assistant") == "assistant" for item in echo["items"]):
             return list(echo["items"])
         parts = self.build_parts(turn)
         role = "developer" if turn.role == "system" else turn.role
@@ -106,12 +107,15 @@ class OpenAIWire(Wire):
     def parse_reply(self, payload: dict[str, Any], answer: Answer) -> None:
         for item in payload.get("output") or []:
             self.parse_item(item, answer)
-            for part in item.get("content") or []:
-                if text := part.get("text") or part.get("refusal"):
-                    answer.add_reasoning(text) if item.get("type") == "reasoning" else answer.add_text(text)
-            for part in item.get("summary") or []:
-                if isinstance(part, dict) and part.get("text"):
-                    answer.add_reasoning(part["text"])
+            kind = item.get("type")
+            if kind == "reasoning":
+                for part in (item.get("summary") or []) + (item.get("content") or []):
+                    if text := part.get("text"):
+                        answer.add_reasoning(text)
+            elif kind == "message":
+                for part in item.get("content") or []:
+                    if text := part.get("text") or part.get("refusal"):
+                        answer.add_text(text)
         self.parse_response(payload, answer)
 
     def parse_event(self, name: str, payload: dict[str, Any], answer: Answer) -> None:
@@ -135,8 +139,6 @@ class OpenAIWire(Wire):
         kind = item.get("type")
         if kind in ("function_call", "custom_tool_call"):
             answer.called = True
-        elif kind == "reasoning" and not item.get("encrypted_content"):
-            return  # nothing is stored, so its id alone means nothing to the provider
         elif kind == "message" and any(p.get("type") == "refusal" for p in item.get("content") or []):
             answer.refused = True
         answer.items.append({name: value for name, value in item.items() if name != "status"})
@@ -160,6 +162,11 @@ class OpenAIWire(Wire):
         else:
             answer.finish_reason = "unknown"
         answer.ended = True
+
+    def parse_echo(self, answer: Answer) -> dict[str, Any]:
+        # Nothing is stored: reasoning by its id alone is refused, as is a message's id without its reasoning.
+        reasoning = [item for item in answer.items if item.get("type") == "reasoning"]
+        return super().parse_echo(answer) if all(r.get("encrypted_content") for r in reasoning) else {}
 
     def parse_usage(self, usage: dict[str, Any]) -> Usage:
         return usage_of(

@@ -13,6 +13,7 @@ import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from bupple_engine.masking import SecretURL
 from bupple_engine.options import Options
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from .blocking import BlockingTransport
 
 _lock = threading.Lock()
-_transports: dict[tuple[str, str, str], Any] = {}
+_transports: dict[tuple[str, SecretURL | None, str | None], Any] = {}
 _forked: list[Any] = []
 
 
@@ -54,22 +55,23 @@ def close_transports() -> None:
 
 
 def _get(kind: str, cls: Any, options: Options) -> Any:
-    proxy = options["proxy"].reveal() if options.get("proxy") else ""
-    key = (kind, proxy, options.get("ca_file") or "")
+    proxy, ca_file = options.get("proxy"), options.get("ca_file")
+    key = (kind, proxy, ca_file)
     transport = _transports.get(key)
     if transport is None:
         with _lock:
             transport = _transports.get(key)
             if transport is None:
-                transport = _transports[key] = cls(proxy, options.get("ca_file"))
+                transport = _transports[key] = cls(proxy, ca_file)
     return transport
 
 
-def environment_proxy(url: str) -> str | None:
+def environment_proxy(url: str) -> SecretURL | None:
     """Return the proxy that the environment names for a URL, as requests reads it (no_proxy included)."""
     from requests.utils import get_environ_proxies, select_proxy
 
-    return select_proxy(url, get_environ_proxies(url))
+    proxy = select_proxy(url, get_environ_proxies(url))
+    return SecretURL(proxy) if proxy else None
 
 
 ENVIRONMENT = (

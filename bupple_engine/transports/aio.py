@@ -3,55 +3,116 @@
 from __future__ import annotations
 
 import asyncio
+import io
 import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, Mapping
-from types import SimpleNamespace, TracebackType
+from contextvars import ContextVar
+from types import TracebackType
 from typing import Any
 
 import aiohttp
 
 from bupple_engine.exchange import TransportFailure
+from bupple_engine.masking import SecretURL, bare
 from bupple_engine.wire import Request
 
 from . import ca_bundle, environment_key, environment_proxy, tls_context
 
 DRAIN_BYTES = 65_536
+HEAD_BYTES = (
+    65_536  # of one line of a head, as http.client allows; aiohttp's own 8 KB are less than some send
+)
+LARGE_BODY = 1_000_000  # aiohttp warns of more in one piece
+
+
+class _Wait:
+    """What a task waits for: the connection that it has come to, and whether that had served before."""
+
+    __slots__ = ("fresh", "reused", "transport")
+
+    def __init__(self) -> None:
+        self.transport: asyncio.Transport | None = None
+        self.reused = False
+        self.fresh = False  # set: no connection that has served before
+
+    def is_stale(self, error: BaseException) -> bool:
+        """Tell whether the other side had closed a kept connection, so that the request was never tried."""
+        causes = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
+        return self.reused and not self.fresh and isinstance(error, causes)
+
+
+# aiohttp has no argument for it: what a task calls, and what is called back here, is the same wait.
+_present: ContextVar[_Wait] = ContextVar("bupple_engine_wait")
+
+
+class _Connector(aiohttp.TCPConnector):
+    """Tell the wait which connection it has come to; no other place knows it before the head is there."""
+
+    def __init__(self) -> None:
+        super().__init__(limit=0)
+        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
+
+    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+        wait = _present.get()
+        connection = await super().connect(*args, **kwargs)
+        while wait.fresh and connection.protocol in self._known:
+            connection.close()
+            connection = await super().connect(*args, **kwargs)
+        wait.transport = connection.transport
+        wait.reused = connection.protocol in self._known
+        self._known.add(connection.protocol)
+        return connection
 
 
 class AsyncTransport:
     """One process's sessions for one proxy and CA setting, an event loop each."""
 
-    def __init__(self, proxy: str, ca_file: str | None) -> None:
-        self._proxy = proxy or None
+    def __init__(self, proxy: SecretURL | None, ca_file: str | None) -> None:
+        self._proxy = proxy
         self._ca_file = ca_file
         self._lock = threading.Lock()
         self._sessions: dict[int, _Session] = {}
-        self._routes: dict[tuple[str | None, ...], tuple[str | None, Any]] = {}
+        self._routes: dict[tuple[str | None, ...], tuple[SecretURL | None, Any]] = {}
 
     async def open(self, request: Request, connect: float, read: float) -> AsyncResponse:
         """Send a request and return its answer once the head is there; the clocks are in seconds."""
-        trace = SimpleNamespace(reused=False)
+        wait = _Wait()
+        token = _present.set(wait)
         try:
-            session = await self._session()
-            proxy, tls = self._route(request.url)
             async with asyncio.timeout(read):
-                raw = await session.post(
-                    request.url,
-                    data=request.body,
-                    headers=request.headers,
-                    allow_redirects=False,
-                    proxy=proxy,
-                    ssl=tls,
-                    timeout=aiohttp.ClientTimeout(total=None, connect=connect),
-                    trace_request_ctx=trace,
-                )
+                try:
+                    raw = await self._post(request, connect)
+                except (aiohttp.ClientError, OSError) as error:
+                    if not wait.is_stale(error):
+                        raise
+                    wait.fresh = True
+                    raw = await self._post(request, connect)
             return AsyncResponse(raw)
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
-            failure = _translate(error, trace.reused)
+            failure = _translate(error)
+            _abort(wait.transport)
+        except BaseException as error:
+            _abort(wait.transport)
+            raise bare(error) from None
+        finally:
+            _present.reset(token)
         # Raised out here, it has no context: the library's frames hold the headers, and so the key.
         raise failure
+
+    async def _post(self, request: Request, connect: float) -> aiohttp.ClientResponse:
+        session = await self._session()
+        proxy, tls = self._route(request.url)
+        return await session.post(
+            request.url,
+            data=request.body if len(request.body) < LARGE_BODY else io.BytesIO(request.body),
+            headers=request.headers,
+            allow_redirects=False,
+            proxy=proxy.reveal() if proxy is not None else None,
+            ssl=tls,
+            timeout=aiohttp.ClientTimeout(total=None, connect=connect),
+        )
 
     async def _session(self) -> aiohttp.ClientSession:
         loop = asyncio.get_running_loop()
@@ -65,18 +126,14 @@ class AsyncTransport:
             await held.bind()
         return held.session
 
-    def _route(self, url: str) -> tuple[str | None, Any]:
+    def _route(self, url: str) -> tuple[SecretURL | None, Any]:
         """Return the proxy and the TLS context for a URL; the environment is read anew where it changed."""
         key = environment_key("/".join(url.split("/", 3)[:3]))
         route = self._routes.get(key)
         if route is None:
             proxy = self._proxy or environment_proxy(url)
-            tls = (
-                tls_context(self._ca_file or ca_bundle())
-                if "https:" in (url[:6], (proxy or "")[:6])
-                else True
-            )
-            route = self._routes[key] = (proxy, tls)
+            secure = url.startswith("https:") or (proxy is not None and proxy.reveal().startswith("https:"))
+            route = self._routes[key] = (proxy, tls_context(self._ca_file or ca_bundle()) if secure else True)
         return route
 
     def close(self) -> None:
@@ -100,14 +157,13 @@ class _Session:
 
     def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
         self.loop = weakref.ref(loop)
-        trace = aiohttp.TraceConfig()
-        trace.on_connection_reuseconn.append(_note_reuse)
         self.session = aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=0),
+            connector=_Connector(),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,  # we read the environment's proxies as requests does, and netrc never
-            trace_configs=[trace],
             auto_decompress=True,
+            max_line_size=HEAD_BYTES,
+            max_field_size=HEAD_BYTES,
         )
         self._end: AsyncGenerator[None, None] | None = None
 
@@ -141,8 +197,10 @@ class _Session:
             connector._closed = True
 
 
-async def _note_reuse(session: Any, context: Any, params: Any) -> None:
-    context.trace_request_ctx.reused = True
+def _abort(transport: asyncio.Transport | None) -> None:
+    """End a connection now: close() would first send what is left of the request, and part in TLS's way."""
+    if transport is not None:
+        transport.abort()
 
 
 class AsyncResponse:
@@ -164,6 +222,8 @@ class AsyncResponse:
 
     def close(self) -> None:
         """End the connection at once, unless the body has been read to its end."""
+        if (connection := self._raw.connection) is not None:
+            _abort(connection.transport)
         self._raw.close()
 
     async def read(self, seconds: float) -> bytes:
@@ -172,7 +232,7 @@ class AsyncResponse:
             async with asyncio.timeout(seconds):
                 return await self._content.readany()
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
-            failure = _translate(error, reused=False)
+            failure = _translate(error)
         raise failure
 
     async def drain(self, seconds: float) -> None:
@@ -189,8 +249,8 @@ class AsyncResponse:
             return
 
 
-def _translate(error: Exception, reused: bool) -> TransportFailure:
-    """Return what happened in words that hold no header, no body and no credentials of a proxy."""
+def _translate(error: Exception) -> TransportFailure:
+    """Return what happened in words that hold no header, no body, no query and no credentials of a proxy."""
     through = " through the proxy" if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return TransportFailure(f"Could not connect{through} in time", timed_out=True, connected=False)
@@ -202,9 +262,10 @@ def _translate(error: Exception, reused: bool) -> TransportFailure:
         return TransportFailure(f"Could not connect{through}: {error.os_error}", connected=False)
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return TransportFailure(f"The proxy answered with status {error.status}", connected=False)
+    if isinstance(error, aiohttp.ClientResponseError):
+        return TransportFailure(f"The answer is no HTTP: {error.message}")
     if isinstance(error, aiohttp.InvalidURL):
         return TransportFailure("The URL can't be used: InvalidURL", connected=False)
     if isinstance(error, aiohttp.ClientError | OSError):
-        stale = reused and isinstance(error, aiohttp.ServerDisconnectedError | ConnectionError)
-        return TransportFailure(f"The connection broke: {type(error).__name__}: {error}", stale=stale)
+        return TransportFailure(f"The connection broke: {type(error).__name__}: {error}")
     return TransportFailure(f"The request can't be sent: {type(error).__name__}", connected=False)

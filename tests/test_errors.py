@@ -1,0 +1,649 @@
+"""Errors: what a provider's words mean, whether it is asked again and when, and that nothing is lost."""
+
+from __future__ import annotations
+
+import ast
+import json
+import pickle
+import time
+from email.utils import formatdate
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+
+import bupple_engine
+from bupple_engine import (
+    AuthenticationError,
+    ConflictError,
+    ContentFilteredError,
+    ContextLengthExceededError,
+    EngineError,
+    InvalidDriverError,
+    InvalidRequestError,
+    ModelNotFoundError,
+    OverloadedError,
+    ProviderConnectionError,
+    ProviderPermissionError,
+    ProviderServerError,
+    ProviderTimeoutError,
+    QuotaExceededError,
+    RateLimitError,
+    RequestTooLargeError,
+    ResponseParseError,
+    StreamError,
+    StreamInterruptedError,
+    UnsupportedFeatureError,
+    exceptions,
+    exchange,
+    retries,
+)
+from bupple_engine.exchange import Exchange, TransportFailure
+from bupple_engine.options import Clocks
+from tests.pure import answer, begin, build, frames, hear
+from tests.wires import KEY
+
+HI = {"choices": [{"delta": {"content": "Hi"}}]}
+STOP = {"choices": [{"finish_reason": "stop"}]}
+
+# The tree
+
+
+def tree(cls: type, depth: int = 0) -> list[str]:
+    """Draw a class and those below it."""
+    here = [f"{'    ' * depth}{cls.__name__}"]
+    classes: list[type] = cls.__subclasses__()
+    below = [each for each in classes if ours(each)]
+    return here + [line for each in below for line in tree(each, depth + 1)]
+
+
+def ours(cls: type) -> bool:
+    """Tell our classes from those that a test made."""
+    return cls.__module__ == exceptions.__name__
+
+
+def all_classes(cls: type[EngineError] = EngineError) -> list[type[EngineError]]:
+    """List a class and those below it."""
+    return [cls, *(found for each in cls.__subclasses__() if ours(each) for found in all_classes(each))]
+
+
+def test_the_tree_is_the_one_that_is_printed_at_the_top() -> None:
+    drawn = (exceptions.__doc__ or "").split("RuntimeError\n", 1)[1].strip("\n").splitlines()
+    names = [line.translate({ord(c): " " for c in "├└│─"})[4:].rstrip() for line in drawn]
+    assert names == tree(EngineError)
+    assert EngineError.__bases__ == (RuntimeError,)
+    # A mistake in settings is no error of a call.
+    assert issubclass(InvalidDriverError, ImproperlyConfigured)
+    assert not issubclass(InvalidDriverError, EngineError)
+
+
+def test_public_means_listed() -> None:
+    names = {cls.__name__ for cls in all_classes()} | {"InvalidDriverError", "ai", "call_finished"}
+    assert set(bupple_engine.__all__) == names | {
+        "AsyncStream", "Chunk", "Message", "Reply", "Stream", "Usage",
+    }  # fmt: skip
+    assert sorted(bupple_engine.__all__) == bupple_engine.__all__
+    assert all(getattr(bupple_engine, name) for name in bupple_engine.__all__)
+
+
+def test_every_class_says_when_in_a_sentence() -> None:
+    source = ast.parse(Path(exceptions.__file__).read_text(encoding="utf-8"))
+    docstrings = {
+        node.name: ast.get_docstring(node) for node in source.body if isinstance(node, ast.ClassDef)
+    }
+    assert all(text and text.endswith(".") for text in docstrings.values())
+
+
+@pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
+@pytest.mark.parametrize("cls", all_classes(), ids=lambda cls: cls.__name__)
+def test_an_error_is_whole_behind_a_pickle(cls: type[EngineError], protocol: int) -> None:
+    error = cls("No", code=429, type="t", param="p", retry_after=7.5)
+    filled: dict[str, Any] = {"driver": "d", "alias": "a", "model": "m", "request_id": "r", "attempts": 3}
+    filled |= {"usage": {"total_tokens": 3}, "in_stream": True, "partial_content": "Grüße", "clock": "idle"}
+    filled["retryable"] = not cls.retryable
+    for name, value in filled.items():
+        setattr(error, name, value)
+    again = pickle.loads(pickle.dumps(error, protocol))  # noqa: S301
+    assert type(again) is cls
+    assert again.__dict__ == error.__dict__
+    assert (str(again), again.args) == (str(error), error.args)
+    assert again.__dict__.items() >= {"message": "No", "code": 429, "retry_after": 7.5, **filled}.items()
+    assert pickle.loads(pickle.dumps(InvalidDriverError("x"), protocol)).args == ("x",)  # noqa: S301
+
+
+def test_an_error_shows_its_evidence() -> None:
+    assert str(InvalidRequestError("No")) == "No"
+    assert (EngineError().code, EngineError().message, EngineError().attempts) == (0, "", 0)
+    error = answer(
+        "claude", b'{"error": {"message": "Bad key"}}', status=401, headers={"request-id": "req_1"}
+    ).error
+    assert str(error) == "Bad key (it, status 401, request req_1) Check the entry's API_KEY."
+
+
+# What each provider's errors mean
+
+Case = tuple[int, Any, type[EngineError]]  # status, body, class
+
+
+def openai(message: str = "No", **facts: Any) -> dict[str, Any]:
+    """Write an error of OpenAI's shape."""
+    return {
+        "error": {"message": message, "type": "invalid_request_error", "param": None, "code": None, **facts}
+    }
+
+
+def claude(word: str, message: str = "No", **facts: Any) -> dict[str, Any]:
+    """Write an error of Anthropic's shape."""
+    return {"type": "error", "error": {"type": word, "message": message, **facts}, "request_id": "req_1"}
+
+
+def gemini(code: int, status: str, message: str = "No", *details: Any) -> dict[str, Any]:
+    """Write an error of Google's shape."""
+    return {"error": {"code": code, "message": message, "status": status, "details": list(details)}}
+
+
+# Short names of the classes, for the table alone.
+Auth, Permission, Quota, Rate = (
+    AuthenticationError,
+    ProviderPermissionError,
+    QuotaExceededError,
+    RateLimitError,
+)
+Invalid, Context, TooLarge, Filtered = (
+    InvalidRequestError, ContextLengthExceededError, RequestTooLargeError, ContentFilteredError,
+)  # fmt: skip
+NotFound, Conflict, Timeout = ModelNotFoundError, ConflictError, ProviderTimeoutError
+Server, Overloaded = ProviderServerError, OverloadedError
+RETRIED = {Rate, Conflict, Timeout, Server, Overloaded}
+
+INVALID, RATE, ARGUMENT, BAD_KEY = (
+    "invalid_request_error",
+    "rate_limit_error",
+    "INVALID_ARGUMENT",
+    {"reason": "API_KEY_INVALID"},
+)
+PER_DAY = {"violations": [{"quotaId": "GenerateRequestsPerDayPerProjectPerModel-FreeTier"}]}
+PER_MINUTE = {"violations": [{"quotaId": "GenerateRequestsPerMinutePerProject"}]}
+ERRORS: dict[str, list[Case]] = {
+    "openai": [
+        (400, openai(code="unsupported_parameter"), Invalid),
+        (400, openai(code="unsupported_value"), Invalid),
+        (400, openai(code="context_length_exceeded"), Context),
+        (400, openai(code="content_filter"), Filtered),
+        (400, openai(code="content_policy_violation"), Filtered),
+        (400, openai(code="invalid_prompt"), Filtered),
+        (401, openai(code="invalid_api_key"), Auth),
+        (401, openai(), Auth),
+        (403, openai(), Permission),
+        (404, openai(code="model_not_found"), NotFound),
+        (408, openai(), Timeout),
+        (409, openai(), Conflict),
+        (413, openai(), TooLarge),
+        (415, openai(), Invalid),
+        (422, openai(), Invalid),
+        (429, openai(code="rate_limit_exceeded"), Rate),
+        (429, openai(type="rate_limit_error", code="slow_down"), Rate),
+        (429, openai(code="credit_balance_exhausted"), Quota),
+        (429, openai(code="organization_spend_limit_exceeded"), Quota),
+        (429, openai(code="project_spend_limit_exceeded"), Quota),
+        (429, openai(code="organization_usage_limit_exceeded"), Quota),
+        (429, openai(type="insufficient_quota"), Quota),
+        (500, openai(type="server_error"), Server),
+        (502, openai(type="server_error"), Server),
+        (503, openai(type="service_unavailable_error", code="server_is_overloaded"), Overloaded),
+        (504, openai(), Timeout),
+    ],
+    "claude": [
+        (400, claude("invalid_request_error"), Invalid),
+        (400, claude(INVALID, "prompt is too long: 12 tokens > 10 maximum"), Context),
+        (400, claude(INVALID, "input length and `max_tokens` exceed context limit"), Context),
+        (400, claude(INVALID, "Your credit balance is too low"), Quota),
+        (400, claude(INVALID, "You have reached your spend limit"), Quota),
+        (400, claude(INVALID, "Output blocked by content filtering policy"), Filtered),
+        (401, claude("authentication_error"), Auth),
+        (402, claude("billing_error"), Quota),
+        (403, claude("permission_error"), Permission),
+        (404, claude("not_found_error"), NotFound),
+        (408, claude("timeout_error"), Timeout),
+        (409, claude("conflict_error"), Conflict),
+        (413, claude("request_too_large"), TooLarge),
+        (429, claude("rate_limit_error"), Rate),
+        (429, claude(RATE, details={"error_code": "ramp_limit_exceeded"}), Rate),
+        (429, claude(RATE, details={"error_code": "enforced_spend_limit_reached"}), Quota),
+        (429, claude(RATE, details={"error_code": "contract_spend_limit_reached"}), Quota),
+        (500, claude("api_error"), Server),
+        (503, claude("api_error"), Overloaded),
+        (504, claude("timeout_error"), Timeout),
+        (529, claude("overloaded_error"), Overloaded),
+        (529, {}, Overloaded),
+    ],
+    "gemini": [
+        (400, gemini(400, "INVALID_ARGUMENT"), Invalid),
+        (400, gemini(400, ARGUMENT, "No", BAD_KEY), Auth),
+        (400, [gemini(400, ARGUMENT, "No", BAD_KEY)], Auth),
+        (400, gemini(400, ARGUMENT, "API key expired. Please renew the API key."), Auth),
+        (
+            400,
+            gemini(400, ARGUMENT, "The input token count (12) exceeds the maximum number of tokens"),
+            Context,
+        ),
+        (400, gemini(400, "FAILED_PRECONDITION", "Enable billing on your project"), Quota),
+        (400, gemini(400, "FAILED_PRECONDITION", "User location is not supported"), Invalid),
+        (401, gemini(401, "UNAUTHENTICATED"), Auth),
+        (402, gemini(402, ""), Quota),
+        (403, gemini(403, "PERMISSION_DENIED"), Permission),
+        (404, gemini(404, "NOT_FOUND"), NotFound),
+        (408, {}, Timeout),
+        (413, {}, TooLarge),
+        (429, gemini(429, "RESOURCE_EXHAUSTED"), Rate),
+        (429, gemini(429, "RESOURCE_EXHAUSTED", "No", PER_MINUTE), Rate),
+        (429, gemini(429, "RESOURCE_EXHAUSTED", "No", PER_MINUTE, PER_DAY), Quota),
+        (499, gemini(499, "CANCELLED"), Invalid),
+        (500, gemini(500, "INTERNAL"), Server),
+        (503, gemini(503, "UNAVAILABLE"), Overloaded),
+        (504, gemini(504, "DEADLINE_EXCEEDED"), Timeout),
+    ],
+    "compatible": [
+        (400, {"error": {"message": "No", "code": "content_filter"}}, Filtered),
+        (400, {"error": "Incorrect API key provided", "code": "Client"}, Auth),
+        (400, {"object": "error", "message": "The maximum context length is 10", "code": 400}, Context),
+        (400, {"error": "This model's maximum prompt length is 10"}, Context),
+        (400, {"error": {"message": "No", "type": "exceed_context_size_error"}}, Context),
+        (400, {"error": {"message": "No", "code": "tool_use_failed"}}, Invalid),
+        (402, {"error": {"message": "Insufficient Balance"}}, Quota),
+        (403, {"error": {"code": 403, "message": "flagged", "metadata": {}}}, Permission),
+        (404, {"error": {"code": "DeploymentNotFound", "message": "No"}}, NotFound),
+        (405, {"detail": "Method Not Allowed"}, Invalid),
+        (422, {"detail": [{"loc": ["body", "x"], "msg": "No"}]}, Invalid),
+        (429, {"error": {"code": "429", "message": "Slow"}}, Rate),
+        (429, {"error": {"message": "Slow", "type": "billing"}}, Quota),
+        (498, {}, Overloaded),
+        (503, {"error": {"message": "No", "type": "unavailable_error"}}, Overloaded),
+        (522, "", Server),
+        (524, "", Server),
+        (418, "", Invalid),
+    ],
+}
+CASES = [(driver, *case) for driver, cases in ERRORS.items() for case in cases]
+
+
+@pytest.mark.parametrize("stream", [False, True])
+@pytest.mark.parametrize(("driver", "status", "body", "cls"), CASES, ids=[f"{c[0]}-{c[1]}" for c in CASES])
+def test_an_error_has_the_class_of_its_meaning(
+    driver: str, status: int, body: Any, cls: type[EngineError], stream: bool
+) -> None:
+    error = answer(driver, json.dumps(body).encode(), status=status, stream=stream).error
+    assert error is not None
+    assert (type(error), error.code, error.retryable) == (cls, status, cls in RETRIED)
+    assert (error.alias, error.driver, error.attempts, error.in_stream) == ("it", driver, 1, False)
+
+
+@pytest.mark.parametrize(
+    ("body", "message", "word", "param"),
+    [
+        (openai("No", param="temperature", code="x"), "No", "invalid_request_error", "temperature"),
+        (openai("No", type=None, code="c"), "No", "c", None),
+        (gemini(400, "INVALID_ARGUMENT"), "No", "INVALID_ARGUMENT", None),
+        (claude("invalid_request_error"), "No", "invalid_request_error", None),
+        ({"error": "No", "code": "c"}, "No", "c", None),
+        ({"message": "No", "type": "t"}, "No", "t", None),
+        ({"message": {"detail": [{"msg": "No"}, {"msg": "Nor"}]}, "type": "t"}, "No; Nor", "t", None),
+        ({"detail": "No"}, "No", None, None),
+        ({"detail": [{"loc": ["body"], "msg": "No", "type": "x"}, {"msg": "Nor"}]}, "No; Nor", None, None),
+        ({"error": {"detail": "No"}}, "No", None, None),
+        ([{"error": {"message": "No"}}], "No", None, None),
+        ({"error": {"code": 400}}, '{"error": {"code": 400}}', None, None),
+        ({}, "{}", None, None),
+        ([], "[]", None, None),
+        (None, "null", None, None),
+        ("No", '"No"', None, None),
+        (b"  upstream connect error \n", "upstream connect error", None, None),
+        (b"x" * 1000, "x" * 500, None, None),
+        (b"", "The provider answered with status 400 and no text.", None, None),
+        (b"\xff\xfe", "\ufffd\ufffd", None, None),
+        (b"<html>400", "The provider answered with status 400 and a page of HTML.", None, None),
+        (b'{"error": {"mess', '{"error": {"mess', None, None),
+        (b"[" * 100_000, "[" * 500, None, None),
+    ],
+)  # fmt: skip
+def test_the_shapes_of_an_error(body: Any, message: str, word: str | None, param: str | None) -> None:
+    raw = body if isinstance(body, bytes) else json.dumps(body).encode()
+    for driver in ("compatible", "gemini", "claude"):
+        error = answer(driver, raw, status=400).error
+        assert error is not None
+        assert (error.message, error.type, error.param) == (message, word, param)
+
+
+def test_an_endless_error_body_is_read_to_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
+    x = begin("compatible")
+    x.receive_head(500, {})
+    for _ in range(63):
+        x.receive(b"x" * 1024)
+    with pytest.raises(ProviderServerError):
+        x.receive(b"x" * 1024)
+    monkeypatch.setattr(exchange, "MAX_REPLY_BYTES", 1000)
+    error = answer("compatible", b"{" + b" " * 1000 + b"}", stream=False).error
+    assert type(error) is ResponseParseError
+    assert "larger than 1,000 bytes" in error.message
+
+
+@pytest.mark.parametrize("status", [301, 302, 307])
+def test_a_redirect_is_not_followed(status: int) -> None:
+    error = answer("openai", b"", status=status, headers={"location": "http://elsewhere"}).error
+    assert (type(error), error and error.retryable) == (ProviderConnectionError, False)
+    assert "BASE_URL" in str(error)
+
+
+@pytest.mark.parametrize(
+    ("driver", "headers", "request_id"),
+    [
+        ("openai", {"x-request-id": "r"}, "r"),
+        ("claude", {"request-id": "r", "x-request-id": "other"}, "r"),
+        ("azure", {"apim-request-id": "r"}, "r"),
+        ("openrouter", {"x-generation-id": "r"}, "r"),
+        ("gemini", {}, None),
+    ],
+)
+def test_an_error_names_the_request(driver: str, headers: dict[str, str], request_id: str | None) -> None:
+    error = answer(driver, b"", status=500, headers=headers).error
+    assert error is not None
+    assert error.request_id == request_id
+
+
+def test_an_error_never_shows_the_key() -> None:
+    request = build("openai", entry={"API_KEY": KEY})
+    body = json.dumps(openai(f"Incorrect API key provided: {KEY}.")).encode()
+    error = hear(begin("openai", request=request), [body], 401).error
+    assert error is not None
+    assert KEY not in f"{error} {error!r} {error.__dict__} {error.args}"
+    assert error.message == "Incorrect API key provided: …abcd."
+
+
+# The retry rule
+
+
+def provoke(
+    body: Any = None,
+    *,
+    status: int = 503,
+    headers: dict[str, str] | None = None,
+    attempt: int = 1,
+    driver: str = "gemini",
+) -> tuple[float | None, EngineError | None]:
+    """Return the pause that follows a failed attempt, or the error that is raised."""
+    x = begin(driver, max_retries=2)
+    x.attempts = attempt
+    x.receive_head(status, headers or {})
+    try:
+        x.receive(json.dumps(body).encode())
+        x.receive(b"")
+    except EngineError as error:
+        try:
+            return x.settle(error)[1], None
+        except EngineError as raised:
+            return None, raised
+    raise AssertionError("no error")
+
+
+def info(delay: str) -> dict[str, Any]:
+    """Write Gemini's answer that says when to come back."""
+    detail = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": delay}
+    return gemini(429, "RESOURCE_EXHAUSTED", "Slow", detail)
+
+
+def test_pauses_grow_and_are_jittered() -> None:
+    for attempt, longest in ((1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0), (5, 8.0), (9, 8.0)):
+        pauses = [retries.delay(OverloadedError(), attempt, 20, 600) for _ in range(200)]
+        assert all(pause is not None and longest / 2 <= pause <= longest for pause in pauses)
+        assert len(set(pauses)) > 100
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "pause"),
+    [
+        ({"retry-after-ms": "1500"}, None, 1.5),
+        ({"retry-after-ms": "1500", "retry-after": "9"}, info("8s"), 1.5),
+        ({"retry-after": "9"}, info("8s"), 9),
+        ({"retry-after": "0.25"}, None, 0.25),
+        ({"retry-after": "-5"}, None, 0),
+        ({"retry-after-ms": "soon", "retry-after": "9"}, None, 9),
+        ({"retry-after": "60"}, None, 60),
+        ({}, info("37s"), 37),
+        ({}, info("37.5s"), 37.5),
+        ({}, [info("0.000000001s")], 1e-9),
+        ({"retry-after": formatdate(0, usegmt=True)}, None, 0),
+        ({"retry-after": "Thu, 01 Jan 1970 00:00:00 -0000"}, None, 0),
+    ],
+)
+def test_the_provider_says_how_long(headers: dict[str, str], body: Any, pause: float) -> None:
+    assert provoke(body, headers=headers, status=429) == (pause, None)
+
+
+def test_a_date_says_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(time, "time", lambda: 1_000_000.0)
+    assert retries.parse_retry_after({"retry-after": formatdate(1_000_030, usegmt=True)}) == 30
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "soon",
+        "nan",
+        "inf",
+        "1e999",
+        "",
+        "Wed, 99 Foo 2026 00:00:00 GMT",
+        "Fri, 31 Dec 99999 23:59:59 GMT",
+        "1:2",
+    ],
+)
+def test_what_no_clock_can_run_is_not_taken(value: str) -> None:
+    assert retries.parse_retry_after({"retry-after": value, "retry-after-ms": value}) is None
+    pause, _ = provoke(info(value), headers={"retry-after": value}, status=429)
+    assert pause is not None
+    assert 0.25 <= pause <= 0.5
+
+
+@pytest.mark.parametrize(
+    ("headers", "body"), [({"retry-after": "61"}, None), ({}, info("61s")), ({"retry-after": "60.1"}, None)]
+)
+def test_a_longer_wait_is_the_callers_decision(headers: dict[str, str], body: Any) -> None:
+    pause, error = provoke(body, headers=headers, status=429)
+    assert pause is None
+    assert type(error) is RateLimitError
+    assert error.retry_after is not None
+    assert error.retry_after > 60
+
+
+@pytest.mark.parametrize(
+    ("status", "word", "tried"),
+    [
+        (503, None, True),
+        (503, "false", False),
+        (503, "true", True),
+        (503, "perhaps", True),
+        (409, "false", False),
+        (429, "false", False),
+        (498, "true", True),
+        (418, "true", True),
+        *((status, "true", False) for status in (400, 401, 402, 403, 404, 413, 422)),
+    ],
+)
+def test_the_provider_says_whether(status: int, word: str | None, tried: bool) -> None:
+    pause, error = provoke(status=status, headers={"x-should-retry": word} if word else {})
+    assert (pause is not None) is tried
+    if error:
+        assert error.retryable is False
+
+
+def test_an_empty_account_is_not_asked_again() -> None:
+    body = openai(type="insufficient_quota")
+    pause, error = provoke(
+        body, status=429, headers={"x-should-retry": "true", "retry-after": "1"}, driver="openai"
+    )
+    assert (pause, type(error)) == (None, QuotaExceededError)
+    assert error
+    assert error.retry_after == 1
+
+
+def test_attempts_are_counted() -> None:
+    assert provoke(attempt=2)[0] is not None
+    pause, error = provoke(attempt=3)
+    assert pause is None
+    assert error
+    assert (error.attempts, error.retryable) == (3, True)
+    assert retries.delay(OverloadedError(), 1, 0, 600) is None
+
+
+@pytest.mark.parametrize("max_retries", [1, 2, 9])
+def test_an_answer_that_cannot_be_read_is_asked_for_once_more(max_retries: int) -> None:
+    assert retries.delay(ResponseParseError(), 1, max_retries, 600) is not None
+    assert retries.delay(ResponseParseError(), 2, max_retries, 600) is None
+    assert retries.delay(ResponseParseError(), 1, 0, 600) is None
+
+
+def test_nothing_is_tried_past_the_total_clock() -> None:
+    assert retries.delay(OverloadedError(), 1, 2, 0.1) is None
+    error = RateLimitError(retry_after=10)
+    assert retries.delay(error, 1, 2, 10.5) == 10
+    assert retries.delay(error, 1, 2, 9.5) is None
+    assert retries.delay(error, 1, 2, -1) is None
+
+
+def fail(x: Exchange, failure: TransportFailure | EngineError) -> float | EngineError:
+    """Settle a failure: the pause, or the error that is raised."""
+    try:
+        return x.settle(failure)[1]
+    except EngineError as error:
+        return error
+
+
+@pytest.mark.parametrize(
+    ("failure", "head", "cls", "clock"),
+    [
+        (TransportFailure("refused", connected=False), None, ProviderConnectionError, None),
+        (TransportFailure("broken"), None, ProviderConnectionError, None),
+        (TransportFailure("broken"), 200, StreamInterruptedError, None),
+        (TransportFailure("broken"), 500, ProviderConnectionError, None),
+        (TransportFailure("late", timed_out=True, connected=False), None, ProviderTimeoutError, "connect"),
+        (TransportFailure("late", timed_out=True), None, ProviderTimeoutError, "first_token"),
+        (TransportFailure("late", timed_out=True), 200, ProviderTimeoutError, "idle"),
+    ],
+)
+def test_failures_of_the_transport(
+    failure: TransportFailure, head: int | None, cls: Any, clock: str | None
+) -> None:
+    clocks = Clocks(idle=5)
+    tried, last = (begin("openai", max_retries=retries, clocks=clocks) for retries in (1, 0))
+    for x in (tried, last):
+        if head:
+            x.receive_head(head, {})
+        assert x.timeout() > 0
+    assert isinstance(fail(tried, failure), float)
+    error = fail(last, failure)
+    assert type(error) is cls
+    assert getattr(error, "clock", None) == clock
+
+
+def test_the_total_clock_is_not_retried() -> None:
+    x = begin("openai", max_retries=5, clocks=Clocks(total=0))
+    with pytest.raises(ProviderTimeoutError) as caught:
+        x.timeout()
+    error = fail(x, caught.value)
+    assert isinstance(error, ProviderTimeoutError)
+    assert (error.clock, error.retryable) == ("total", False)
+
+
+def test_a_stream_is_not_tried_again_once_something_was_handed_on() -> None:
+    for chunk in (HI, {"choices": [{"delta": {"reasoning": "hm"}}]}):
+        x = begin("groq", max_retries=2)
+        x.receive_head(200, {})
+        assert len(x.receive(frames(chunk))) == 1
+        assert type(fail(x, TransportFailure("broken"))) is StreamInterruptedError
+    x = begin("groq", max_retries=2)
+    x.receive_head(200, {})
+    assert x.receive(b": ping\n\n" + frames({"choices": []})) == []
+    assert isinstance(fail(x, TransportFailure("broken")), float)
+
+
+def test_half_a_reply_is_asked_for_again() -> None:
+    """What send() has read of an answer that fails was handed to nobody."""
+    said = {"message": {"content": "Hi"}, "finish_reason": "error", "error": {"code": 502, "message": "No"}}
+    odd = {"message": {"content": "Hi"}, "finish_reason": ["stop"]}
+    candidate = {"content": {"parts": [{"text": "Hi"}]}, "finishReason": "OTHER"}
+    cases = [
+        ("groq", {"choices": [said]}),
+        ("groq", {"choices": [odd]}),
+        ("gemini", {"candidates": [candidate]}),
+    ]
+    for driver, body in cases:
+        pause, error = provoke(body, status=200, driver=driver)
+        assert (pause is not None, error) == (True, None)
+
+
+def test_a_complete_answer_survives_what_breaks_behind_it() -> None:
+    for failure in (TransportFailure("broken"), TransportFailure("late", timed_out=True)):
+        x = begin("groq", max_retries=2)
+        x.receive_head(200, {})
+        x.receive(frames(HI, STOP))
+        assert x.timeout() <= exchange.END_SECONDS
+        ((last,), pause) = x.settle(failure)
+        assert (last["done"], last["finish_reason"], pause, x.finished) == (True, "stop", 0, True)
+
+
+# A request amended
+
+
+@pytest.mark.parametrize(
+    ("status", "error"),
+    [
+        (400, {"message": "Unknown field: stream_options"}),
+        (422, {"message": "Extra inputs are not permitted", "param": "stream_options"}),
+    ],
+)
+def test_a_service_that_takes_no_stream_options_is_asked_without(status: int, error: dict[str, str]) -> None:
+    request = build("groq", stream=True)
+    x = begin("groq", request=request)
+    x.receive_head(status, {})
+    x.receive(json.dumps({"error": error}).encode())
+    with pytest.raises(InvalidRequestError) as caught:
+        x.receive(b"")
+    assert fail(x, caught.value) == 0
+    amended = x.open_attempt()
+    assert json.loads(request.body) == {**json.loads(amended.body), "stream_options": {"include_usage": True}}
+    assert (amended.url, amended.headers) == (request.url, request.headers)
+    assert isinstance(
+        fail(x, InvalidRequestError("stream_options", code=400)), InvalidRequestError
+    )  # but once
+
+
+@pytest.mark.parametrize(
+    ("driver", "stream", "error"),
+    [
+        ("groq", True, InvalidRequestError("temperature", code=400)),
+        ("groq", True, ProviderServerError("stream_options", code=500)),
+        ("groq", False, InvalidRequestError("stream_options", code=400)),
+        ("openai", True, InvalidRequestError("stream_options", code=400)),
+    ],
+)
+def test_nothing_else_is_amended(driver: str, stream: bool, error: EngineError) -> None:
+    x = begin(driver, request=build(driver, stream=stream))
+    assert fail(x, error) is error
+
+
+def test_an_error_inside_a_stream_is_classed_by_its_words() -> None:
+    for word, cls in (
+        ("authentication_error", AuthenticationError),
+        ("permission_error", ProviderPermissionError),
+        ("not_found_error", ModelNotFoundError),
+        ("conflict_error", ConflictError),
+        ("timeout_error", ProviderTimeoutError),
+        ("request_too_large", RequestTooLargeError),
+        ("billing_error", QuotaExceededError),
+        ("a_word_of_next_year", StreamError),
+    ):
+        assert type(answer("claude", frames(claude(word))).error) is cls
+    long = frames(claude("invalid_request_error", "prompt is too long"))
+    assert type(answer("claude", long).error) is ContextLengthExceededError
+    assert UnsupportedFeatureError.retryable is False

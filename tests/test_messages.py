@@ -1,0 +1,284 @@
+"""What callers pass: every bad message is told by its name before any I/O, and media are understood."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from bupple_engine import InvalidRequestError, UnsupportedFeatureError, ai
+from bupple_engine.media import Media, decode_text, description, resolve
+from bupple_engine.messages import Part, validate
+from tests.conftest import Configure
+from tests.provider import Answer, Provider
+from tests.pure import B64, PNG, TEXT, body
+from tests.verbs import VERBS, run
+from tests.wires import WIRES, Wire
+
+USER = {"role": "user", "content": "Hello"}
+
+
+def third(**message: Any) -> list[Any]:
+    """Put a message behind two good ones."""
+    return [{"role": "system", "content": "Be brief"}, USER, message]
+
+
+def listed(*parts: Any) -> list[Any]:
+    """Put parts into the third message."""
+    return third(role="user", content=list(parts))
+
+
+# What is passed, the item that the error names, and a word of what it says of it.
+BAD: dict[str, tuple[Any, str, str]] = {
+    "none": (None, "messages", "not None"),
+    "a string": ("Hello", "messages", "not a str"),
+    "bytes": (b"Hello", "messages", "not a bytes"),
+    "one message": (USER, "messages", "not a dict"),
+    "a number": (7, "messages", "not a int"),
+    "empty": ([], "messages", "empty"),
+    "an empty generator": (iter([]), "messages", "empty"),
+    "no user": (third(role="assistant", content="Hi")[::2], "messages", "no message with role 'user'"),
+    "blank user": ([{"role": "user", "content": " \n"}], 'messages[0]["content"]', "blank"),
+    "no dict": ([USER, "Hello"], "messages[1]", "not a str"),
+    "null": ([None], "messages[0]", "not None"),
+    "role missing": (third(content="x"), 'messages[2]["role"]', "missing"),
+    "role null": (third(role=None, content="x"), 'messages[2]["role"]', "missing"),
+    "role empty": (third(role="", content="x"), 'messages[2]["role"]', "empty"),
+    "role unknown": (third(role="tool", content="x"), 'messages[2]["role"]', "'tool'"),
+    "role in capitals": (third(role="User", content="x"), 'messages[2]["role"]', "'User'"),
+    "role of another type": (third(role=["user"], content="x"), 'messages[2]["role"]', "['user']"),
+    "content missing": (third(role="user"), 'messages[2]["content"]', "missing"),
+    "content null": (third(role="user", content=None), 'messages[2]["content"]', "not None"),
+    "content a number": (third(role="user", content=7), 'messages[2]["content"]', "not a int"),
+    "content bytes": (third(role="user", content=b"x"), 'messages[2]["content"]', "not a bytes"),
+    "content a dict": (third(role="user", content={}), 'messages[2]["content"]', "not a dict"),
+    "content an empty list": (third(role="user", content=[]), 'messages[2]["content"]', "empty list"),
+    "half a character": (third(role="user", content="\ud83d"), 'messages[2]["content"]', "surrogate"),
+    "type unknown": (third(role="user", content="x", type="video"), 'messages[2]["type"]', "'video'"),
+    "type of another type": (third(role="user", content="x", type=[]), 'messages[2]["type"]', "[]"),
+    "type beside a list": (
+        third(role="user", content=[USER], type="image"),
+        'messages[2]["type"]',
+        "each part",
+    ),
+    "key unknown": (third(role="user", content="x", contents="y"), 'messages[2]["contents"]', "'content'"),
+    "key no string": ([{**USER, 7: 8}], "messages[0][7]", "unknown"),
+    "metadata a string": (
+        third(role="user", content="x", metadata="y"),
+        'messages[2]["metadata"]',
+        "not a str",
+    ),
+    "media empty": (third(role="user", content="", type="image"), 'messages[2]["content"]', "empty"),
+    "part no dict": (listed("Hello"), 'messages[2]["content"][0]', "not a str"),
+    "part without content": (listed({"type": "text"}), 'messages[2]["content"][0]["content"]', "missing"),
+    "part's content null": (listed({"content": None}), 'messages[2]["content"][0]["content"]', "not None"),
+    "part in a part": (
+        listed({"content": "x"}, {"content": []}),
+        'messages[2]["content"][1]["content"]',
+        "not a list",
+    ),
+    "part's type": (
+        listed({"type": "input_text", "content": "x"}),
+        'messages[2]["content"][0]["type"]',
+        "input",
+    ),
+    "part's key": (listed({"content": "x", "role": "user"}), 'messages[2]["content"][0]["role"]', "unknown"),
+    "a vendor's part": (
+        listed({"type": "text", "text": "x"}),
+        'messages[2]["content"][0]["text"]',
+        "unknown",
+    ),
+    "part's metadata": (
+        listed({"content": "x", "metadata": []}),
+        'messages[2]["content"][0]["metadata"]',
+        "not a list",
+    ),
+}
+
+
+@pytest.mark.parametrize(("messages", "where", "word"), BAD.values(), ids=BAD)
+def test_a_bad_message_is_told_by_its_name(messages: Any, where: str, word: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        validate(messages)
+    error = caught.value
+    assert (type(error), error.code, error.param) == (InvalidRequestError, 0, where)
+    assert str(error).startswith(f"{where} ")
+    assert word in str(error)
+
+
+# What a driver, not the check of messages, finds wrong; still before any I/O.
+BAD_MEDIA: dict[str, tuple[dict[str, Any], type[InvalidRequestError], str]] = {
+    "no base64": ({"content": "cat.png"}, InvalidRequestError, 'messages[0]["content"]'),
+    "another scheme": ({"content": "ftp://host/cat.png"}, InvalidRequestError, 'messages[0]["content"]'),
+    "no mime type": ({"content": "AAAA"}, InvalidRequestError, 'messages[0]["content"]'),
+    "a data URL without data": ({"content": "data:image/png"}, InvalidRequestError, 'messages[0]["content"]'),
+    "nothing": ({"content": "data:image/png;base64,"}, InvalidRequestError, 'messages[0]["content"]'),
+    "of the assistant": ({"role": "assistant", "content": PNG}, UnsupportedFeatureError, "messages[0]"),
+}
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("driver", "case"), [(None, ""), *((wire, case) for wire in WIRES for case in BAD_MEDIA)]
+)
+async def test_bad_messages_fail_at_the_call(
+    driver: Wire | None, case: str, verb: str, provider: Provider, configure: Configure
+) -> None:
+    if driver:
+        configure(it=driver.settings(provider.url))
+        message, expected, where = BAD_MEDIA[case]
+        messages: Any = [{"role": "user", "type": "image", **message}, USER]
+    else:
+        configure(it={"DRIVER": "echo"})
+        messages, expected, where = [{**USER, "rol": "user"}], InvalidRequestError, 'messages[0]["rol"]'
+    if verb == "asend":
+        call = ai().asend(messages)  # a coroutine has not begun
+        with pytest.raises(expected) as caught:
+            await call
+    else:
+        with pytest.raises(expected) as caught:
+            getattr(ai(), verb)(messages)
+    assert (type(caught.value), caught.value.code, caught.value.param) == (expected, 0, where)
+    assert provider.connections == 0
+
+
+def test_a_conversation_may_be_any_iterable() -> None:
+    assert [turn.role for turn in validate(iter([USER]))] == ["user"]
+    (turn,) = validate(({"role": "user", "content": ({"content": "a"}, {"content": "b", "type": None})},))
+    assert [(part.type, part.content, part.where) for part in turn.parts] == [
+        ("text", "a", 'messages[0]["content"][0]'),
+        ("text", "b", 'messages[0]["content"][1]'),
+    ]
+    assert turn.text == "a\n\nb"
+
+
+def test_a_reply_is_welcome_as_it_is(configure: Configure) -> None:
+    configure(it={"DRIVER": "echo"})
+    reply = run(ai(), "send", [USER]).reply
+    assert json.loads(json.dumps(reply)) == reply
+    assert run(ai(), "send", [USER, reply, USER]).reply["content"] == "Hello"
+    empty = {**reply, "content": "", "metadata": None}
+    assert [turn.is_blank for turn in validate([USER, empty])] == [False, True]
+
+
+def test_messages_are_left_as_they_were(provider: Provider, configure: Configure) -> None:
+    configure(it={"DRIVER": "claude", "API_KEY": "k", "MODEL": "m", "BASE_URL": provider.url})
+    messages = [
+        {"role": "user", "content": [{"content": PNG, "type": "image"}]},
+        {**USER, "metadata": {"a": 1}},
+    ]
+    before = json.dumps(messages)
+    provider.answer(Answer(500))
+    run(ai(max_retries=0), "send", messages)
+    assert json.dumps(messages) == before
+
+
+# Media
+
+
+def media(content: str, kind: str = "image", **metadata: Any) -> Media:
+    """Resolve a part."""
+    return resolve(Part(kind, content, metadata, "messages[0]"))
+
+
+@pytest.mark.parametrize(("mime", "data"), B64.items(), ids=B64)
+def test_a_mime_type_is_told_by_the_data(mime: str, data: str) -> None:
+    for content in (data, f"data:;base64,{data}", f" {data[:4]}\n{data[4:]}\n"):
+        found = media(content)
+        assert (found.url, found.data, found.mime_type) == (None, data, mime)
+        assert found.data_url == f"data:{mime};base64,{data}"
+
+
+@pytest.mark.parametrize(
+    ("content", "metadata", "mime", "url"),
+    [
+        ("https://host/cat.png", {}, "image/png", True),
+        ("HTTPS://host/cat.JPG?size=1", {}, "image/jpeg", True),
+        ("http://host/cat", {}, None, True),
+        ("http://host/cat", {"mime_type": "image/webp"}, "image/webp", True),
+        ("http://host/cat.png", {"format": "jpg"}, "image/jpeg", True),
+        (f"data:image/PNG;base64,{PNG}", {}, "image/png", False),
+        (f"DATA:image/png;charset=x;BASE64,{PNG}", {}, "image/png", False),
+        (f"data:image/png;base64,{PNG.replace('=', '%3D')}", {}, "image/png", False),
+        (f"data:image/png;base64,{PNG}", {"mime_type": "image/apng"}, "image/apng", False),
+        ("data:text/plain,Gr%C3%BC%C3%9Fe", {}, "text/plain", False),
+        (TEXT, {"mime_type": "text/PLAIN"}, "text/plain", False),
+        (TEXT, {"format": "md"}, "text/markdown", False),
+        (TEXT, {"format": "MP3"}, "audio/mpeg", False),
+        (TEXT, {"filename": "notes.txt"}, "text/plain", False),
+        (TEXT, {"filename": "a.b.CSV"}, "text/csv", False),
+        (PNG, {"mime_type": 7, "format": ""}, "image/png", False),
+        (PNG, {"filename": "cat.jpg"}, "image/png", False),
+    ],
+)  # fmt: skip
+def test_a_mime_type_is_told_by_metadata_and_address(
+    content: str, metadata: dict[str, Any], mime: str | None, url: bool
+) -> None:
+    found = media(content, **metadata)
+    assert found.mime_type == mime
+    assert found.url == (content if url else None)
+
+
+@pytest.mark.parametrize(
+    ("content", "word"),
+    [
+        (TEXT, 'messages[0]["metadata"]["mime_type"]'),
+        ("data:;base64," + TEXT, "mime_type"),
+        ("cat.png", "base64"),
+        ("AAA", "base64"),
+        ("AA=A", "base64"),
+        ("data:image/png;base64,%", "base64"),
+        ("data:image/png", "comma"),
+        ("file:///etc/passwd", "http(s)"),
+        ("data:image/png,", "no data"),
+        (" ", "no data"),
+    ],
+)
+def test_what_is_no_media_is_told(content: str, word: str) -> None:
+    with pytest.raises(InvalidRequestError) as caught:
+        media(content)
+    assert caught.value.param == 'messages[0]["content"]'
+    assert word in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("content", "kind", "metadata", "shown"),
+    [
+        (B64["audio/mpeg"], "audio", {}, ("mp3", "audio.mp3")),
+        (B64["audio/mp4"], "audio", {}, ("m4a", "audio.m4a")),
+        (PNG, "audio", {"mime_type": "audio/x-wav"}, ("wav", "audio.wav")),
+        (PNG, "audio", {"format": "WAV"}, ("wav", "audio.wav")),
+        (B64["application/pdf"], "document", {}, ("pdf", "document.pdf")),
+        (B64["application/pdf"], "document", {"filename": "a b.pdf"}, ("pdf", "a b.pdf")),
+        ("https://host/x", "document", {}, ("", "document.bin")),
+    ],
+)
+def test_media_have_a_format_and_a_name(
+    content: str, kind: str, metadata: dict[str, Any], shown: tuple[str, str]
+) -> None:
+    found = media(content, kind, **metadata)
+    assert (found.format, found.filename) == shown
+
+
+def test_what_is_said_beside_media() -> None:
+    part = Part("image", PNG, {"caption": "A cat", "description": 7, "detail": "low"}, "messages[0]")
+    assert description(part) == "A cat\n7"
+    assert decode_text(media(TEXT, mime_type="text/plain")) == "Grüße"
+
+
+def test_a_transcript_stands_in_for_audio_that_the_assistant_spoke() -> None:
+    said = {
+        "role": "assistant",
+        "type": "audio",
+        "content": B64["audio/mpeg"],
+        "metadata": {"transcript": "Hi"},
+    }
+    for driver, found in (
+        ("openai_chat", "Hi"),
+        ("gemini", [{"text": "Hi"}]),
+        ("claude", [{"type": "text", "text": "Hi"}]),
+    ):
+        sent = body(driver, [USER, said, USER])
+        turn = (sent.get("messages") or sent["contents"])[1]
+        assert (turn.get("content") or turn["parts"]) == found
