@@ -8,7 +8,7 @@ from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
 from .exceptions import InvalidDriverError
-from .masking import protect
+from .masking import hide_dicts, protect
 from .options import suggest
 
 KEYS = ("DEFAULT", "DRIVERS", "API", "MAX_THREADS")
@@ -17,14 +17,15 @@ MAX_THREADS = 500
 
 
 def _settings() -> dict[str, Any]:
-    value = getattr(settings, "BUPPLE_ENGINE", None)
+    value = hide_dicts(getattr(settings, "BUPPLE_ENGINE", None))
     if value is None:
         raise ImproperlyConfigured(
             "settings.BUPPLE_ENGINE is not set. Add, for a driver that needs no key: "
             'BUPPLE_ENGINE = {"DEFAULT": "echo", "DRIVERS": {"echo": {}}}'
         )
     if not isinstance(value, dict):
-        raise ImproperlyConfigured(f"BUPPLE_ENGINE must be a dict, not a {type(value).__name__}.")
+        value = type(value).__name__  # a report of errors prints what a frame holds
+        raise ImproperlyConfigured(f"BUPPLE_ENGINE must be a dict, not a {value}.")
     for key in value:
         if key not in KEYS:
             raise ImproperlyConfigured(f"BUPPLE_ENGINE: unknown key {key!r}.{suggest(str(key), KEYS)}")
@@ -73,10 +74,10 @@ def max_threads() -> int:
 
 
 def _drivers() -> dict[str, Any]:
-    drivers = _settings().get("DRIVERS")
-    if not isinstance(drivers, dict):
+    found = _settings()
+    if not isinstance(found.get("DRIVERS"), dict):
         raise ImproperlyConfigured("BUPPLE_ENGINE['DRIVERS'] must be a dict of aliases and their entries.")
-    return drivers
+    return found["DRIVERS"]  # type: ignore[no-any-return]
 
 
 def _known(alias: Any) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import environ
 
 from .drivers import DRIVERS
+from .masking import MaskedDict
 
 # Suffix of the variable → how it is read. BUPPLE_ENGINE_<NAME>_<SUFFIX> is the entry's <SUFFIX>.
 SUFFIXES: dict[str, str] = {
@@ -48,7 +49,7 @@ def engine_settings(
 
 
 def _entry(env: environ.Env, name: str) -> dict[str, Any]:
-    entry: dict[str, Any] = {}
+    entry: dict[str, Any] = MaskedDict()  # the next variable's error would show the key that was read
     for suffix in (*SUFFIXES, *OWN_SUFFIXES.get(name, ())):
         variable = f"{PREFIX}{name.upper()}_{suffix}"
         text = env.str(variable, default="").strip()

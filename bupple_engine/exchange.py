@@ -19,7 +19,7 @@ from .exceptions import (
     StreamError,
     StreamInterruptedError,
 )
-from .masking import scrub
+from .masking import bare, scrub
 from .options import Clocks
 from .sse import Decoder, Event
 from .types import Chunk, Reply
@@ -204,7 +204,7 @@ class Exchange:
             seconds = None  # what was given is not given again
         self._log_attempt(error, seconds)
         if seconds is None:
-            raise error
+            raise bare(error)  # the frames that parsed it hold what came, and so what it quoted
         return [], seconds
 
     def reply(self) -> Reply:
@@ -244,11 +244,11 @@ class Exchange:
     def _decode(self, data: bytes) -> None:
         if not self._begun:
             # No event stream: an error that came with status 200, a server that cannot stream, a web page.
-            begin = data.lstrip(b" \r\n\t\xef\xbb\xbf")[:1]
-            if begin in (b"{", b"[", b"<"):
+            begun = data.lstrip(b" \r\n\t\xef\xbb\xbf")
+            if begun[:1] in (b"{", b"[", b"<"):
                 self._body = []
-                return self._collect(data)
-            self._begun = bool(begin)
+                return self._collect(begun)
+            self._begun = bool(begun)
         answer, wire = self.answer, self.wire
         for event in self._decoder.feed(data):
             if answer.ended:
@@ -271,17 +271,19 @@ class Exchange:
                 payload = _loads_leniently(text)
             except (ValueError, RecursionError):
                 if event.event == "error":
-                    raise StreamError(text[:500]) from None
-                raise ResponseParseError(f"An event of the stream is no JSON: {text[:100]!r}") from None
+                    raise StreamError(self._excerpt(text, 500)) from None
+                raise ResponseParseError(
+                    f"An event of the stream is no JSON: {self._excerpt(text)!r}"
+                ) from None
         if not isinstance(payload, dict):
-            raise ResponseParseError(f"An event of the stream is no JSON object: {text[:100]!r}")
+            raise ResponseParseError(f"An event of the stream is no JSON object: {self._excerpt(text)!r}")
         if event.event == "error" or payload.get("error"):
-            raise wire.parse_error(0, payload, text)
+            raise wire.parse_error(0, payload, self._excerpt(text, 500))
         try:
             wire.parse_event(event.event, payload, answer)
         except (AttributeError, TypeError, KeyError, IndexError, ValueError):
             raise ResponseParseError(
-                f"An event of the stream has another shape than documented: {text[:100]!r}"
+                f"An event of the stream has another shape than documented: {self._excerpt(text)!r}"
             ) from None
 
     def _parse_stray(self) -> None:
@@ -331,7 +333,7 @@ class Exchange:
             return  # cut inside: the caller hears that the stream was interrupted
 
     def _receive_whole(self, body: bytes) -> None:
-        text = body.decode("utf-8-sig", "replace")
+        text = body.decode("utf-8-sig", "replace").strip()
         try:
             payload = _loads_leniently(text)
         except (ValueError, RecursionError):
@@ -341,12 +343,11 @@ class Exchange:
         if isinstance(payload, list) and payload and isinstance(payload[0], dict) and payload[0].get("error"):
             payload = payload[0]
         if not isinstance(payload, dict):
-            begin, end = text.strip()[:1], text.strip()[-1:]
-            if self.request.stream and begin in ("{", "[") and end not in ("}", "]"):
+            if self.request.stream and text[:1] in ("{", "[") and text[-1:] not in ("}", "]"):
                 raise StreamInterruptedError("The answer ended before its end.")
-            raise ResponseParseError(f"The answer is no JSON object: {text[:100]!r}")
+            raise ResponseParseError(f"The answer is no JSON object: {self._excerpt(text)!r}")
         if payload.get("error") or payload.get("object") == "error" or payload.get("type") == "error":
-            error = self.wire.parse_error(0, payload, text)
+            error = self.wire.parse_error(0, payload, self._excerpt(text, 500))
             if type(error) is StreamError and not self.request.stream:
                 error = ProviderServerError(error.message, type=error.type, param=error.param)
             raise error
@@ -354,10 +355,10 @@ class Exchange:
             self.wire.parse_reply(payload, self.answer)
         except (AttributeError, TypeError, KeyError, IndexError, ValueError):
             raise ResponseParseError(
-                f"The answer has another shape than documented: {text[:100]!r}"
+                f"The answer has another shape than documented: {self._excerpt(text)!r}"
             ) from None
         if self.answer.finish_reason is None:
-            raise ResponseParseError(f"The answer says nothing: {text[:100]!r}")
+            raise ResponseParseError(f"The answer says nothing: {self._excerpt(text)!r}")
 
     def _conclude(self) -> Chunk:
         self.last = self.wire.finish(self.answer, self.request, self.model)
@@ -365,6 +366,10 @@ class Exchange:
         return cast("Chunk", {"role": "assistant", "content": "", "done": True, **self.last})
 
     # Errors
+
+    def _excerpt(self, text: str, size: int = 100) -> str:
+        """Return the beginning of what came; a secret is masked before it could be cut in two."""
+        return scrub(text, self.request.secrets)[:size]
 
     def _status_error(self, payload: Any, text: str) -> EngineError:
         if 300 <= self.status < 400:
@@ -374,15 +379,21 @@ class Exchange:
             )
             error.retryable = False
             return error
+        if self.status == 407:
+            # A proxy of the environment may quote its credentials, which nobody here knows.
+            error = ProviderConnectionError("The proxy wants credentials, or others: check PROXY.", code=407)
+            error.retryable = False
+            return error
         if payload is None and "<" in text[:200]:
             text = f"The provider answered with status {self.status} and a page of HTML."
-        error = self.wire.parse_error(self.status, payload, text)
+        error = self.wire.parse_error(self.status, payload, self._excerpt(text, 500))
         seconds = retries.parse_retry_after(self._headers)
         error.retry_after = error.retry_after if seconds is None else seconds
         error.retryable = retries.is_retryable(error, self._headers.get("x-should-retry"))
         return error
 
     def _translate(self, failure: TransportFailure) -> EngineError:
+        failure.args = (scrub(str(failure), self.request.secrets),)  # a library may quote the line that came
         if failure.timed_out:
             return self._timed_out("connect" if not failure.connected else self._clock)
         if self._head_came and self.request.stream and 200 <= self.status < 300:
@@ -409,8 +420,8 @@ class Exchange:
         error.usage = (
             cast("dict[str, Any]", self.wire.parse_usage(self.answer.usage)) if self.answer.usage else None
         )
-        message = scrub(error.message, self.request.secrets)
-        if message != error.message:
-            error.message = message
-            error.args = (message,)
+        for name in ("message", "type", "param"):
+            if text := getattr(error, name):
+                setattr(error, name, scrub(text, self.request.secrets))
+        error.args = (error.message,)
         return error

@@ -6,10 +6,15 @@ in these wrappers from the first line they reach us until the line that sends th
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 from collections.abc import Callable, Iterable, Mapping
-from typing import Any
-from urllib.parse import urlsplit, urlunsplit
+from types import UnionType
+from typing import Any, TypeVar
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
+
+E = TypeVar("E", bound=BaseException)
 
 _SECRET_QUERY = re.compile(r"(?i)([?&;][^=&;]*(?:key|token|secret|signature|password|sig)[^=&;]*=)[^&;#]*")
 
@@ -68,6 +73,26 @@ class SecretURL(Secret):
     def __init__(self, value: str) -> None:
         super().__init__(value, mask_url(value))
 
+    @property
+    def has_host(self) -> bool:
+        """Whether it can be taken apart, and names a host."""
+        try:
+            parts = urlsplit(self.reveal())
+            return bool(parts.hostname) and (parts.port is None or parts.port > 0)
+        except ValueError:
+            return False
+
+    @property
+    def credentials(self) -> tuple[str, ...]:
+        """The user and the password in it, in the forms in which a server may quote them."""
+        user = unquote(urlsplit(self.reveal()).netloc.rpartition("@")[0])
+        return tuple(filter(None, (user, *user.split(":", 1), basic(user)))) if user else ()
+
+
+def basic(user: str) -> str:
+    """Return user:password as the scheme Basic sends it."""
+    return base64.b64encode(user.encode()).decode()
+
 
 class MaskedDict(dict[str, Any]):
     """Be a dict whose repr shows the keys alone."""
@@ -79,26 +104,55 @@ class MaskedDict(dict[str, Any]):
         return MaskedDict({**self, **other})
 
 
-_WRAPPERS: dict[str, Callable[[Any], Any]] = {
-    "api_key": lambda value: Secret(value) if isinstance(value, str) or callable(value) else value,
-    "base_url": lambda value: SecretURL(value) if isinstance(value, str) else value,
-    "proxy": lambda value: SecretURL(value) if isinstance(value, str) else value,
-    "headers": lambda value: MaskedDict(value) if isinstance(value, dict) else value,
-    "extra": lambda value: MaskedDict(value) if isinstance(value, dict) else value,
+class Misfit:
+    """Stand for a value of a wrong type where a secret belongs, and may be all the same."""
+
+    __slots__ = ("_kind",)
+
+    def __init__(self, value: object) -> None:
+        self._kind = type(value).__name__
+
+    def __repr__(self) -> str:
+        return f"a value of type {self._kind}"
+
+
+# Option → the type of value that is secret, and what hides it.
+_WRAPPERS: dict[str, tuple[type | UnionType, Callable[[Any], Any]]] = {
+    "api_key": (str | Callable, Secret),
+    "base_url": (str, SecretURL),
+    "proxy": (str, SecretURL),
+    "headers": (dict, MaskedDict),
+    "extra": (dict, MaskedDict),
 }
 
 
-def protect(options: Mapping[Any, Any]) -> dict[Any, Any]:
-    """Return a copy with what is secret wrapped; never raises, so that no raw value meets a traceback."""
-    return {
-        name: _WRAPPERS.get(str(name).lower(), lambda value: value)(value) for name, value in options.items()
-    }
+def protect(options: Mapping[Any, Any]) -> MaskedDict:
+    """Return a copy with what is secret wrapped; never raises, so that no raw value meets a traceback.
+
+    Its own repr shows names alone: there may be a secret behind one that is misspelt.
+    """
+    return MaskedDict({name: _wrap(str(name).lower(), value) for name, value in options.items()})
 
 
-def bare(error: BaseException) -> BaseException:
+def _wrap(name: str, value: Any) -> Any:
+    if name not in _WRAPPERS or value is None:
+        return value
+    kind, wrapper = _WRAPPERS[name]
+    return wrapper(value) if isinstance(value, kind) else Misfit(value)
+
+
+def hide_dicts(value: Any) -> Any:
+    """Return a value whose dicts, down to any depth, show their keys alone."""
+    if not isinstance(value, dict):
+        return value
+    return MaskedDict({name: hide_dicts(inner) for name, inner in value.items()})
+
+
+def bare(error: E) -> E:
     """Return an exception without the frames it has passed, and without the errors it followed.
 
-    The frames of an HTTP library hold the headers, and so the key; a report may print their locals.
+    The frames of an HTTP library hold the headers, and so the key, those of a parser what a provider quoted
+    of them; a report of errors prints their locals.
     """
     error.__context__ = error.__cause__ = None
     return error.with_traceback(None)
@@ -106,7 +160,8 @@ def bare(error: BaseException) -> BaseException:
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """Return text with each of the secrets in it masked: some providers quote the key they refuse."""
-    for secret in secrets:
+    for secret in sorted(secrets, key=len, reverse=True):  # one may hold another
         if len(secret) >= 4:
-            text = text.replace(secret, mask(secret))
+            for form in {secret, quote(secret, safe=""), json.dumps(secret)[1:-1], repr(secret)[1:-1]}:
+                text = text.replace(form, mask(secret))
     return text

@@ -112,12 +112,14 @@ def url(value: Any) -> SecretURL:
     """Accept an http(s) URL."""
     if not isinstance(value, SecretURL) or not value.reveal().startswith(("http://", "https://")):
         raise ValueError("must be a URL that begins with http:// or https://")
+    if not value.has_host:
+        raise ValueError("must be a URL with a host, and a number for a port")
     return value
 
 
 def proxy(value: Any) -> SecretURL:
     """Accept the URL of a proxy."""
-    if not isinstance(value, SecretURL) or "://" not in value.reveal():
+    if not isinstance(value, SecretURL) or "://" not in value.reveal() or not value.has_host:
         raise ValueError("must be the URL of a proxy, like http://proxy.example:3128")
     return value
 
@@ -157,10 +159,10 @@ def headers(value: Any) -> MaskedDict:
     """Accept a dict of header names and values that fit on one line."""
     if not isinstance(value, MaskedDict):
         raise ValueError("must be a dict of header names and values")
-    for name, text in value.items():
+    for name in value:
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
             raise ValueError(f"has {name!r}, which is no header name")
-        if not isinstance(text, str) or not is_header_value(text):
+        if not isinstance(value[name], str) or not is_header_value(value[name]):
             raise ValueError(f"has a value at {name!r} that is no single line of Latin-1 text")
     return value
 

@@ -82,13 +82,14 @@ def parse_entry(entry: dict[str, Any], known: Any, where: str) -> Options:
     """Return an entry's options by lower-case name, the defaults of those that it lacks among them."""
     config: Options = {name: option.default for name, option in known.items() if option.default is not None}
     names = [name.upper() for name in known]
-    for key, value in entry.items():
+    for key in entry:
         if key == "DRIVER":
             continue
         if key not in names:
             raise ImproperlyConfigured(
                 f"{where}: unknown option {key!r}.{suggest(str(key), [*names, 'DRIVER'])}"
             )
+        value = entry[key]
         if value is None or (key == "API_KEY" and not _is_set(value)):
             continue
         try:

@@ -120,8 +120,8 @@ class Decoder:
 
 def encode(data: str, *, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
     """Return one event as bytes; a line end inside data of any of the three kinds starts a new data line."""
-    lines = [f"event: {event}"] if event else []
-    lines += [f"id: {id}"] if id is not None else []
+    lines = [f"event: {_one_line(event)}"] if event else []
+    lines += [f"id: {_one_line(id)}"] if id is not None else []
     lines += [f"retry: {retry}"] if retry is not None else []
     lines += [f"data: {line}" for line in data.replace("\r\n", "\n").replace("\r", "\n").split("\n")]
     return ("\n".join(lines) + "\n\n").encode("utf-8", "replace")
@@ -129,4 +129,9 @@ def encode(data: str, *, event: str | None = None, id: str | None = None, retry:
 
 def encode_comment(text: str = "") -> bytes:
     """Return a comment line, which readers ignore and proxies count as traffic."""
-    return f": {text}\n\n".encode("utf-8", "replace")
+    return f": {_one_line(text)}\n\n".encode("utf-8", "replace")
+
+
+def _one_line(text: str) -> str:
+    """Return what stands in a field, where a line end would begin another."""
+    return text.replace("\r", " ").replace("\n", " ")

@@ -103,4 +103,6 @@ async def iterate(begin: Callable[[], Generator[T, None, None]], call: Call) -> 
     finally:
         call.abandon()
         room.release()
-        future.cancel()
+        if not future.cancel() and call.is_complete:
+            # Its connection is on its way back to the pool, where the next call looks for one.
+            await asyncio.wait([asyncio.wrap_future(future)])

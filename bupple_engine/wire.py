@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import json
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, ClassVar
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from .exceptions import EngineError, InvalidRequestError, UnsupportedFeatureError, error_class
-from .masking import MaskedDict
+from .masking import MaskedDict, Secret, SecretURL
 from .media import Media, description, resolve
 from .messages import Part, Turn
 from .options import COMMON, Option, Options, merge_dicts
@@ -147,12 +147,14 @@ class Wire:
     def build_request(self, turns: list[Turn], options: Options, stream: bool) -> Request:
         """Return the request for a call, or raise before any I/O."""
         self.check_options(options)
-        body = self.build_body(turns, options, stream)
+        body = MaskedDict(self.build_body(turns, options, stream))
         if options.get("extra"):
-            body = merge_dicts(body, options["extra"])
-        key = options["api_key"].reveal() if options.get("api_key") else ""
-        base = options["base_url"].reveal() if options.get("base_url") else self.base_url(options)
-        url, user = join_url(base, self.build_path(options, stream))
+            body = merge_dicts(body, options["extra"])  # type: ignore[assignment] # of the first one's class
+        data = dump(body)
+        # Revealed once, since a vault may be asked, and wrapped again: whatever raises here shows its locals.
+        key = Secret(options["api_key"].reveal()) if options.get("api_key") else None
+        base = options.get("base_url") or SecretURL(self.base_url(options))
+        url = join_url(base.reveal(), self.build_path(options, stream))
         headers = MaskedDict({"Content-Type": "application/json", "User-Agent": USER_AGENT})
         # Compressed, a stream may be held back until a block is full.
         headers |= (
@@ -160,17 +162,23 @@ class Wire:
             if stream
             else {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
         )
-        if user:
-            headers["Authorization"] = f"Basic {base64.b64encode(user.encode()).decode()}"
+        if base.credentials:
+            headers["Authorization"] = f"Basic {base.credentials[-1]}"
         if key:
-            headers |= self.build_auth(key, options)
+            headers |= self.build_auth(key.reveal(), options)
         headers |= self.build_headers(options)
         chosen = options.get("headers") or {}
         last = {name.lower(): name for name in chosen}  # entry and call may spell one name in two ways
         headers = MaskedDict({name: value for name, value in headers.items() if name.lower() not in last})
         headers |= {name: chosen[name] for name in last.values()}
-        secrets = tuple(filter(None, (key, user, user.partition(":")[2], *chosen.values())))
-        request = Request(url, headers, dump(body), stream, secrets)
+        proxy = options.get("proxy")
+        request = Request(url, headers, data, stream)
+        request.secrets = (
+            *([key.reveal()] if key else []),
+            *base.credentials,
+            *(proxy.credentials if proxy else ()),
+            *chosen.values(),
+        )
         request.echo = self.build_echo(body, options)
         return request
 
@@ -310,7 +318,7 @@ def count(usage: Mapping[str, Any], *path: str) -> int:
     value: Any = usage
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
-    return int(value) if isinstance(value, int | float) else 0
+    return int(value) if isinstance(value, int | float) and abs(value) < math.inf else 0
 
 
 def reply_of(answer: Answer, last: dict[str, Any]) -> Reply:
@@ -330,14 +338,14 @@ def dump(body: Any) -> bytes:
     try:
         return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
     except (TypeError, ValueError, RecursionError) as error:
-        # Messages and the other options are checked by now: it is extra or a message's metadata.
-        raise InvalidRequestError(
-            f"extra or a message's metadata is no JSON: {error}", param="extra"
-        ) from None
+        reason = str(error)
+    # Messages and the other options are checked by now: it is extra or a message's metadata. Raised out here,
+    # it has no context: the encoder's frames hold what is in extra.
+    raise InvalidRequestError(f"extra or a message's metadata is no JSON: {reason}", param="extra")
 
 
-def join_url(base: str, path: str) -> tuple[str, str]:
-    """Return base and path as one URL, and the user:password that base had in it.
+def join_url(base: str, path: str) -> str:
+    """Return base and path as one URL, without the credentials that base had in it.
 
     A version segment or an endpoint that is in both is not doubled; a query of base stays behind the path.
     """
@@ -349,9 +357,9 @@ def join_url(base: str, path: str) -> tuple[str, str]:
     version = path[: max(path.find("/", 1), 0)]
     if version and head.endswith(version):
         head = head[: -len(version)]
-    user, _, host = parts.netloc.rpartition("@")
+    host = parts.netloc.rpartition("@")[2]
     queries = "&".join(filter(None, (parts.query, query)))
-    return urlunsplit((parts.scheme, host, head + path, queries, "")), unquote(user)
+    return urlunsplit((parts.scheme, host, head + path, queries, ""))
 
 
 def _text(value: Any) -> str:

@@ -47,6 +47,8 @@ ERRORS: dict[Kind, type[EngineError]] = {
     "server": ProviderServerError,
 }
 TRANSPORTS = ["own", "threads"]
+# What the exchange does on its own, and in real time: every wire would only do it again.
+ONE_WIRE = pytest.mark.parametrize("wire", WIRES[1:2], ids=lambda wire: wire.name)
 
 
 @pytest.fixture(params=WIRES, ids=lambda wire: wire.name)
@@ -212,6 +214,7 @@ def test_a_refused_connection_is_told_as_one(
     assert "Connect" in str(error) or "connect" in str(error)
 
 
+@ONE_WIRE
 def test_retries_end_in_an_answer(wire: Wire, verb: str, provider: Provider, configure: Configure) -> None:
     configure(it=wire.settings(provider.url))
     status, headers, text = wire.error("overloaded", stream=verb in STREAMS)
@@ -235,6 +238,7 @@ def test_a_stream_is_retried_until_its_first_content_only(
         assert (outcome.text, outcome.error.attempts) == ("a", 2)
 
 
+@ONE_WIRE
 @pytest.mark.parametrize("clock", ["first_token", "idle", "total"])
 def test_the_clocks_run_out(
     wire: Wire, verb: str, provider: Provider, configure: Configure, clock: str

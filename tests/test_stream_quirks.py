@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import importlib.util
 import itertools
 import json
 import logging
+import sys
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from bupple_engine import (
     ResponseParseError,
     StreamError,
     StreamInterruptedError,
+    exchange,
 )
 from tests.pure import answer, begin, frames, hear, pieces
 from tests.verbs import Outcome
@@ -178,6 +181,13 @@ CHAT_REPLIES: dict[str, tuple[bytes, dict[str, Any]]] = {
         chat({"content": "Hi"}, usage={"prompt_tokens": None, "completion_tokens": 2}),
         {"usage": {"prompt_tokens": 0, "completion_tokens": 2, "total_tokens": 2}},
     ),
+    "usage of another shape": (
+        chat(
+            {"content": "Hi"},
+            usage={"prompt_tokens": "5", "completion_tokens": float("nan"), "total_tokens": []},
+        ),
+        {"usage": dict.fromkeys(USAGE, 0)},
+    ),
     "usage of Groq": (chat({"content": "Hi"}, x_groq={"usage": USAGE}), {"usage": USAGE}),
     "content null": (chat({"content": None}), {"content": ""}),
     "content empty": (chat({"content": ""}), {"content": ""}),
@@ -206,18 +216,34 @@ CHAT_REPLIES: dict[str, tuple[bytes, dict[str, Any]]] = {
 }
 
 
-@pytest.mark.parametrize("size", [0, 1, 3])
+@pytest.fixture(params=["orjson", "json"])
+def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Parse with the extra `speed` and without: a copy of the module, as it is where orjson is missing."""
+    if request.param == "orjson":
+        pytest.importorskip("orjson")
+        return
+    monkeypatch.setitem(sys.modules, "orjson", None)
+    spec = importlib.util.spec_from_file_location(exchange.__name__, exchange.__file__)
+    assert spec is not None
+    assert spec.loader is not None
+    copy = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(copy)
+    monkeypatch.setattr(exchange, "_loads", copy._loads)
+
+
+@pytest.mark.usefixtures("parser")
 @pytest.mark.parametrize(("raw", "differs"), CHAT_STREAMS.values(), ids=CHAT_STREAMS)
-def test_quirks_of_streams(raw: bytes, differs: dict[str, Any], size: int) -> None:
-    outcome = answer("compatible", raw, size=size)
-    assert facts(outcome) == {**WHOLE, **differs}
-    assert [chunk["done"] for chunk in outcome.chunks] == [False] * (len(outcome.chunks) - 1) + [True]
+def test_quirks_of_streams(raw: bytes, differs: dict[str, Any]) -> None:
+    for size in (0, 1, 3):
+        outcome = answer("compatible", raw, size=size)
+        assert facts(outcome) == {**WHOLE, **differs}
+        assert [chunk["done"] for chunk in outcome.chunks] == [False] * (len(outcome.chunks) - 1) + [True]
 
 
 @pytest.mark.parametrize("stream", [False, True])
 @pytest.mark.parametrize(("raw", "differs"), CHAT_REPLIES.values(), ids=CHAT_REPLIES)
 def test_quirks_of_replies(raw: bytes, differs: dict[str, Any], stream: bool) -> None:
-    for size in (0, 1):
+    for size in (0, 1, 2):
         assert facts(answer("compatible", raw, size=size, stream=stream)) == {**WHOLE, **differs}
 
 
@@ -536,6 +562,7 @@ def test_an_error_of_no_class_is_the_servers_where_nothing_streams() -> None:
     assert type(answer("groq", b'{"error": "No"}', stream=False).error) is ProviderServerError
 
 
+@pytest.mark.usefixtures("parser")
 @pytest.mark.parametrize("driver", ["openai", "groq", "claude", "gemini"])
 @pytest.mark.parametrize(
     ("raw", "words"),
@@ -636,6 +663,12 @@ def test_nothing_is_an_interruption() -> None:
     for raw in (b"", b"\n\n", b": ping\n\n", b"\xef", b"da", b'{"choices": [{"mess', b'[{"err'):
         assert type(answer("groq", raw).error) is StreamInterruptedError
     assert type(answer("groq", b"", stream=False).error) is ResponseParseError
+
+
+def test_what_is_no_event_and_no_error_is_passed_over() -> None:
+    for stray in (b"[x}\n\n", b"{}\n\n", b"[]\n\n", b"[7]\n\n", b"oops}\n\n", b"foo: {}\n\n", b'"x"\n\n'):
+        assert type(answer("gemini", frames(GEMINI_HI) + stray).error) is StreamInterruptedError
+        assert answer("gemini", frames(GEMINI_HI) + stray + frames(GEMINI_END)).error is None
 
 
 def test_what_follows_the_mark_is_not_read() -> None:

@@ -8,10 +8,11 @@ from typing import Any
 import pytest
 
 from bupple_engine import InvalidRequestError, UnsupportedFeatureError
-from bupple_engine.drivers import DRIVERS
+from bupple_engine.drivers import DRIVERS, claude
 from bupple_engine.drivers.compatible import SERVICES
+from bupple_engine.masking import SecretURL
 from bupple_engine.messages import OPENING
-from bupple_engine.wire import digest, join_url
+from bupple_engine.wire import digest, dump, join_url
 from tests.pure import B64, ENTRY, HELLO, PNG, TEXT, answer, begin, body, build, frames, hear
 from tests.wires import SIGNATURE, WIRES, Claude, Gemini, Responses, Wire
 
@@ -336,6 +337,24 @@ def test_claude_takes_thinking_back_behind_an_unchanged_prefix_only() -> None:
     tools = {"tools": [{"type": "x"}]}
     assert plain("claude", messages, extra=tools)
     assert not plain("claude", [*before, replied(Claude(), before, extra=tools), *turns("u3")], extra=tools)
+    own = {"messages": [{"role": "user", "content": "in another shape"}]}
+    assert "prefix" not in replied(Claude(), before, extra=own)["metadata"]["echo"]
+
+
+def test_a_long_conversation_with_claude_is_digested_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    messages = turns("s1 u1")
+    for number in range(10):
+        messages += [replied(Claude(), messages), *turns(f"u{number}")]
+    digested: list[Any] = []
+
+    def dump_and_count(value: Any) -> bytes:
+        digested.append(value)
+        return dump(value)
+
+    monkeypatch.setattr(claude, "dump", dump_and_count)
+    blocks = [block for turn in history("claude", messages) for block in turn["content"]]
+    assert sum(block["type"] == "thinking" for block in blocks) == 10
+    assert len(digested) <= 2 * (len(blocks) + 1)  # to read the echoes back, and for the next
 
 
 def test_gemini_takes_signatures_back_for_the_same_model_only() -> None:
@@ -495,7 +514,8 @@ def test_a_model_is_one_segment_of_geminis_path() -> None:
     ],
 )
 def test_urls_are_joined(base: str, path: str, url: str, user: str) -> None:
-    assert join_url(base, path) == (url, user)
+    assert join_url(base, path) == url
+    assert SecretURL(base).credentials[:1] == ((user,) if user else ())
 
 
 def test_what_is_no_json_is_told() -> None:

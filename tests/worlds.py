@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Coroutine
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any, ClassVar
+from typing import Any
 
 from bupple_engine.drivers.base import ChatDriver
 
@@ -41,8 +41,10 @@ def waits_in(*names: str) -> bool:
 class World:
     """One stream, asked for its chunks and closed from other threads than the one that reads it."""
 
-    ways: ClassVar[tuple[str, ...]] = ("close",)
     stream: Any = None
+
+    def __init__(self, name: str) -> None:
+        self.name = name
 
     def begin(self, driver: ChatDriver, messages: Any, **options: Any) -> None:
         """Make the stream."""
@@ -68,7 +70,8 @@ class World:
 class Blocking(World):
     """stream(), read by a thread."""
 
-    def __init__(self) -> None:
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
         self.thread = ThreadPoolExecutor(1)
 
     def begin(self, driver: ChatDriver, messages: Any, **options: Any) -> None:
@@ -85,11 +88,11 @@ class Blocking(World):
 class Asynchronous(World):
     """astream(), read by a task of a loop that runs in a thread."""
 
-    ways: ClassVar[tuple[str, ...]] = ("close", "aclose", "cancel")
+    loop: asyncio.AbstractEventLoop
+    reader: asyncio.Task[Any] | None = None
 
-    def __init__(self) -> None:
-        self.loop: asyncio.AbstractEventLoop
-        self.readers: dict[Future[Any], asyncio.Task[Any] | None] = {}
+    def __init__(self, name: str) -> None:
+        super().__init__(name)
         ready = threading.Event()
         self.thread = threading.Thread(target=asyncio.run, args=(self._live(ready),), name="a loop")
         self.thread.start()

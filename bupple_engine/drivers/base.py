@@ -133,14 +133,9 @@ class ChatDriver:
             if isinstance(pieces, Generator):
                 pieces.close()
 
-    async def _abatches(self, call: Call) -> AsyncGenerator[list[Chunk], None]:
+    def _abatches(self, call: Call) -> AsyncGenerator[list[Chunk], None]:
         """See _batches()."""
-        batches = threads.iterate(lambda: self._batches(call), call)
-        try:
-            async for batch in batches:
-                yield batch
-        finally:
-            await batches.aclose()
+        return threads.iterate(lambda: self._batches(call), call)
 
     def _reply(self, call: Call) -> Reply:
         """Return the whole answer."""
@@ -196,7 +191,7 @@ def fold(batches: Iterator[list[Chunk]]) -> Reply:
 def parse_options(options: Mapping[str, Any], known: Mapping[str, Option]) -> Options:
     """Return a call's options as clean values; None is an option that is not given."""
     parsed: Options = {}
-    for name, value in options.items():
+    for name in options:
         option = known.get(name)
         if option is None or not option.per_call:
             names = [each for each, option in known.items() if option.per_call]
@@ -206,6 +201,7 @@ def parse_options(options: Mapping[str, Any], known: Mapping[str, Option]) -> Op
                 else "is unknown." + suggest(name, names)
             )
             raise InvalidRequestError(f"The option {name!r} {what}", param=name)
+        value = options[name]
         if value is not None:
             try:
                 parsed[name] = option.parse(value)

@@ -5,6 +5,7 @@ Source: https://platform.claude.com/docs/en/api/messages
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, ClassVar
 
 from bupple_engine.exceptions import EngineError, OverloadedError, QuotaExceededError
@@ -12,7 +13,7 @@ from bupple_engine.media import Media, decode_text
 from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, merge_dicts, string
 from bupple_engine.types import FinishReason, Usage
-from bupple_engine.wire import Answer, Wire, count, digest, dump, usage_of
+from bupple_engine.wire import Answer, Wire, count, dump, usage_of
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -84,8 +85,9 @@ class ClaudeWire(Wire):
     def build_messages(self, turns: list[Turn], body: dict[str, Any]) -> list[dict[str, Any]]:
         """Return the turns merged until they alternate, the first of them the user's."""
         messages: list[dict[str, Any]] = []
+        prefix = Prefix(body)
         for turn in turns:
-            blocks = self.build_blocks(turn, {**body, "messages": messages})
+            blocks = self.build_blocks(turn, messages, prefix)
             if not blocks:
                 continue
             if not messages and turn.role == "assistant":
@@ -96,19 +98,21 @@ class ClaudeWire(Wire):
                 messages.append({"role": turn.role, "content": blocks})
         return messages
 
-    def build_blocks(self, turn: Turn, before: dict[str, Any]) -> list[dict[str, Any]]:
+    def build_blocks(self, turn: Turn, before: list[dict[str, Any]], prefix: Prefix) -> list[dict[str, Any]]:
         """Return a turn's blocks; its thinking goes back only behind the very words that it followed.
 
         A thinking block is bound to what precedes it: behind an edited or shortened history the API
         refuses it, and takes the turn without it.
         """
         echo = self.parse_reasoning_echo(turn)
-        if echo and echo.get("prefix") == prefix(before):
+        if echo and echo.get("prefix") == prefix.digest(before):
             return list(echo["items"])
         return self.build_parts(turn)
 
     def build_echo(self, body: dict[str, Any], options: Options) -> dict[str, Any]:
-        return {"prefix": prefix(body)}
+        if "messages" in (options.get("extra") or {}):
+            return {}  # put in place of ours, in no shape that we know
+        return {"prefix": Prefix(body).digest(body["messages"])}
 
     def build_media(self, media: Media) -> dict[str, Any]:
         if media.url:
@@ -198,6 +202,17 @@ class ClaudeWire(Wire):
         return super().parse_error(status, payload, text)
 
 
-def prefix(body: dict[str, Any]) -> str:
-    """Return a digest of what stands before an answer: system, tools and messages."""
-    return digest(dump([body.get(name) for name in ("system", "tools", "messages")]).decode())
+class Prefix:
+    """What stands before an answer: system, tools and messages, each block of them looked at once."""
+
+    def __init__(self, body: dict[str, Any]) -> None:
+        self._hash = hashlib.sha256(dump([body.get("system"), body.get("tools")]))
+        self._seen = 0
+
+    def digest(self, messages: list[dict[str, Any]]) -> str:
+        """Return a digest of messages, which begin with those of the call before."""
+        blocks = [[message["role"], block] for message in messages for block in message["content"]]
+        for block in blocks[self._seen :]:
+            self._hash.update(dump(block))
+        self._seen = len(blocks)
+        return self._hash.hexdigest()[:32]

@@ -92,12 +92,13 @@ class HTTPDriver(ChatDriver):
                 return
             cancellation.wait(pause)
 
-    async def _abatches(self, call: Call) -> AsyncGenerator[list[Chunk], None]:
+    def _abatches(self, call: Call) -> AsyncGenerator[list[Chunk], None]:
         atransport = self._atransport(call)
-        if atransport is None:
-            async for chunks in super()._abatches(call):
-                yield chunks
-            return
+        return self._awaited_batches(call, atransport) if atransport else super()._abatches(call)
+
+    async def _awaited_batches(
+        self, call: Call, atransport: AsyncTransport
+    ) -> AsyncGenerator[list[Chunk], None]:
         exchange = _exchange(call)
         while True:
             failure: EngineError | TransportFailure

@@ -13,6 +13,8 @@ import threading
 from functools import cache
 from typing import TYPE_CHECKING, Any
 
+from django.core.exceptions import ImproperlyConfigured
+
 from bupple_engine.masking import SecretURL
 from bupple_engine.options import Options
 
@@ -101,9 +103,14 @@ def ca_bundle() -> str:
 @cache
 def tls_context(path: str) -> ssl.SSLContext:
     """Return the one TLS context of both transports for a CA file or folder; certificates are verified."""
-    if os.path.isdir(path):
-        return ssl.create_default_context(capath=path)
-    return ssl.create_default_context(cafile=path)
+    try:
+        if os.path.isdir(path):
+            return ssl.create_default_context(capath=path)
+        return ssl.create_default_context(cafile=path)
+    except OSError as error:
+        raise ImproperlyConfigured(
+            f"The CA file {path!r} can't be read: {error}. It is named by CA_FILE or by REQUESTS_CA_BUNDLE."
+        ) from None
 
 
 def _after_fork() -> None:
