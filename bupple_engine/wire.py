@@ -3,95 +3,20 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, ClassVar
-from urllib.parse import urlsplit, urlunsplit
 
-from .exceptions import EngineError, InvalidRequestError, UnsupportedFeatureError, error_class
+from .answer import NO_USAGE, Answer
+from .exceptions import EngineError, UnsupportedFeatureError, error_class
 from .masking import MaskedDict, Secret, SecretURL
 from .media import Media, description, resolve
 from .messages import Part, Turn
 from .options import COMMON, Option, Options, merge_dicts
-from .types import Chunk, FinishReason, Reply, Usage
+from .request import Request, dump, join_url
+from .types import Usage
 
 USER_AGENT = "bupple_engine"
-
-
-class Request:
-    """What to send in one attempt; its repr shows no header and no body."""
-
-    __slots__ = ("body", "echo", "headers", "secrets", "stream", "url")
-
-    def __init__(
-        self, url: str, headers: MaskedDict, body: bytes, stream: bool, secrets: Sequence[str] = ()
-    ) -> None:
-        self.url = url
-        self.headers = headers
-        self.body = body
-        self.stream = stream
-        self.secrets = secrets
-        self.echo: dict[str, Any] = {}
-
-    def __repr__(self) -> str:
-        return f"<Request POST {self.url.partition('?')[0]}>"
-
-
-class Answer:
-    """What an answer has said so far: the wire writes it down, the exchange hands it on."""
-
-    __slots__ = (
-        "called",
-        "chunks",
-        "ended",
-        "finish_reason",
-        "items",
-        "metadata",
-        "model",
-        "reasoning",
-        "refused",
-        "texts",
-        "usage",
-    )
-
-    def __init__(self) -> None:
-        self.chunks: list[Chunk] = []  # not handed on yet
-        self.texts: list[str] = []
-        self.reasoning: list[str] = []
-        self.model = ""
-        self.usage: dict[str, Any] | None = None  # the provider's own fields
-        self.finish_reason: FinishReason | None = None  # set: the answer is complete
-        self.ended = False  # the provider said that nothing follows
-        self.items: list[Any] = []  # what the provider wants to see again, in its own shape
-        self.metadata: dict[str, Any] = {}
-        self.called = False  # it asked for a tool
-        self.refused = False  # its text is a refusal
-
-    def add_text(self, text: str) -> None:
-        """Add a piece of the answer; what is no string is another shape than documented."""
-        if not isinstance(text, str):
-            raise TypeError
-        self.texts.append(text)
-        self.chunks.append({"role": "assistant", "content": text, "done": False})
-
-    def add_reasoning(self, text: str) -> None:
-        """Add a piece of the reasoning that the provider shows."""
-        if not isinstance(text, str):
-            raise TypeError
-        self.reasoning.append(text)
-        self.chunks.append(
-            {"role": "assistant", "content": "", "done": False, "metadata": {"reasoning": text}}
-        )
-
-    def add_usage(self, usage: Any) -> None:
-        """Lay a usage object over what came before; null leaves what is known."""
-        if isinstance(usage, dict) and usage:
-            self.usage = {
-                **(self.usage or {}),
-                **{name: value for name, value in usage.items() if value is not None},
-            }
 
 
 class Wire:
@@ -300,66 +225,9 @@ class Wire:
         }
 
 
-NO_USAGE: Usage = {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}
-
-
-def usage_of(usage: dict[str, Any], prompt: int, completion: int, total: Any = None) -> Usage:
-    """Return the provider's own fields with the three common counts over them."""
-    counts = {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": total if isinstance(total, int) else prompt + completion,
-    }
-    return {**usage, **counts}  # type: ignore[typeddict-item]
-
-
-def count(usage: Mapping[str, Any], *path: str) -> int:
-    """Return a number inside a usage object; one that is left out or null is 0."""
-    value: Any = usage
-    for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
-    return int(value) if isinstance(value, int | float) and abs(value) < math.inf else 0
-
-
-def reply_of(answer: Answer, last: dict[str, Any]) -> Reply:
-    """Return the whole answer as a Reply."""
-    if answer.reasoning:
-        last["metadata"] = {**last["metadata"], "reasoning": "".join(answer.reasoning)}
-    return {"role": "assistant", "content": "".join(answer.texts), **last}  # type: ignore[typeddict-item]
-
-
 def digest(text: str) -> str:
     """Return what tells a text from another in an echo."""
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
-
-
-def dump(body: Any) -> bytes:
-    """Return a body as JSON bytes."""
-    try:
-        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
-    except (TypeError, ValueError, RecursionError) as error:
-        reason = str(error)
-    # Messages and the other options are checked by now: it is extra or a message's metadata. Raised out here,
-    # it has no context: the encoder's frames hold what is in extra.
-    raise InvalidRequestError(f"extra or a message's metadata is no JSON: {reason}", param="extra")
-
-
-def join_url(base: str, path: str) -> str:
-    """Return base and path as one URL, without the credentials that base had in it.
-
-    A version segment or an endpoint that is in both is not doubled; a query of base stays behind the path.
-    """
-    parts = urlsplit(base)
-    path, _, query = path.partition("?")
-    head = parts.path.rstrip("/")
-    if head.endswith(path):
-        head = head[: -len(path)]
-    version = path[: max(path.find("/", 1), 0)]
-    if version and head.endswith(version):
-        head = head[: -len(version)]
-    host = parts.netloc.rpartition("@")[2]
-    queries = "&".join(filter(None, (parts.query, query)))
-    return urlunsplit((parts.scheme, host, head + path, queries, ""))
 
 
 def _text(value: Any) -> str:

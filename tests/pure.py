@@ -15,7 +15,8 @@ from bupple_engine.masking import MaskedDict, protect
 from bupple_engine.messages import validate
 from bupple_engine.options import Clocks, merge
 from bupple_engine.registry import load, parse_entry
-from bupple_engine.wire import Request, Wire
+from bupple_engine.request import Request
+from bupple_engine.wire import Wire
 from tests.provider import split
 from tests.verbs import Outcome
 

@@ -35,6 +35,7 @@ from bupple_engine import (
     StreamError,
     StreamInterruptedError,
     UnsupportedFeatureError,
+    body,
     exceptions,
     exchange,
     retries,
@@ -322,7 +323,7 @@ def test_an_endless_error_body_is_read_to_a_limit(monkeypatch: pytest.MonkeyPatc
         x.receive(b"x" * 1024)
     with pytest.raises(ProviderServerError):
         x.receive(b"x" * 1024)
-    monkeypatch.setattr(exchange, "MAX_REPLY_BYTES", 1000)
+    monkeypatch.setattr(body, "MAX_REPLY_BYTES", 1000)
     error = answer("compatible", b"{" + b" " * 1000 + b"}", stream=False).error
     assert type(error) is ResponseParseError
     assert "larger than 1,000 bytes" in error.message
@@ -577,8 +578,8 @@ def test_half_a_reply_is_asked_for_again() -> None:
         ("groq", {"choices": [odd]}),
         ("gemini", {"candidates": [candidate]}),
     ]
-    for driver, body in cases:
-        pause, error = provoke(body, status=200, driver=driver)
+    for driver, said in cases:
+        pause, error = provoke(said, status=200, driver=driver)
         assert (pause is not None, error) == (True, None)
 
 

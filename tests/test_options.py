@@ -199,16 +199,10 @@ def test_options_of_chat_completions_alone() -> None:
     assert "stream_options" not in body("groq", entry={"STREAM_USAGE": True})
 
 
-def test_clocks_and_retries(configure: Configure) -> None:
-    configure(
-        it={
-            "DRIVER": "openai",
-            "API_KEY": "k",
-            "MODEL": "m",
-            "TIMEOUT": {"idle": 7, "total": 50},
-            "MAX_RETRIES": 5,
-        }
-    )
+@pytest.mark.parametrize("driver", HTTP)
+def test_clocks_and_retries(driver: str, configure: Configure) -> None:
+    entry = {"DRIVER": driver, "API_KEY": "k", "MODEL": "m", "BASE_URL": "http://host"}
+    configure(it={**entry, "TIMEOUT": {"idle": 7, "total": 50}, "MAX_RETRIES": 5})
 
     def prepared(**options: Any) -> Any:
         stream = ai().stream(HELLO, **options)  # nothing is sent before its first chunk is asked for

@@ -22,7 +22,7 @@ from bupple_engine import (
     ResponseParseError,
     StreamError,
     StreamInterruptedError,
-    exchange,
+    body,
 )
 from tests.pure import answer, begin, frames, hear, pieces
 from tests.verbs import Outcome
@@ -223,12 +223,12 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         pytest.importorskip("orjson")
         return
     monkeypatch.setitem(sys.modules, "orjson", None)
-    spec = importlib.util.spec_from_file_location(exchange.__name__, exchange.__file__)
+    spec = importlib.util.spec_from_file_location(body.__name__, body.__file__)
     assert spec is not None
     assert spec.loader is not None
     copy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(copy)
-    monkeypatch.setattr(exchange, "_loads", copy._loads)
+    monkeypatch.setattr(body, "_loads", copy._loads)
 
 
 @pytest.mark.usefixtures("parser")

@@ -12,7 +12,8 @@ from bupple_engine.drivers import DRIVERS, claude
 from bupple_engine.drivers.compatible import SERVICES
 from bupple_engine.masking import SecretURL
 from bupple_engine.messages import OPENING
-from bupple_engine.wire import digest, dump, join_url
+from bupple_engine.request import dump, join_url
+from bupple_engine.wire import digest
 from tests.pure import B64, ENTRY, HELLO, PNG, TEXT, answer, begin, body, build, frames, hear
 from tests.wires import SIGNATURE, WIRES, Claude, Gemini, Responses, Wire
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mappi
 from typing import Any, ClassVar, cast
 
 from bupple_engine import threads
+from bupple_engine.answer import NO_USAGE
 from bupple_engine.call import Call
 from bupple_engine.exceptions import EngineError, InvalidRequestError, StreamInterruptedError
 from bupple_engine.masking import protect
@@ -13,7 +14,6 @@ from bupple_engine.messages import validate
 from bupple_engine.options import COMMON, Option, Options, clocks, merge, suggest
 from bupple_engine.streams import AsyncStream, Stream
 from bupple_engine.types import Chunk, Message, Reply
-from bupple_engine.wire import NO_USAGE
 
 
 class ChatDriver:

@@ -9,12 +9,14 @@ import copy
 import json
 from typing import Any, ClassVar
 
+from bupple_engine.answer import Answer, count, usage_of
 from bupple_engine.exceptions import EngineError, ProviderServerError
 from bupple_engine.media import Media
 from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, boolean, choice, string
+from bupple_engine.request import Request, dump
 from bupple_engine.types import FinishReason, Usage
-from bupple_engine.wire import Answer, Request, Wire, count, dump, usage_of
+from bupple_engine.wire import Wire
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",

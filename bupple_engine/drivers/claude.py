@@ -8,12 +8,14 @@ from __future__ import annotations
 import hashlib
 from typing import Any, ClassVar
 
+from bupple_engine.answer import Answer, count, usage_of
 from bupple_engine.exceptions import EngineError, OverloadedError, QuotaExceededError
 from bupple_engine.media import Media, decode_text
 from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, merge_dicts, string
+from bupple_engine.request import dump
 from bupple_engine.types import FinishReason, Usage
-from bupple_engine.wire import Answer, Wire, count, dump, usage_of
+from bupple_engine.wire import Wire
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Any, ClassVar
 from urllib.parse import quote
 
+from bupple_engine.answer import Answer, count, usage_of
 from bupple_engine.exceptions import (
     AuthenticationError,
     ContentFilteredError,
@@ -20,7 +21,7 @@ from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, string
 from bupple_engine.retries import parse_seconds
 from bupple_engine.types import FinishReason, Usage
-from bupple_engine.wire import Answer, Wire, count, usage_of
+from bupple_engine.wire import Wire
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "STOP": "stop",

@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 from django.core.exceptions import ImproperlyConfigured
 
+from bupple_engine.answer import reply_of
 from bupple_engine.call import Call
 from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange import Exchange, TransportFailure
 from bupple_engine.options import Option, Options, clocks, is_header_value
 from bupple_engine.transports import async_transport, blocking_transport, has_aiohttp
 from bupple_engine.types import Chunk, Reply
-from bupple_engine.wire import Wire, reply_of
+from bupple_engine.wire import Wire
 
 from .base import ChatDriver
 

@@ -7,6 +7,7 @@ of every other driver; only the transport is another. Sources: xllamacpp 2026.10
 from __future__ import annotations
 
 import atexit
+import ctypes
 import importlib.util
 import os
 import platform
@@ -27,7 +28,7 @@ from bupple_engine.exceptions import ContextLengthExceededError, EngineError
 from bupple_engine.exchange import Exchange, TransportFailure
 from bupple_engine.messages import Turn
 from bupple_engine.options import COMMON, Clocks, Option, Options, clocks, integer, string
-from bupple_engine.wire import Request, dump
+from bupple_engine.request import Request, dump
 
 from .chat_completions import ChatCompletionsWire
 from .http import HTTPDriver
@@ -185,7 +186,6 @@ def _has_avx2() -> bool:
 
 _lock = threading.Lock()
 _engines: dict[tuple[str, int, int, int], Any] = {}
-_forked: list[Any] = []
 _running: set[_LocalResponse] = set()
 
 
@@ -210,10 +210,15 @@ def _engine(path: str, context_tokens: int, parallel: int, threads: int) -> Any:
 
 
 def _after_fork() -> None:
-    """Have the child load its own: the engine's threads, which its end would wait for, are the parent's."""
+    """Have the child load its own: the engine's threads are the parent's.
+
+    The parent's is never dropped, not even at the interpreter's end: its destructor would join those threads,
+    and abort the process.
+    """
     global _lock
     _lock = threading.Lock()
-    _forked.append(dict(_engines))
+    for engine in _engines.values():
+        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
     _engines.clear()
     _running.clear()
 

@@ -7,12 +7,13 @@ from __future__ import annotations
 
 from typing import Any, ClassVar
 
+from bupple_engine.answer import Answer, count, usage_of
 from bupple_engine.exceptions import InvalidRequestError
 from bupple_engine.media import Media
 from bupple_engine.messages import Turn
 from bupple_engine.options import COMMON, Option, Options, string
 from bupple_engine.types import FinishReason, Usage
-from bupple_engine.wire import Answer, Wire, count, usage_of
+from bupple_engine.wire import Wire
 
 INCOMPLETE_REASONS: dict[str, FinishReason] = {
     "max_output_tokens": "length",

@@ -16,7 +16,7 @@ import aiohttp
 
 from bupple_engine.exchange import TransportFailure
 from bupple_engine.masking import SecretURL, bare
-from bupple_engine.wire import Request
+from bupple_engine.request import Request
 
 from . import ca_bundle, environment_key, environment_proxy, tls_context
 

@@ -20,7 +20,7 @@ from requests.structures import CaseInsensitiveDict
 from bupple_engine.cancellation import Cancellation, shut_down
 from bupple_engine.exchange import TransportFailure
 from bupple_engine.masking import MaskedDict, SecretURL, bare
-from bupple_engine.wire import Request
+from bupple_engine.request import Request
 
 from . import ca_bundle, environment_key, environment_proxy
 from .sockets import Adapter, Wait, cause_of, present

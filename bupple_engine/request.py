@@ -1,0 +1,59 @@
+"""What is sent: a request, its body as JSON, its URL. No I/O."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+from urllib.parse import urlsplit, urlunsplit
+
+from .exceptions import InvalidRequestError
+from .masking import MaskedDict
+
+
+class Request:
+    """What to send in one attempt; its repr shows no header and no body."""
+
+    __slots__ = ("body", "echo", "headers", "secrets", "stream", "url")
+
+    def __init__(
+        self, url: str, headers: MaskedDict, body: bytes, stream: bool, secrets: Sequence[str] = ()
+    ) -> None:
+        self.url = url
+        self.headers = headers
+        self.body = body
+        self.stream = stream
+        self.secrets = secrets
+        self.echo: dict[str, Any] = {}
+
+    def __repr__(self) -> str:
+        return f"<Request POST {self.url.partition('?')[0]}>"
+
+
+def dump(body: Any) -> bytes:
+    """Return a body as JSON bytes."""
+    try:
+        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+    except (TypeError, ValueError, RecursionError) as error:
+        reason = str(error)
+    # Messages and the other options are checked by now: it is extra or a message's metadata. Raised out here,
+    # it has no context: the encoder's frames hold what is in extra.
+    raise InvalidRequestError(f"extra or a message's metadata is no JSON: {reason}", param="extra")
+
+
+def join_url(base: str, path: str) -> str:
+    """Return base and path as one URL, without the credentials that base had in it.
+
+    A version segment or an endpoint that is in both is not doubled; a query of base stays behind the path.
+    """
+    parts = urlsplit(base)
+    path, _, query = path.partition("?")
+    head = parts.path.rstrip("/")
+    if head.endswith(path):
+        head = head[: -len(path)]
+    version = path[: max(path.find("/", 1), 0)]
+    if version and head.endswith(version):
+        head = head[: -len(version)]
+    host = parts.netloc.rpartition("@")[2]
+    queries = "&".join(filter(None, (parts.query, query)))
+    return urlunsplit((parts.scheme, host, head + path, queries, ""))
