@@ -8,6 +8,7 @@ import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, Mapping
+from contextlib import suppress
 from contextvars import ContextVar
 from types import TracebackType
 from typing import Any
@@ -28,12 +29,11 @@ LARGE_BODY = 1_000_000  # aiohttp warns of more in one piece
 
 
 class _Wait:
-    """What a task waits for: the connection that it has come to, and whether that had served before."""
+    """What a task waits for: whether the connection that it has come to had served before."""
 
-    __slots__ = ("fresh", "reused", "transport")
+    __slots__ = ("fresh", "reused")
 
     def __init__(self) -> None:
-        self.transport: asyncio.Transport | None = None
         self.reused = False
         self.fresh = False  # set: no connection that has served before
 
@@ -48,7 +48,7 @@ _present: ContextVar[_Wait] = ContextVar("bupple_engine_wait")
 
 
 class _Connector(aiohttp.TCPConnector):
-    """Tell the wait which connection it has come to; no other place knows it before the head is there."""
+    """Tell the wait which connection it has come to, give it a new one where it must, close at once."""
 
     def __init__(self) -> None:
         super().__init__(limit=0)
@@ -60,10 +60,29 @@ class _Connector(aiohttp.TCPConnector):
         while wait.fresh and connection.protocol in self._known:
             connection.close()
             connection = await super().connect(*args, **kwargs)
-        wait.transport = connection.transport
         wait.reused = connection.protocol in self._known
         self._known.add(connection.protocol)
         return connection
+
+    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
+        # What is closed is closed now: close() would first send what is left of a request, and wait for the
+        # other side's goodbye through TLS, which a loop that ends does not.
+        if (should_close or protocol.should_close) and protocol.transport is not None:
+            protocol.transport.abort()
+        super()._release(key, protocol, should_close=should_close)
+
+    def bury(self) -> None:
+        """Close the connections of a loop that is closed: their own close() would leave it to the loop."""
+        self._closed = True
+        for protocol in self._known:
+            transport = protocol.transport
+            while (tls := getattr(transport, "_ssl_protocol", None)) is not None:
+                transport._closed = True
+                transport = tls._transport
+            # What the loop would call; asyncio's own loops have it, uvloop closes its handles itself.
+            if (lost := getattr(transport, "_call_connection_lost", None)) is not None:
+                with suppress(RuntimeError):  # it asks the closed loop to tell others
+                    lost(None)
 
 
 class AsyncTransport:
@@ -92,9 +111,7 @@ class AsyncTransport:
             return AsyncResponse(raw)
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
             failure = _translate(error)
-            _abort(wait.transport)
         except BaseException as error:
-            _abort(wait.transport)
             raise bare(error) from None
         finally:
             _present.reset(token)
@@ -182,25 +199,19 @@ class _Session:
         """Close the session from outside its loop, which may be closed already."""
         loop, connector = self.loop(), self.session.connector
         if loop is not None and not loop.is_closed():
-            if loop.is_running():
-                loop.call_soon_threadsafe(lambda: loop.create_task(self.session.close()))
+            loop.call_soon_threadsafe(self._close_in, loop)
             return
         self.session.detach()
-        for connections in list(getattr(connector, "_conns", {}).values()):
-            for protocol, *_ in connections:
-                # The loop that would close the transport is gone: close what it held.
-                transport = protocol.transport
-                sock = transport.get_extra_info("socket") if transport is not None else None
-                if sock is not None:
-                    sock._sock.close()
-        if connector is not None:
-            connector._closed = True
+        if isinstance(connector, _Connector):
+            connector.bury()
+
+    def _close_in(self, loop: asyncio.AbstractEventLoop) -> None:
+        closing = loop.create_task(self.session.close())
+        _closing.add(closing)  # a loop holds its tasks weakly
+        closing.add_done_callback(_closing.discard)
 
 
-def _abort(transport: asyncio.Transport | None) -> None:
-    """End a connection now: close() would first send what is left of the request, and part in TLS's way."""
-    if transport is not None:
-        transport.abort()
+_closing: set[asyncio.Task[None]] = set()
 
 
 class AsyncResponse:
@@ -222,8 +233,6 @@ class AsyncResponse:
 
     def close(self) -> None:
         """End the connection at once, unless the body has been read to its end."""
-        if (connection := self._raw.connection) is not None:
-            _abort(connection.transport)
         self._raw.close()
 
     async def read(self, seconds: float) -> bytes:

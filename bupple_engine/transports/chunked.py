@@ -1,0 +1,62 @@
+"""The chunked transfer coding, taken off a body in bulk.
+
+Source: https://www.rfc-editor.org/rfc/rfc9112#section-7.1
+"""
+
+from __future__ import annotations
+
+import http.client
+import re
+
+_SIZE = re.compile(rb"[0-9a-fA-F]{1,15}(?=[ \t;]|$)")
+MAX_LINE = 65_536  # as http.client has it
+
+
+class Dechunker:
+    """Turn the bytes of a chunked body, cut anywhere, into its data; `ended` once its last chunk has come."""
+
+    def __init__(self) -> None:
+        self.ended = False
+        self._rest = b""  # the line that is not whole yet
+        self._left = 0  # bytes of the present chunk
+        self._in_trailer = False
+        self._after_data = False  # a line end closes a chunk's data
+
+    def feed(self, piece: bytes) -> bytes:
+        """Return the data in this piece; raises http.client's HTTPException where it is no chunked body."""
+        if self._rest:
+            piece = self._rest + piece
+            self._rest = b""
+        data = []
+        at = 0
+        while not self.ended:
+            if self._left:
+                part = piece[at : at + self._left]
+                data.append(part)
+                at += len(part)
+                self._left -= len(part)
+                if self._left:
+                    break
+                self._after_data = True
+            end = piece.find(b"\n", at)
+            if end < 0:
+                self._rest = piece[at:]
+                if len(self._rest) > MAX_LINE:
+                    raise http.client.LineTooLong("chunk size")
+                break
+            self._take_line(piece[at:end].rstrip(b"\r"))
+            at = end + 1
+        return b"".join(data)
+
+    def _take_line(self, line: bytes) -> None:
+        if self._after_data:
+            if line:
+                raise http.client.HTTPException("A chunk is longer than it says.")
+            self._after_data = False
+        elif self._in_trailer:
+            self.ended = not line
+        elif size := _SIZE.match(line):
+            self._left = int(size[0], 16)
+            self._in_trailer = not self._left
+        else:
+            raise http.client.HTTPException("A chunk does not say its size.")
