@@ -39,6 +39,20 @@ def aliases() -> list[str]:
 
 def default_alias() -> str:
     """Return DEFAULT; where it is left out, the only driver's alias."""
+    return _plain_default() or _checked_default()
+
+
+def _plain_default() -> str | None:
+    """Return DEFAULT where nothing is wrong with it: most calls ask for no more, and each call asks."""
+    value = getattr(settings, "BUPPLE_ENGINE", None)
+    if isinstance(value, dict) and value.keys() <= set(KEYS):
+        alias, drivers = value.get("DEFAULT"), value.get("DRIVERS")
+        if isinstance(alias, str) and isinstance(drivers, dict) and alias in drivers:
+            return alias
+    return None
+
+
+def _checked_default() -> str:
     drivers = _drivers()
     alias = _settings().get("DEFAULT")
     if alias is None:

@@ -148,7 +148,7 @@ class Exchange:
             self._log_attempt(error, 0.0)
             return [], 0.0
         left = self.started + self.clocks.total - time.monotonic()
-        seconds = retries.delay(error, self.attempts, self.max_retries, left)
+        seconds = retries.delay(error, self.attempts - self._amended, self.max_retries, left)
         if self.first_chunk_at is not None:
             seconds = None  # what was given is not given again
         self._log_attempt(error, seconds)

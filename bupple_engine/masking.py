@@ -85,6 +85,8 @@ class SecretURL(Secret):
     @property
     def credentials(self) -> tuple[str, ...]:
         """The user and the password in it, in the forms in which a server may quote them."""
+        if "@" not in self.reveal():
+            return ()
         user = unquote(urlsplit(self.reveal()).netloc.rpartition("@")[0])
         return tuple(filter(None, (user, *user.split(":", 1), basic(user)))) if user else ()
 

@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 from .masking import MaskedDict, Secret, SecretURL
 
+_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
 # An option's value after parsing, by lower-case name; secrets in it are wrapped.
@@ -169,7 +170,7 @@ def headers(value: Any) -> MaskedDict:
 
 def is_header_value(text: str) -> bool:
     """Tell whether text can stand in a header: printable, on one line, in Latin-1, nothing to strip."""
-    return text == text.strip() and all(" " <= c <= "~" or "\xa0" <= c <= "\xff" or c == "\t" for c in text)
+    return text == text.strip() and _HEADER_VALUE.fullmatch(text) is not None
 
 
 COMMON: Mapping[str, Option] = {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import Any
 from urllib.parse import urlsplit, urlunsplit
 
@@ -41,6 +42,7 @@ def dump(body: Any) -> bytes:
     raise InvalidRequestError(f"extra or a message's metadata is no JSON: {reason}", param="extra")
 
 
+@lru_cache(256)
 def join_url(base: str, path: str) -> str:
     """Return base and path as one URL, without the credentials that base had in it.
 

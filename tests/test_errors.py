@@ -329,11 +329,13 @@ def test_an_endless_error_body_is_read_to_a_limit(monkeypatch: pytest.MonkeyPatc
     assert "larger than 1,000 bytes" in error.message
 
 
-@pytest.mark.parametrize("status", [301, 302, 307])
-def test_a_redirect_is_not_followed(status: int) -> None:
+@pytest.mark.parametrize(
+    ("status", "setting"), [(301, "BASE_URL"), (302, "BASE_URL"), (307, "BASE_URL"), (407, "PROXY")]
+)
+def test_what_a_setting_mends_is_not_tried_again(status: int, setting: str) -> None:
     error = answer("openai", b"", status=status, headers={"location": "http://elsewhere"}).error
     assert (type(error), error and error.retryable) == (ProviderConnectionError, False)
-    assert "BASE_URL" in str(error)
+    assert setting in str(error)
 
 
 @pytest.mark.parametrize(
@@ -578,8 +580,8 @@ def test_half_a_reply_is_asked_for_again() -> None:
         ("groq", {"choices": [odd]}),
         ("gemini", {"candidates": [candidate]}),
     ]
-    for driver, said in cases:
-        pause, error = provoke(said, status=200, driver=driver)
+    for driver, whole in cases:
+        pause, error = provoke(whole, status=200, driver=driver)
         assert (pause is not None, error) == (True, None)
 
 

@@ -259,8 +259,8 @@ WRONG: dict[str, list[Any]] = {
     "headers": ["x", [("a", "b")], {"a b": "c"}, {"": "c"}, {"ä": "c"}, {1: "a"}, {"a": 7}, {"a": "☃"}],
 }
 WRONG_ENTRY: dict[tuple[str, str], list[Any]] = {
-    ("openai", "BASE_URL"): ["host", "ftp://host", 7, ""],
-    ("openai", "PROXY"): ["host:3128", 7],
+    ("openai", "BASE_URL"): ["host", "ftp://host", "http://", "http://host:port", "http://[", 7, ""],
+    ("openai", "PROXY"): ["host:3128", "http://", 7],
     ("openai", "CA_FILE"): ["", 7],
     ("openai", "ORGANIZATION_ID"): ["", 7],
     ("claude", "API_VERSION"): [20230601],

@@ -202,6 +202,9 @@ def parse_options(options: Mapping[str, Any], known: Mapping[str, Option]) -> Op
             )
             raise InvalidRequestError(f"The option {name!r} {what}", param=name)
         value = options[name]
+        if value is None and name == "api_key":
+            # A tenant without a key would be billed to the site.
+            raise InvalidRequestError("api_key is None; leave it out to use the entry's", param=name)
         if value is not None:
             try:
                 parsed[name] = option.parse(value)

@@ -10,8 +10,9 @@ import importlib.util
 import os
 import ssl
 import threading
+from collections.abc import Callable
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -21,6 +22,8 @@ from bupple_engine.options import Options
 if TYPE_CHECKING:
     from .aio import AsyncTransport
     from .blocking import BlockingTransport
+
+T = TypeVar("T")
 
 _lock = threading.Lock()
 _transports: dict[tuple[str, SecretURL | None, str | None], Any] = {}
@@ -87,10 +90,20 @@ ENVIRONMENT = (
 )
 
 
-def environment_key(origin: str) -> tuple[str | None, ...]:
-    """Return what the proxy and the CA bundle of an origin depend on, cheap enough to ask at each call."""
-    get = os.environ.get
-    return (origin, *(get(name) for name in ENVIRONMENT))
+class Routes(Generic[T]):
+    """Keep what a transport finds out of an origin: its proxy and its CA bundle, which the environment names."""
+
+    def __init__(self, find: Callable[[str], T]) -> None:
+        self._find = find
+        self._found: dict[tuple[str | None, ...], T] = {}
+
+    def get(self, url: str) -> T:
+        """Return the route to a URL; it is found anew where the environment has changed."""
+        get = os.environ.get
+        key = ("/".join(url.split("/", 3)[:3]), *(get(name) for name in ENVIRONMENT))
+        if key not in self._found:
+            self._found[key] = self._find(url)
+        return self._found[key]
 
 
 def ca_bundle() -> str:

@@ -10,6 +10,7 @@ import weakref
 from collections.abc import AsyncGenerator, Mapping
 from contextlib import suppress
 from contextvars import ContextVar
+from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
@@ -19,7 +20,7 @@ from bupple_engine.exchange import TransportFailure
 from bupple_engine.masking import SecretURL, bare
 from bupple_engine.request import Request
 
-from . import ca_bundle, environment_key, environment_proxy, tls_context
+from . import Routes, ca_bundle, environment_proxy, tls_context
 
 DRAIN_BYTES = 65_536
 HEAD_BYTES = (
@@ -85,6 +86,11 @@ class _Connector(aiohttp.TCPConnector):
                     lost(None)
 
 
+@lru_cache
+def _timeout(connect: float) -> aiohttp.ClientTimeout:
+    return aiohttp.ClientTimeout(total=None, connect=connect)
+
+
 class AsyncTransport:
     """One process's sessions for one proxy and CA setting, an event loop each."""
 
@@ -93,7 +99,7 @@ class AsyncTransport:
         self._ca_file = ca_file
         self._lock = threading.Lock()
         self._sessions: dict[int, _Session] = {}
-        self._routes: dict[tuple[str | None, ...], tuple[SecretURL | None, Any]] = {}
+        self._routes = Routes(self._route)
 
     async def open(self, request: Request, connect: float, read: float) -> AsyncResponse:
         """Send a request and return its answer once the head is there; the clocks are in seconds."""
@@ -120,7 +126,7 @@ class AsyncTransport:
 
     async def _post(self, request: Request, connect: float) -> aiohttp.ClientResponse:
         session = await self._session()
-        proxy, tls = self._route(request.url)
+        proxy, tls = self._routes.get(request.url)
         return await session.post(
             request.url,
             data=request.body if len(request.body) < LARGE_BODY else io.BytesIO(request.body),
@@ -128,7 +134,7 @@ class AsyncTransport:
             allow_redirects=False,
             proxy=proxy.reveal() if proxy is not None else None,
             ssl=tls,
-            timeout=aiohttp.ClientTimeout(total=None, connect=connect),
+            timeout=_timeout(connect),
         )
 
     async def _session(self) -> aiohttp.ClientSession:
@@ -144,14 +150,10 @@ class AsyncTransport:
         return held.session
 
     def _route(self, url: str) -> tuple[SecretURL | None, Any]:
-        """Return the proxy and the TLS context for a URL; the environment is read anew where it changed."""
-        key = environment_key("/".join(url.split("/", 3)[:3]))
-        route = self._routes.get(key)
-        if route is None:
-            proxy = self._proxy or environment_proxy(url)
-            secure = url.startswith("https:") or (proxy is not None and proxy.reveal().startswith("https:"))
-            route = self._routes[key] = (proxy, tls_context(self._ca_file or ca_bundle()) if secure else True)
-        return route
+        """Return the proxy and the TLS context for a URL."""
+        proxy = self._proxy or environment_proxy(url)
+        secure = url.startswith("https:") or (proxy is not None and proxy.reveal().startswith("https:"))
+        return proxy, tls_context(self._ca_file or ca_bundle()) if secure else True
 
     def close(self) -> None:
         """Abandon the sessions; those of running loops close their connections there."""
@@ -237,9 +239,13 @@ class AsyncResponse:
 
     async def read(self, seconds: float) -> bytes:
         """Return what has arrived, waiting so long at most; b"" is the end."""
+        content = self._content
         try:
+            # What is here already needs no clock, which would cost as much as the reading.
+            if (data := content.read_nowait()) or content.at_eof():
+                return data
             async with asyncio.timeout(seconds):
-                return await self._content.readany()
+                return await content.readany()
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
             failure = _translate(error)
         raise failure

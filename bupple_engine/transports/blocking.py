@@ -22,7 +22,7 @@ from bupple_engine.exchange import TransportFailure
 from bupple_engine.masking import MaskedDict, SecretURL, bare
 from bupple_engine.request import Request
 
-from . import ca_bundle, environment_key, environment_proxy
+from . import Routes, ca_bundle, environment_proxy
 from .sockets import Adapter, Wait, cause_of, present
 
 READ_SIZE = 65_536
@@ -37,7 +37,7 @@ class BlockingTransport:
         self._ca_file = ca_file
         self._lock = threading.Lock()
         self._adapters: dict[str, Adapter] = {}
-        self._routes: dict[tuple[str | None, ...], tuple[Adapter, dict[str, str]]] = {}
+        self._routes = Routes(self._route)
 
     def open(self, request: Request, connect: float, read: float, cancellation: Cancellation) -> Response:
         """Send a request and return its answer once the head is there; the clocks are in seconds."""
@@ -62,7 +62,7 @@ class BlockingTransport:
         raise failure
 
     def _post(self, request: Request, connect: float, read: float) -> Any:
-        adapter, proxies = self._route(request.url)
+        adapter, proxies = self._routes.get(request.url)
         prepared = _prepare(request)
         pool: Any = adapter.get_connection_with_tls_context(prepared, True, proxies=proxies)
         return pool.urlopen(
@@ -79,19 +79,15 @@ class BlockingTransport:
         )
 
     def _route(self, url: str) -> tuple[Adapter, dict[str, str]]:
-        """Return the adapter and the proxies for a URL; the environment is read anew where it changed."""
-        key = environment_key("/".join(url.split("/", 3)[:3]))
-        route = self._routes.get(key)
-        if route is None:
-            proxy = self._proxy or environment_proxy(url)
-            proxies = MaskedDict({url.partition(":")[0]: proxy.reveal()} if proxy else {})
-            secure = url.startswith("https:") or (proxy is not None and proxy.reveal().startswith("https:"))
-            path = (self._ca_file or ca_bundle()) if secure else ""
-            with self._lock:
-                adapter = self._adapters.get(path) or Adapter(path)
-                self._adapters[path] = adapter
-            route = self._routes[key] = (adapter, proxies)
-        return route
+        """Return the adapter and the proxies for a URL."""
+        proxy = self._proxy or environment_proxy(url)
+        proxies = MaskedDict({url.partition(":")[0]: proxy.reveal()} if proxy else {})
+        secure = url.startswith("https:") or (proxy is not None and proxy.reveal().startswith("https:"))
+        path = (self._ca_file or ca_bundle()) if secure else ""
+        with self._lock:
+            adapter = self._adapters.get(path) or Adapter(path)
+            self._adapters[path] = adapter
+        return adapter, proxies
 
     def close(self) -> None:
         """Close the idle connections."""

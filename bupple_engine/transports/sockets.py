@@ -95,7 +95,7 @@ class _Answer(http.client.HTTPResponse):
         if self.fp is None or not self.chunked:
             return super().read1(n)
         while True:
-            piece = self.fp.read1(READ_SIZE)  # type: ignore[attr-defined]
+            piece = self.fp.read1(READ_SIZE)
             if not piece:
                 self.close()
                 raise http.client.IncompleteRead(b"")
