@@ -91,7 +91,7 @@ ENVIRONMENT = (
 
 
 class Routes(Generic[T]):
-    """Keep what a transport finds out of an origin: its proxy and its CA bundle, which the environment names."""
+    """Keep what a transport finds out of an origin: the proxy and the CA bundle of the environment."""
 
     def __init__(self, find: Callable[[str], T]) -> None:
         self._find = find
