@@ -187,6 +187,7 @@ def _has_avx2() -> bool:
 _lock = threading.Lock()
 _engines: dict[tuple[str, int, int, int], Any] = {}
 _running: set[_LocalResponse] = set()
+_is_orphan = False  # set: this process was forked from one that had an engine
 
 
 def _engine(path: str, context_tokens: int, parallel: int, threads: int) -> Any:
@@ -206,19 +207,31 @@ def _engine(path: str, context_tokens: int, parallel: int, threads: int) -> Any:
             # It always opens a port on 127.0.0.1; without a key anyone on the machine could use it.
             params.api_keys = [secrets.token_hex(32)]
             _engines[key] = xllamacpp.Server(params)
+            if _is_orphan:
+                _keep(_engines[key])
         return _engines[key]
+
+
+def _keep(engine: Any) -> None:
+    """Never drop an engine, not even at the interpreter's end."""
+    ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
 
 
 def _after_fork() -> None:
     """Have the child load its own: the engine's threads are the parent's.
 
-    The parent's is never dropped, not even at the interpreter's end: its destructor would join those threads,
-    and abort the process.
+    The library's destructors would wait for them, or abort the process, and so they never run: glibc's
+    on_exit ends the process behind all that Python does at its end, and with its status.
     """
-    global _lock
+    global _lock, _is_orphan
     _lock = threading.Lock()
+    if _engines and not _is_orphan:
+        _is_orphan = True
+        libc = ctypes.CDLL(None)
+        if hasattr(libc, "on_exit"):
+            libc.on_exit(libc._exit, None)
     for engine in _engines.values():
-        ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
+        _keep(engine)
     _engines.clear()
     _running.clear()
 
