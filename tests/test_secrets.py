@@ -1,0 +1,829 @@
+"""No place where a failed call leaves a trace shows a secret: a key at most its last four characters."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+import html
+import json
+import logging
+import pickle
+import re
+import signal
+import socket
+import threading
+import traceback
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from types import SimpleNamespace, TracebackType
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.http import HttpRequest, HttpResponse
+from django.test import AsyncClient, Client, RequestFactory
+from django.urls import path
+from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
+
+from bupple_engine import (
+    AuthenticationError,
+    EngineError,
+    InvalidDriverError,
+    InvalidRequestError,
+    ProviderConnectionError,
+    ProviderServerError,
+    ProviderTimeoutError,
+    ResponseParseError,
+    StreamError,
+    StreamInterruptedError,
+    UnsupportedFeatureError,
+    ai,
+    call_finished,
+)
+from bupple_engine.call import Call
+from bupple_engine.drivers import base
+from bupple_engine.env import engine_settings
+from tests.provider import Answer, Provider
+from tests.verbs import STREAMS, VERBS
+from tests.wires import EVENTS, JSON, ChatCompletions, dump
+from tests.worlds import until
+
+WIRE = ChatCompletions()
+HELLO: Any = [{"role": "user", "content": "Hello"}]
+
+# What is planted. Nothing else on a debug page has five characters in a row with one of them.
+KEY = "sk-Qz7Xw9Vb3Kp5Lm8T"
+OTHER_KEY = "sk-Hd2Rf6Yj4Nc1Gs0W"
+HEADER = "hT5uEo8iAq3yUv7e"
+EXTRA = "xM4nBz9kJw2cFp6r"
+USER, PASSWORD = "uN3gWt7xKe", "pS9dLq5vRh@2zYc"  # of BASE_URL
+USER_IN_URL, PASSWORD_IN_URL = USER, PASSWORD.replace("@", "%40")
+PROXY_USER, PROXY_PASSWORD = "oK6jXb1mTf", "wC8aPn4zDg"
+QUERY = "qV2rZk7tGm5s"
+BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
+PROXY_BASIC = base64.b64encode(f"{PROXY_USER}:{PROXY_PASSWORD}".encode()).decode()
+SECRETS = [
+    KEY, OTHER_KEY, HEADER, EXTRA, USER, PASSWORD, PASSWORD_IN_URL, PROXY_USER, PROXY_PASSWORD, QUERY, BASIC,
+    PROXY_BASIC,
+]  # fmt: skip
+RUN = 5  # so many characters of a secret in a row are too many
+LEAK = re.compile("|".join({re.escape(s[i : i + RUN]) for s in SECRETS for i in range(len(s) - RUN + 1)}))
+# All that the wire carries, as a provider might quote it.
+QUOTE = f"You sent {KEY}, {HEADER}, {USER}:{PASSWORD}, {BASIC}."
+
+TESTS = str(Path(__file__).parent)
+
+
+# Where a failure shows
+
+
+def leaks(places: dict[str, str]) -> dict[str, str]:
+    """Return the places that show a secret, each with what stands around it."""
+    found = {where: LEAK.search(html.unescape(text)) for where, text in places.items()}
+    return {
+        where: hit.string[max(hit.start() - 100, 0) : hit.end() + 100] for where, hit in found.items() if hit
+    }
+
+
+def chain(error: BaseException | None) -> Iterator[BaseException]:
+    """Yield an error and those that it followed, hidden by `from None` or not."""
+    seen: set[int] = set()
+    waiting = [error]
+    while waiting:
+        if (each := waiting.pop()) is None or id(each) in seen:
+            continue
+        seen.add(id(each))
+        yield each
+        waiting += [each.__cause__, each.__context__, *getattr(each, "exceptions", ())]
+
+
+def frames(error: BaseException) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Yield every frame that the errors have passed but the tests' own, which hold the secrets."""
+    for each in chain(error):
+        trace: TracebackType | None = each.__traceback__
+        while trace is not None:
+            code = trace.tb_frame.f_code
+            if not code.co_filename.startswith(TESTS):
+                yield f"{code.co_filename}:{trace.tb_lineno} {code.co_qualname}", trace.tb_frame.f_locals
+            trace = trace.tb_next
+
+
+def shown(value: Any) -> str:
+    """Return a value as a reporter of errors prints it."""
+    try:
+        return repr(value)
+    except Exception as error:
+        return f"<no repr: {error!r}>"
+
+
+def error_places(error: BaseException) -> dict[str, str]:
+    """Return every place where an error and its chain show something."""
+    places: dict[str, str] = {}
+    for number, each in enumerate(chain(error)):
+        where = f"{type(each).__name__} {number}"
+        places[f"{where}: str"] = str(each)
+        places[f"{where}: repr"] = repr(each)
+        places[f"{where}: args"] = repr(each.args)
+        places[f"{where}: attributes"] = repr(vars(each))
+    for where, local in frames(error):
+        for name, value in local.items():
+            places[f"{where}: {name}"] = shown(value)
+    places["traceback"] = "".join(traceback.format_exception(error))
+    if isinstance(error, EngineError):
+        pickled = pickle.dumps(error)
+        places["pickle"] = pickled.decode("latin-1") + repr(vars(pickle.loads(pickled)))  # noqa: S301
+    return places
+
+
+def record_places(records: list[logging.LogRecord]) -> dict[str, str]:
+    """Return what was logged: the text, the extra facts and the traceback."""
+    form = logging.Formatter("%(name)s %(message)s")
+    return {f"log {n}": f"{form.format(record)} {vars(record)!r}" for n, record in enumerate(records)}
+
+
+# Who calls: views, which hold no secret in their own frames
+
+
+@dataclass
+class Scene:
+    """One failure: what is set, what is asked and what the provider does."""
+
+    provider: Provider
+    fixture: Callable[[str], Any]
+    verb: str
+    stack: ExitStack
+    engine: Any = None
+    entry: dict[str, Any] = field(default_factory=dict)
+    overrides: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict)
+    messages: Any = field(default_factory=lambda: list(HELLO))
+    alias: str = "it"
+
+    def settings(self) -> Any:
+        """Return settings.BUPPLE_ENGINE."""
+        if self.engine is not None:
+            return self.engine
+        entry = {
+            **WIRE.settings(self.provider.url.replace("//", f"//{USER_IN_URL}:{PASSWORD_IN_URL}@")),
+            "API_KEY": KEY,
+            "EXTRA": {"metadata": {"vault": EXTRA}},
+            "MAX_RETRIES": 0,
+        }
+        return {"DEFAULT": "it", "DRIVERS": {"it": {**entry, **self.entry}}}
+
+    def answer(self, status: int, body: bytes, **said: Any) -> None:
+        """Have the provider answer with JSON."""
+        self.provider.answer(Answer(status, JSON, body, **said))
+
+    def closed_port(self) -> int:
+        """Return a port at which nobody listens."""
+        bound = self.stack.enter_context(socket.socket())
+        bound.bind(("127.0.0.1", 0))
+        return int(bound.getsockname()[1])
+
+
+asked: Scene
+streams: list[Any] = []
+
+
+def driver() -> Any:
+    """Return the driver, with more laid over its entry."""
+    return ai(asked.alias, **{"headers": {"X-Tenant": HEADER}, **asked.overrides})
+
+
+def view(request: HttpRequest) -> HttpResponse:
+    """Make a synchronous call."""
+    if asked.verb == "send":
+        driver().send(asked.messages, **asked.options)
+    else:
+        streams.append(driver().stream(asked.messages, **asked.options))
+        for _ in streams[-1]:
+            pass
+    return HttpResponse()
+
+
+async def aview(request: HttpRequest) -> HttpResponse:
+    """See view()."""
+    if asked.verb == "asend":
+        await driver().asend(asked.messages, **asked.options)
+    else:
+        streams.append(driver().astream(asked.messages, **asked.options))
+        async for _ in streams[-1]:
+            pass
+    return HttpResponse()
+
+
+def visit(verb: str) -> Any:
+    """Ask for the page whose view makes the call."""
+    if verb[0] == "a":
+        return asyncio.run(AsyncClient(raise_request_exception=False).get("/async/"))
+    return Client(raise_request_exception=False).get("/sync/")
+
+
+urlpatterns = [path("sync/", view), path("async/", aview)]
+
+
+class Filter(SafeExceptionReporterFilter):
+    """Hide our settings whole: the page's table of settings is Django's, which masks by name alone."""
+
+    hidden_settings = re.compile(SafeExceptionReporterFilter.hidden_settings.pattern + "|BUPPLE_ENGINE", re.I)
+
+
+# The ways to fail, each with the error that it gives
+
+Expected = type[BaseException] | tuple[type[BaseException], ...]
+FAILURES: dict[str, tuple[Expected, Callable[[Scene], None]]] = {}
+
+
+def fails(expected: Expected) -> Callable[[Callable[[Scene], None]], Callable[[Scene], None]]:
+    """Register a way to fail."""
+
+    def register(arrange: Callable[[Scene], None]) -> Callable[[Scene], None]:
+        FAILURES[arrange.__name__.strip("_")] = expected, arrange
+        return arrange
+
+    return register
+
+
+@fails(AuthenticationError)
+def refused_key(scene: Scene) -> None:
+    facts = {"message": QUOTE, "type": KEY, "param": HEADER, "code": "invalid_api_key"}
+    scene.provider.answer(Answer(401, JSON, dump({"error": facts}).encode()))
+
+
+@fails(AuthenticationError)
+def refused_key_in_plain_text_that_is_cut(scene: Scene) -> None:
+    scene.answer(401, f"{'.' * 490}{QUOTE}".encode())
+
+
+@fails(ProviderServerError)
+def a_page_of_html_after_retries(scene: Scene) -> None:
+    scene.entry["MAX_RETRIES"] = 1
+    scene.provider.answer(Answer(502, {"retry-after": "0"}, f"<p>{QUOTE}".encode()), repeat=True)
+
+
+@fails(ProviderConnectionError)
+def a_redirect(scene: Scene) -> None:
+    scene.provider.answer(Answer(307, {"location": f"http://127.0.0.1/?key={KEY}"}))
+
+
+@fails(ProviderConnectionError)
+def refused_connection(scene: Scene) -> None:
+    scene.entry["BASE_URL"] = f"http://{USER}:{PASSWORD_IN_URL}@127.0.0.1:{scene.closed_port()}/v1"
+
+
+@fails(ProviderConnectionError)
+def no_such_host(scene: Scene) -> None:
+    found = socket.getaddrinfo
+
+    def resolve(host: Any, *args: Any, **kwargs: Any) -> Any:
+        if host == "nowhere.invalid":  # without asking a server, which may take its time
+            raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+        return found(host, *args, **kwargs)
+
+    scene.fixture("monkeypatch").setattr(socket, "getaddrinfo", resolve)
+    scene.entry["BASE_URL"] = f"http://{USER}:{PASSWORD_IN_URL}@nowhere.invalid/v1?api-key={QUERY}"
+
+
+@fails(ProviderConnectionError)
+def unknown_authority(scene: Scene) -> None:
+    port = scene.fixture("tls_provider").url.rpartition(":")[2]
+    scene.entry["BASE_URL"] = f"https://{USER}:{PASSWORD_IN_URL}@127.0.0.1:{port}/v1"
+
+
+@fails((ProviderConnectionError, ImproperlyConfigured))
+def missing_ca_file(scene: Scene) -> None:
+    scene.entry |= {
+        "BASE_URL": f"https://{USER}:{PASSWORD_IN_URL}@127.0.0.1:1/v1",
+        "CA_FILE": "/nowhere/ca.pem",
+    }
+    scene.fixture("monkeypatch").setenv("HTTPS_PROXY", f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:1")
+
+
+@fails(ProviderConnectionError)
+def refused_proxy(scene: Scene) -> None:
+    scene.entry["PROXY"] = f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:{scene.closed_port()}"
+
+
+@fails(ProviderConnectionError)
+def refused_proxy_of_the_environment(scene: Scene) -> None:
+    url = f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:{scene.closed_port()}"
+    scene.fixture("monkeypatch").setenv("HTTP_PROXY", url)
+    scene.fixture("monkeypatch").setenv("http_proxy", url)
+
+
+def _proxy(scene: Scene) -> str:
+    proxy = scene.stack.enter_context(Provider(proxy=True))
+    words = f"407: {PROXY_USER}, {PROXY_PASSWORD}, {PROXY_BASIC}, {QUOTE}"
+    proxy.answer(Answer(407, JSON, dump({"error": {"message": words}}).encode()))
+    return proxy.url.replace("//", f"//{PROXY_USER}:{PROXY_PASSWORD}@")
+
+
+@fails(EngineError)
+def proxy_407(scene: Scene) -> None:
+    scene.entry["PROXY"] = _proxy(scene)
+
+
+@fails(EngineError)
+def proxy_407_of_the_environment(scene: Scene) -> None:
+    url = _proxy(scene)
+    scene.fixture("monkeypatch").setenv("HTTP_PROXY", url)
+    scene.fixture("monkeypatch").setenv("http_proxy", url)
+
+
+@fails(ProviderConnectionError)
+def proxy_407_to_a_tunnel(scene: Scene) -> None:
+    scene.entry |= {
+        "PROXY": _proxy(scene),
+        "BASE_URL": f"https://{USER}:{PASSWORD_IN_URL}@127.0.0.1:1/v1",
+    }
+
+
+@fails((ProviderConnectionError, ImproperlyConfigured))
+def proxy_that_is_no_url(scene: Scene) -> None:
+    scene.entry["PROXY"] = f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:no-port"
+
+
+@fails(ProviderTimeoutError)
+def clock_connect(scene: Scene) -> None:
+    # It accepts, and never shakes hands.
+    deaf = scene.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+    scene.entry |= {
+        "BASE_URL": f"https://{USER}:{PASSWORD_IN_URL}@127.0.0.1:{deaf.getsockname()[1]}/v1",
+        "TIMEOUT": {"connect": 0.1},
+    }
+
+
+def _silence(scene: Scene, clock: str, **said: Any) -> None:
+    scene.provider.answer(Answer(**said))
+    scene.entry["TIMEOUT"] = {clock if scene.verb in STREAMS else "total": 0.1}
+
+
+@fails(ProviderTimeoutError)
+def clock_first_token(scene: Scene) -> None:
+    _silence(scene, "first_token", hold=threading.Event())
+
+
+@fails(ProviderTimeoutError)
+def clock_idle(scene: Scene) -> None:
+    _silence(scene, "idle", pieces=[WIRE.stream_without_end(["Hello"]), threading.Event()])
+
+
+@fails(ProviderTimeoutError)
+def clock_total(scene: Scene) -> None:
+    _silence(scene, "total", pieces=[WIRE.stream_without_end(["Hello"]), threading.Event()])
+
+
+@fails(ResponseParseError)
+def malformed_body_that_is_cut(scene: Scene) -> None:
+    body = f"{'.' * 84}{KEY} {QUOTE}"
+    scene.answer(200, f"data: {body}\n\n".encode() if scene.verb in STREAMS else body.encode())
+
+
+@fails(ResponseParseError)
+def an_answer_of_another_shape(scene: Scene) -> None:
+    body = dump({"choices": 1, "you": QUOTE})
+    scene.answer(200, f"data: {body}\n\n".encode() if scene.verb in STREAMS else body.encode())
+
+
+@fails(ProviderConnectionError)
+def no_answer(scene: Scene) -> None:
+    scene.provider.answer(Answer(disconnect="request"))
+
+
+@fails(EngineError)
+def no_http(scene: Scene) -> None:
+    deaf = scene.stack.enter_context(socket.create_server(("127.0.0.1", 0)))
+
+    def serve() -> None:
+        connected, _ = deaf.accept()
+        with connected:
+            connected.recv(65_536)
+            connected.sendall(f"{QUOTE}\r\n\r\n".encode())
+            with suppress(OSError):
+                connected.recv(65_536)
+
+    server = threading.Thread(target=serve)
+    server.start()
+    scene.stack.callback(server.join, 5)
+    scene.entry["BASE_URL"] = f"http://{USER}:{PASSWORD_IN_URL}@127.0.0.1:{deaf.getsockname()[1]}/v1"
+
+
+@fails((StreamInterruptedError, ProviderConnectionError))
+def cut_stream(scene: Scene) -> None:
+    pieces = [WIRE.stream_without_end(["Hello"]), f": {QUOTE}\n".encode()]
+    scene.provider.answer(Answer(200, EVENTS, pieces=pieces, cut=True))
+
+
+@fails((StreamInterruptedError, ResponseParseError))
+def stream_without_an_end(scene: Scene) -> None:
+    scene.provider.answer(Answer(200, EVENTS, WIRE.stream_without_end(["Hello"])))
+
+
+@fails((StreamError, ProviderServerError))
+def error_in_the_answer(scene: Scene) -> None:
+    body = dump({"error": {"message": QUOTE, "type": KEY, "code": "no_word_we_know"}}).encode()
+    scene.answer(200, b"data: " + body + b"\n\n" if scene.verb in STREAMS else body)
+
+
+@fails((StreamError, ResponseParseError))
+def error_in_the_answer_that_is_no_json(scene: Scene) -> None:
+    body = f"{'.' * 490}{QUOTE}".encode()
+    scene.answer(200, b"event: error\ndata: " + body + b"\n\n" if scene.verb in STREAMS else body)
+
+
+@fails(AuthenticationError)
+def error_dropped_into_the_stream(scene: Scene) -> None:
+    body = dump({"error": {"message": QUOTE, "code": "invalid_api_key"}}).encode()
+    start = WIRE.stream_without_end(["Hello"]) if scene.verb in STREAMS else b""
+    scene.provider.answer(Answer(200, EVENTS, start + body + b"\n"))
+
+
+@fails(InvalidRequestError)
+def unknown_option(scene: Scene) -> None:
+    scene.options |= {"api_key": OTHER_KEY, "headers": {"X-Call": HEADER}, "temprature": 1}
+
+
+@fails(InvalidRequestError)
+def misspelt_key(scene: Scene) -> None:
+    scene.options["apikey"] = OTHER_KEY
+
+
+@fails(InvalidRequestError)
+def misspelt_key_of_ai(scene: Scene) -> None:
+    scene.overrides["apikey"] = OTHER_KEY
+
+
+@fails(InvalidRequestError)
+def option_of_a_wrong_type(scene: Scene) -> None:
+    scene.options |= {"api_key": OTHER_KEY, "extra": {"vault": EXTRA}, "temperature": "warm"}
+
+
+@fails(InvalidRequestError)
+def option_of_the_entry(scene: Scene) -> None:
+    scene.options["base_url"] = f"http://{USER}:{PASSWORD}@127.0.0.1/"
+
+
+WRONG: dict[str, Any] = {
+    "api_key": OTHER_KEY.encode(),
+    "headers": f"Authorization: Bearer {OTHER_KEY}",
+    "extra": [("vault", EXTRA)],
+}
+WRONG_IN_ENTRIES: dict[str, Any] = {
+    **WRONG,
+    "base_url": [f"http://{USER}:{PASSWORD}@127.0.0.1/"],
+    "proxy": f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1/".encode(),
+}
+
+
+def _wrong_call(name: str) -> None:
+    def arrange(scene: Scene) -> None:
+        scene.options[name] = WRONG[name]
+
+    FAILURES[f"{name}_of_a_wrong_type"] = InvalidRequestError, arrange
+
+
+def _wrong_entry(name: str) -> None:
+    def arrange(scene: Scene) -> None:
+        scene.entry[name.upper()] = WRONG_IN_ENTRIES[name]
+
+    FAILURES[f"setting_{name}_of_a_wrong_type"] = ImproperlyConfigured, arrange
+
+
+for _name in WRONG:
+    _wrong_call(_name)
+for _name in WRONG_IN_ENTRIES:
+    _wrong_entry(_name)
+
+
+@fails(InvalidRequestError)
+def header_with_a_line_break(scene: Scene) -> None:
+    scene.options["headers"] = {"X-Call": f"{HEADER}\r\n"}
+
+
+@fails(InvalidRequestError)
+def extra_that_is_no_json(scene: Scene) -> None:
+    scene.options["extra"] = {"metadata": {"more": {1, EXTRA}}}
+
+
+@fails(InvalidRequestError)
+def key_with_a_line_break(scene: Scene) -> None:
+    scene.options["api_key"] = f"{OTHER_KEY}\n"
+
+
+@fails(ImproperlyConfigured)
+def setting_with_a_line_break(scene: Scene) -> None:
+    scene.entry["API_KEY"] = f"{KEY}\n{OTHER_KEY}"
+
+
+@fails(AuthenticationError)
+def callable_key(scene: Scene) -> None:
+    scene.entry["API_KEY"] = lambda: OTHER_KEY
+    scene.answer(401, dump({"error": {"message": QUOTE.replace(KEY, OTHER_KEY)}}).encode())
+
+
+class VaultError(Exception):
+    """The vault is closed."""
+
+
+@fails(VaultError)
+def callable_key_that_raises(scene: Scene) -> None:
+    def ask() -> str:
+        raise VaultError("sealed")
+
+    scene.entry["API_KEY"] = ask
+
+
+@fails(ImproperlyConfigured)
+def callable_key_of_a_wrong_type(scene: Scene) -> None:
+    scene.options["api_key"] = OTHER_KEY.encode
+
+
+@fails(ImproperlyConfigured)
+def callable_key_with_a_line_break(scene: Scene) -> None:
+    scene.options["api_key"] = lambda: f"{OTHER_KEY}\n"
+
+
+@fails(ImproperlyConfigured)
+def unknown_setting(scene: Scene) -> None:
+    scene.entry["TEMPRATURE"] = 1
+
+
+@fails(ImproperlyConfigured)
+def misspelt_setting(scene: Scene) -> None:
+    scene.entry["APIKEY"] = KEY
+
+
+@fails(ImproperlyConfigured)
+def setting_of_a_wrong_type(scene: Scene) -> None:
+    scene.entry["MAX_TOKENS"] = "many"
+
+
+@fails(ImproperlyConfigured)
+def missing_setting(scene: Scene) -> None:
+    scene.entry["MODEL"] = None
+
+
+@fails((ImproperlyConfigured, ProviderConnectionError))
+def base_url_that_is_no_url(scene: Scene) -> None:
+    scene.entry["BASE_URL"] = f"http://{USER}:{PASSWORD_IN_URL}@[::1/v1"
+
+
+@fails((ImproperlyConfigured, ProviderConnectionError))
+def base_url_without_a_host(scene: Scene) -> None:
+    scene.entry["BASE_URL"] = f"http://{USER}:{PASSWORD_IN_URL}@/v1"
+
+
+@fails(ImproperlyConfigured)
+def driver_that_cannot_be_imported(scene: Scene) -> None:
+    scene.entry["DRIVER"] = "nowhere.Driver"
+
+
+@fails(ImproperlyConfigured)
+def unknown_key_of_the_settings(scene: Scene) -> None:
+    scene.engine = {**scene.settings(), "API_KEY": KEY}
+
+
+@fails(ImproperlyConfigured)
+def unknown_default(scene: Scene) -> None:
+    scene.alias = None  # type: ignore[assignment]
+    scene.engine = {**scene.settings(), "DEFAULT": "nobody"}
+
+
+@fails(ImproperlyConfigured)
+def no_default(scene: Scene) -> None:
+    scene.alias = None  # type: ignore[assignment]
+    entry = scene.settings()["DRIVERS"]["it"]
+    scene.engine = {"DRIVERS": {"it": entry, "other": entry}}
+
+
+@fails(ImproperlyConfigured)
+def entry_that_is_no_dict(scene: Scene) -> None:
+    scene.engine = {"DRIVERS": {"it": KEY}}
+
+
+@fails(ImproperlyConfigured)
+def entries_that_are_no_dict(scene: Scene) -> None:
+    scene.engine = {"DRIVERS": [KEY]}
+
+
+@fails(ImproperlyConfigured)
+def settings_that_are_no_dict(scene: Scene) -> None:
+    scene.engine = [("API_KEY", KEY)]
+
+
+@fails(InvalidDriverError)
+def unknown_alias(scene: Scene) -> None:
+    scene.alias = "nobody"
+    scene.overrides["api_key"] = OTHER_KEY
+
+
+@fails(InvalidRequestError)
+def bad_messages(scene: Scene) -> None:
+    scene.messages = [{"role": "usr", "content": "Hello"}]
+    scene.options["api_key"] = OTHER_KEY
+
+
+@fails(UnsupportedFeatureError)
+def what_the_wire_cannot_say(scene: Scene) -> None:
+    scene.messages = [{"role": "user", "type": "document", "content": "https://example.com/a.pdf"}]
+    scene.options["api_key"] = OTHER_KEY
+
+
+# The tests
+
+
+@pytest.fixture
+def world(request: pytest.FixtureRequest, settings: Any, caplog: Any) -> Iterator[SimpleNamespace]:
+    """Give what hears of calls: the signal, the log and the calls themselves."""
+    calls: list[Call] = []
+    facts: list[Any] = []
+
+    class Recorded(Call):
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            super().__init__(*args, **kwargs)
+            calls.append(self)
+
+    def listen(**heard: Any) -> None:
+        facts.append(heard)
+
+    settings.ROOT_URLCONF = __name__
+    settings.DEBUG = True
+    settings.DEFAULT_EXCEPTION_REPORTER_FILTER = f"{__name__}.Filter"
+    request.getfixturevalue("monkeypatch").setattr(base, "Call", Recorded)
+    call_finished.connect(listen)
+    caplog.set_level(logging.DEBUG)
+    yield SimpleNamespace(calls=calls, facts=facts, records=caplog.records)
+    call_finished.disconnect(listen)
+    streams.clear()
+
+
+OWN = [(verb, "own") for verb in VERBS]
+BLOCKING = [case for case in OWN if case[0][0] != "a"]
+AWAITED = [(verb, way) for verb in VERBS for way in ["own", "threads"] if verb[0] == "a"]
+
+
+@pytest.fixture(params=BLOCKING + AWAITED, ids="-".join)
+def verb(request: pytest.FixtureRequest) -> str:
+    """Give each verb, the asynchronous ones over aiohttp and over threads."""
+    name, way = request.param
+    if way == "threads":
+        request.getfixturevalue("without_aiohttp")
+    return str(name)
+
+
+@pytest.fixture
+def scene(
+    provider: Provider, request: pytest.FixtureRequest, verb: str, world: SimpleNamespace
+) -> Iterator[Scene]:
+    """Give a call that would be answered, for a failure to be arranged on."""
+    global asked
+    with ExitStack() as stack:
+        asked = Scene(provider, request.getfixturevalue, verb, stack)
+        yield asked
+
+
+def call_places(world: SimpleNamespace) -> dict[str, str]:
+    """Return what our objects show of themselves after a call."""
+    places = record_places(world.records)
+    for n, call in enumerate(world.calls):
+        request = call.exchange.request if call.exchange else None
+        parts = [call, vars(call), call.exchange, request, call.driver, vars(call.driver)]
+        places[f"call {n}"] = " ".join(map(repr, [*parts, call.driver.get_config()]))
+    places["signal"] = repr(world.facts)
+    places["streams"] = repr(streams)
+    return places
+
+
+def cases() -> Iterator[Any]:
+    """Yield each failure with each verb; a call that is refused before any I/O needs no thread."""
+    early = InvalidRequestError, ImproperlyConfigured, VaultError
+    for failure, (expected, _) in FAILURES.items():
+        is_early = isinstance(expected, type) and issubclass(expected, early)
+        for case in OWN if is_early else BLOCKING + AWAITED:
+            yield pytest.param(failure, case, id="-".join([failure, *case]))
+
+
+@pytest.mark.parametrize(("failure", "verb"), list(cases()), indirect=["verb"])
+def test_no_secret_is_shown(
+    failure: str, scene: Scene, world: SimpleNamespace, settings: Any, capfd: Any
+) -> None:
+    expected, arrange = FAILURES[failure]
+    arrange(scene)
+    settings.BUPPLE_ENGINE = scene.settings()
+    response = visit(scene.verb)
+    assert response.status_code == 500
+    error = response.exc_info[1]
+    assert isinstance(error, expected)
+
+    page = response.content.decode()
+    assert type(error).__name__ in page
+    assert "Request Method" in page  # it is the debug page
+    reporter = ExceptionReporter(RequestFactory().get("/"), *response.exc_info)
+    printed = capfd.readouterr()
+    places = {
+        **error_places(error),
+        **call_places(world),
+        "debug page": page,
+        "debug page as text": reporter.get_traceback_text(),
+        "stdout and stderr": printed.out + printed.err,
+    }
+    assert leaks(places) == {}
+
+
+def test_the_search_finds_what_shows(caplog: Any) -> None:
+    with pytest.raises(ValueError, match="Expecting value") as caught:
+        json.loads(KEY)
+    found = error_places(caught.value)
+    assert {where.split()[-1] for where in leaks(found)} == {"attributes", "s"}  # a frame's, the error's own
+    logging.getLogger("bupple_engine").warning("A call", extra={"header": HEADER})
+    assert list(leaks(record_places(caplog.records))) == ["log 0"]
+    assert leaks({"masked": f"…{KEY[-4:]}, …{HEADER[-4:]}"}) == {}
+
+
+def test_the_last_four_characters_may_show(settings: Any) -> None:
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"it": WIRE.settings("http://127.0.0.1", API_KEY=KEY)}}
+    assert ai("it").get_config()["api_key"] == f"…{KEY[-4:]}"
+    assert ai("it", api_key=OTHER_KEY).get_config()["api_key"] == f"…{OTHER_KEY[-4:]}"
+
+
+def test_the_secrets_are_sent(scene: Scene, settings: Any) -> None:
+    scene.answer(401, b"{}")
+    settings.BUPPLE_ENGINE = scene.settings()
+    visit(scene.verb)
+    (sent,) = scene.provider.requests
+    assert sent.headers["authorization"] == f"Bearer {KEY}"
+    assert sent.headers["x-tenant"] == HEADER
+    assert sent.json["metadata"] == {"vault": EXTRA}
+
+
+def test_the_table_of_settings_on_the_debug_page(scene: Scene, settings: Any) -> None:
+    del settings.DEFAULT_EXCEPTION_REPORTER_FILTER
+    scene.answer(401, dump({"error": {"message": f"You sent {KEY}."}}).encode())
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"it": WIRE.settings(scene.provider.url, API_KEY=KEY)}}
+    scene.overrides["max_retries"] = 0
+    page = visit(scene.verb).content.decode()
+    assert "BUPPLE_ENGINE" in page
+    assert leaks({"debug page": page}) == {}
+
+
+@pytest.mark.parametrize("verb", AWAITED, indirect=True, ids="-".join)
+@pytest.mark.parametrize("answered", [False, True], ids=["head", "body"])
+def test_a_cancelled_call_shows_nothing(
+    scene: Scene, world: SimpleNamespace, settings: Any, answered: bool
+) -> None:
+    silence = threading.Event()
+    scene.provider.answer(Answer(pieces=[b": wait\n", silence]) if answered else Answer(hold=silence))
+    settings.BUPPLE_ENGINE = scene.settings()
+
+    async def cancel() -> BaseException:
+        task = asyncio.create_task(aview(RequestFactory().get("/")))
+        await asyncio.to_thread(until, lambda: scene.provider.requests)
+        await asyncio.sleep(0.02)
+        task.cancel()
+        try:
+            await task
+        except asyncio.CancelledError as error:
+            return error
+        raise AssertionError("not cancelled")
+
+    error = asyncio.run(cancel())
+    assert leaks({**error_places(error), **call_places(world)}) == {}
+
+
+class OutOfTime(BaseException):
+    """As a task queue raises from a signal."""
+
+
+@pytest.mark.parametrize("verb", BLOCKING, indirect=True, ids="-".join)
+@pytest.mark.parametrize("answered", [False, True], ids=["head", "body"])
+def test_a_call_that_a_signal_ends_shows_nothing(
+    scene: Scene, world: SimpleNamespace, settings: Any, answered: bool
+) -> None:
+    silence = threading.Event()
+    scene.provider.answer(Answer(pieces=[b": wait\n", silence]) if answered else Answer(hold=silence))
+    settings.BUPPLE_ENGINE = scene.settings()
+
+    def out_of_time(*args: Any) -> None:
+        raise OutOfTime
+
+    before = signal.signal(signal.SIGALRM, out_of_time)
+    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    try:
+        with pytest.raises(OutOfTime) as caught:
+            view(RequestFactory().get("/"))
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    assert leaks({**error_places(caught.value), **call_places(world)}) == {}
+
+
+def test_a_bad_variable_of_the_environment_shows_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUPPLE_ENGINE_CLAUDE_API_KEY", KEY)
+    monkeypatch.setenv("BUPPLE_ENGINE_OPENAI_API_KEY", OTHER_KEY)
+    monkeypatch.setenv("BUPPLE_ENGINE_OPENAI_MAX_TOKENS", "many")
+    with pytest.raises(ImproperlyConfigured, match="BUPPLE_ENGINE_OPENAI_MAX_TOKENS") as caught:
+        engine_settings()
+    assert leaks(error_places(caught.value)) == {}
