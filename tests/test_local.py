@@ -35,6 +35,7 @@ from tests.worlds import END, SECONDS, WORLDS, World, until
 
 HELLO: Any = [{"role": "user", "content": "What is the capital of France? Answer in one sentence."}]
 COUNT: Any = [{"role": "user", "content": "Count from one to a thousand, one number a line."}]
+ENDLESS: dict[str, Any] = {"max_tokens": 400, "extra": {"ignore_eos": True}}  # it goes on for seconds
 # One engine for all of these tests: they share its key, and so its two seconds of loading.
 ENTRY = {"DRIVER": "local", "CONTEXT_TOKENS": 512, "PARALLEL": 4, "MAX_TOKENS": 8}
 MISSING = local.missing_parts()
@@ -159,14 +160,14 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 def test_who_stops_reading_stops_the_model(
     driver: Any, world: World, way: str, moment: str, facts: list[dict[str, Any]]
 ) -> None:
-    world.begin(driver, COUNT, max_tokens=400)
+    world.begin(driver, COUNT, **ENDLESS)
     if moment == "between":
         assert world.read().result(SECONDS)["done"] is False
         assert len(local._running) == 1
     begun = time.monotonic()
     world.end(way)
     until(lambda: not local._running)
-    assert time.monotonic() - begun < 0.5  # it would go on for seconds
+    assert time.monotonic() - begun < 0.5
     if moment == "between":
         until(lambda: facts)
         assert [fact["outcome"] for fact in facts] == ["interrupted"]
@@ -177,7 +178,7 @@ def test_who_stops_reading_stops_the_model(
 @needs_engine
 @pytest.mark.parametrize("world", ["sync", "threads"], indirect=True)
 def test_a_blocked_read_ends_at_once(driver: Any, world: World) -> None:
-    world.begin(driver, COUNT, max_tokens=400)
+    world.begin(driver, COUNT, **ENDLESS)
     assert world.read().result(SECONDS)["done"] is False
     pending = [world.read()]
     world.end("close", pending[0])
@@ -189,7 +190,7 @@ def test_a_blocked_read_ends_at_once(driver: Any, world: World) -> None:
 @needs_engine
 def test_a_cancelled_call_stops_the_model(driver: Any) -> None:
     async def cancel() -> None:
-        task = asyncio.create_task(driver.asend(COUNT, max_tokens=400))
+        task = asyncio.create_task(driver.asend(COUNT, **ENDLESS))
         await asyncio.to_thread(until, lambda: local._running)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
@@ -205,7 +206,7 @@ def test_a_cancelled_call_stops_the_model(driver: Any) -> None:
     [*((verb, "total", 0.1) for verb in VERBS), *((verb, "first_token", 0.0005) for verb in STREAMS)],
 )
 def test_the_clocks_are_kept(driver: Any, verb: str, clock: str, seconds: float) -> None:
-    outcome = run(driver, verb, COUNT, max_tokens=400, timeout={clock: seconds})
+    outcome = run(driver, verb, COUNT, **ENDLESS, timeout={clock: seconds})
     assert isinstance(outcome.error, ProviderTimeoutError)
     assert outcome.error.clock == clock
     until(lambda: not local._running)
