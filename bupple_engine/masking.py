@@ -60,6 +60,11 @@ class Secret:
         """Whether reveal() asks nobody."""
         return not callable(self._value)
 
+    def ask(self) -> Secret:
+        """Return what a callable gives now, wrapped whatever its type: a call asks a vault once."""
+        value = self.reveal()
+        return Secret(value, mask(value) if isinstance(value, str) else "…")
+
     def reveal(self) -> str:
         """Return the value itself; a callable (a vault, a rotating token) is asked each time."""
         return self._value() if callable(self._value) else self._value

@@ -527,3 +527,23 @@ def test_a_number_that_is_none_names_its_variable(name: str) -> None:
         ImproperlyConfigured, match=f"BUPPLE_ENGINE_CLAUDE_{name} must be a number, not 'warm'"
     ):
         from_env(**{f"BUPPLE_ENGINE_CLAUDE_{name}": "warm"})
+
+
+def test_a_callable_key_is_asked_once_a_call(configure: Configure) -> None:
+    asked: list[int] = []
+
+    def vault() -> str:
+        asked.append(1)
+        return "sk-test-0123456789abcd"
+
+    configure(claude={"API_KEY": vault, "MODEL": "m"})
+    ai().stream([{"role": "user", "content": "Hello"}])
+    assert asked == [1]
+    assert ai().get_config()["api_key"] == "…"
+
+
+def test_a_tenant_without_a_key_is_not_billed_to_the_site(configure: Configure) -> None:
+    configure(claude={"API_KEY": "sk-test-0123456789abcd", "MODEL": "m"})
+    for key in (None, ""):
+        with pytest.raises(InvalidRequestError, match="api_key"):
+            ai("claude", api_key=key)

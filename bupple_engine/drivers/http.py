@@ -6,7 +6,7 @@ import asyncio
 import logging
 from collections.abc import AsyncGenerator, Generator, Mapping
 from functools import cache
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -14,6 +14,7 @@ from bupple_engine.answer import reply_of
 from bupple_engine.call import Call
 from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange import Exchange, TransportFailure
+from bupple_engine.masking import Secret
 from bupple_engine.options import Option, Options, clocks, is_header_value
 from bupple_engine.transports import async_transport, blocking_transport, has_aiohttp
 from bupple_engine.types import Chunk, Reply
@@ -51,7 +52,9 @@ class HTTPDriver(ChatDriver):
         for name in self.wire.required:
             if not options.get(name):
                 raise ImproperlyConfigured(f"{where}: {self.name} needs {name.upper()!r}; add it.")
-        if (key := options.get("api_key")) and not _is_key(key):
+        if options.get("api_key"):
+            options = call.options = {**options, "api_key": options["api_key"].ask()}
+        if options.get("api_key") and not _is_key(options["api_key"]):
             raise ImproperlyConfigured(
                 f"{where}['API_KEY'] does not fit in a header: is there a line break or a space in it?"
             )
@@ -165,7 +168,7 @@ def _exchange(call: Call) -> Exchange:
     return call.exchange
 
 
-def _is_key(key: Any) -> bool:
+def _is_key(key: Secret) -> bool:
     value = key.reveal()
     return isinstance(value, str) and bool(value) and is_header_value(value)
 

@@ -80,10 +80,10 @@ class _Connector(aiohttp.TCPConnector):
             while (tls := getattr(transport, "_ssl_protocol", None)) is not None:
                 transport._closed = True
                 transport = tls._transport
-            # What the loop would call; asyncio's own loops have it, uvloop closes its handles itself.
-            if (lost := getattr(transport, "_call_connection_lost", None)) is not None:
+            # What the loop would call; uvloop has it too, but closes its handles itself.
+            if type(transport).__module__.startswith("asyncio."):
                 with suppress(RuntimeError):  # it asks the closed loop to tell others
-                    lost(None)
+                    transport._call_connection_lost(None)
 
 
 @lru_cache
