@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 import time
 from typing import TYPE_CHECKING, Any
 
+from asgiref.sync import sync_to_async
+
+from . import threads
 from .cancellation import Cancellation
 from .exceptions import EngineError, StreamInterruptedError
 from .options import Options
@@ -46,13 +50,18 @@ class Call:
         self.partial: list[str] = []
         self.first_chunk_at: float | None = None
         self._started: float | None = None
-        self._finished = False
+        self._finished = self._sent = False
         self._lock = threading.Lock()
 
     @property
     def is_complete(self) -> bool:
         """Whether the whole answer has come."""
         return self.last is not None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its end was told."""
+        return self._finished
 
     def abandon(self) -> None:
         """Break the call's wait, unless it is for the end of a body whose answer is whole."""
@@ -67,17 +76,29 @@ class Call:
     def finish(self, error: BaseException | None = None) -> None:
         """Log the call and send the signal, the first time."""
         if facts := self._end(error):
-            try:
-                call_finished.send_robust(type(self.driver), **facts)
-            except RuntimeError:
-                logger.exception(
-                    "An asynchronous receiver of call_finished can't run in this synchronous call"
-                )
+            self._send(facts)
 
     async def afinish(self, error: BaseException | None = None) -> None:
         """See finish()."""
         if facts := self._end(error):
-            await call_finished.asend_robust(type(self.driver), **facts)
+            try:
+                # Not asend_robust: of that, nobody could tell how far it came before it was cancelled.
+                await sync_to_async(self._send)(facts)
+            except (asyncio.CancelledError, RuntimeError) as error:
+                # A loop that ends cancels it; asgiref refuses a task that has outlived its request.
+                threads.submit(lambda: self._send(facts))
+                if isinstance(error, asyncio.CancelledError):
+                    raise
+
+    def _send(self, facts: dict[str, Any]) -> None:
+        with self._lock:
+            if self._sent:
+                return
+            self._sent = True
+        try:
+            call_finished.send_robust(type(self.driver), **facts)
+        except RuntimeError:
+            logger.exception("An asynchronous receiver of call_finished can't run in this synchronous call")
 
     def _end(self, error: BaseException | None) -> dict[str, Any] | None:
         """Return what the signal says, None where it has been said or nobody listens."""

@@ -9,6 +9,7 @@ from contextvars import Context, copy_context
 from types import TracebackType
 from typing import Any
 
+from . import threads
 from .call import Call
 from .types import Chunk
 
@@ -234,7 +235,8 @@ def _run_in(
 
     def done(task: asyncio.Task[None]) -> None:
         _tasks.discard(task)
-        call.finish()  # asyncio.run cancels what it leaves, even before its first step
+        if not call.is_finished:  # asyncio.run cancels what it leaves, even before its first step
+            threads.submit(call.finish)
 
     try:
         loop.call_soon_threadsafe(begin, context=context)

@@ -51,6 +51,14 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_after_fork)
 
 
+def submit(work: Callable[[], object]) -> None:
+    """Have a thread do something whose end nobody waits for."""
+    try:
+        _get_executor().submit(contextvars.copy_context().run, work)
+    except RuntimeError:
+        work()  # the interpreter ends, and takes no more work
+
+
 async def run(work: Callable[[], T], call: Call) -> T:
     """Return what work returns; a cancelled caller ends it at once."""
     loop = asyncio.get_running_loop()

@@ -1,0 +1,6 @@
+"""Measure `bupple_engine` against the floor of the same run: `python -m benchmarks [row …] [--quick]`.
+
+Each contender (the floor, ours, the openai SDK) lives in a process of its own and reads from one
+loopback provider, a process of its own too. Rounds alternate between the contenders and the table
+shows medians. Absolute times drift from machine to machine: the ratios are what counts.
+"""
