@@ -23,7 +23,7 @@ def abandoned(contender: Contender, runner: asyncio.Runner, verb: str, manner: s
         else:
             runner.run(_aleave(contender, streams, manner))
 
-    leave(1)
+    leave(AT_ONCE)  # connections, threads that are kept for the next call
     time.sleep(0.1)
     runner.run(asyncio.sleep(0.1))
     threads, files = threading.active_count(), descriptors()

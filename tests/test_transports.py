@@ -26,6 +26,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from bupple_engine import ProviderConnectionError, ProviderTimeoutError, ai, call_finished
+from bupple_engine.transports import has_aiohttp
 from tests.conftest import Configure
 from tests.provider import Answer, Provider, split
 from tests.verbs import STREAMS, VERBS, run
@@ -625,7 +626,8 @@ def test_loops_come_and_go(
     with ThreadPoolExecutor(10) as pool:
         assert list(pool.map(once, range(30))) == ["Hello"] * 30
     assert once(0) == once(1) == "Hello"
-    if request.node.callspec.params["verb"] == "asend" and how != "new_event_loop":
+    # Where aiohttp is missing, its connections are those of all threads, which no loop closes.
+    if request.node.callspec.params["verb"] == "asend" and how != "new_event_loop" and has_aiohttp():
         for number in range(1, provider.connections + 1):
             provider.wait_closed(number)
 
@@ -763,4 +765,4 @@ assert os.wait()[1] == 0
         provider.url,
         until=lambda: provider.wait_closed(1, 20),
     )
-    assert [request.connection for request in provider.requests].count(2) == 3
+    assert [request.connection for request in provider.requests].count(2) == (3 if has_aiohttp() else 5)
