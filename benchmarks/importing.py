@@ -2,6 +2,7 @@
 
 import importlib
 import json
+import os
 import subprocess
 import sys
 import time
@@ -14,7 +15,10 @@ HTTP_LIBRARIES = ("requests", "urllib3", "aiohttp", "httpx", "httpx2", "httpcore
 def measure(package: str) -> Numbers:
     """Return the ms and KB that a package costs, and the HTTP libraries that came with it."""
     command = [sys.executable, "-m", "benchmarks.importing", package]
-    numbers: Numbers = json.loads(subprocess.run(command, check=True, capture_output=True).stdout)
+    # Compiled once, as where it is installed.
+    environment = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    done = subprocess.run(command, check=True, capture_output=True, env=environment)
+    numbers: Numbers = json.loads(done.stdout)
     return numbers
 
 

@@ -85,7 +85,7 @@ class Call:
                 # Not asend_robust: of that, nobody could tell how far it came before it was cancelled.
                 await sync_to_async(self._send)(facts)
             except (asyncio.CancelledError, RuntimeError) as error:
-                # A loop that ends cancels it; asgiref refuses a task that has outlived its request.
+                # A loop that ends cancels it; asgiref refuses where its thread is occupied, or gone.
                 threads.submit(lambda: self._send(facts))
                 if isinstance(error, asyncio.CancelledError):
                     raise

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import importlib
 import ssl
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +16,11 @@ from bupple_engine.drivers import http
 from tests.provider import Provider
 
 Configure = Callable[..., None]
+
+# Loaded at a process's first call, which the short clocks of some tests would pay for on a busy machine.
+for library in ("requests", "aiohttp"):
+    with suppress(ImportError):
+        importlib.import_module(library)
 
 
 @pytest.fixture

@@ -17,7 +17,7 @@ import requests
 import urllib3
 from requests.structures import CaseInsensitiveDict
 
-from bupple_engine.cancellation import Cancellation, shut_down
+from bupple_engine.cancellation import Cancellation
 from bupple_engine.exchange import TransportFailure
 from bupple_engine.masking import MaskedDict, SecretURL, bare
 from bupple_engine.request import Request
@@ -126,10 +126,7 @@ class Response:
     ) -> None:
         self._wait.cancellation.attach(None)
         if not self._raw.closed:
-            # The rest of the body is unread: the connection is of no more use. A process that was forked in
-            # the meantime has the descriptor too: closing ours alone would not end it.
-            if self._wait.socket is not None:
-                shut_down(self._wait.socket)
+            # The rest of the body is unread: the connection is of no more use.
             self._raw.close()
         self._raw.release_conn()
 
