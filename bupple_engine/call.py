@@ -47,7 +47,6 @@ class Call:
         self.cancellation = Cancellation()
         self.exchange: Exchange | None = None
         self.last: Reply | Chunk | None = None
-        self.partial: list[str] = []
         self.first_chunk_at: float | None = None
         self._started: float | None = None
         self._finished = self._sent = False

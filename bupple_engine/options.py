@@ -190,9 +190,6 @@ COMMON: Mapping[str, Option] = {
     "ca_file": Option(string, per_call=False),
 }
 
-# What a model itself takes; a driver that cannot express one of them says so.
-SAMPLING = ("temperature", "max_tokens", "top_p", "stop", "seed")
-
 
 def merge(below: Options, above: Options) -> Options:
     """Return below with above laid over it; dicts (extra, headers, timeout) are merged key by key."""

@@ -299,3 +299,18 @@ def test_a_reply_is_a_message(wire: Wire, verb: str, driver: Any, provider: Prov
         ("user", "Again"),
     ]
     assert "".join(text for role, text in prompt if role == "assistant") == "Hi there"
+
+
+def test_the_signal_knows_when_the_first_chunk_came(configure: Configure) -> None:
+    heard: list[dict[str, Any]] = []
+
+    def listen(**facts: Any) -> None:
+        heard.append(facts)
+
+    configure(echo={"DELAY": 0.01})
+    call_finished.connect(listen)
+    try:
+        run(ai(), "stream", HELLO)
+    finally:
+        call_finished.disconnect(listen)
+    assert 0.01 <= heard[0]["time_to_first_chunk"] <= heard[0]["duration"]

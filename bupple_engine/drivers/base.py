@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
 from typing import Any, ClassVar, cast
 
@@ -121,6 +122,7 @@ class ChatDriver:
                     return
                 chunk = self._complete(piece, call)
                 texts.append(chunk["content"])
+                call.first_chunk_at = call.first_chunk_at or time.monotonic()
                 yield [chunk]
                 if chunk["done"]:
                     return
