@@ -32,11 +32,6 @@ def _settings() -> dict[str, Any]:
     return value
 
 
-def aliases() -> list[str]:
-    """Return the aliases of the drivers that the settings have."""
-    return list(_drivers())
-
-
 def default_alias() -> str:
     """Return DEFAULT; where it is left out, the only driver's alias."""
     return _plain_default() or _checked_default()
