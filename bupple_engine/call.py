@@ -111,9 +111,12 @@ class Call:
             outcome = "interrupted"
         else:
             outcome = "failed"
+        heard = call_finished.has_listeners(type(self.driver))
+        if not heard and not logger.isEnabledFor(logging.INFO if outcome == "complete" else logging.WARNING):
+            return None
         facts = self._facts(outcome, error)
         self._log(facts)
-        return facts if call_finished.has_listeners(type(self.driver)) else None
+        return facts if heard else None
 
     def _facts(self, outcome: str, error: BaseException | None) -> dict[str, Any]:
         last: Any = self.last or {}

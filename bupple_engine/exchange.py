@@ -74,7 +74,8 @@ class Exchange:
 
     def open_attempt(self) -> Request:
         """Begin an attempt and return what to send."""
-        self._reset()
+        if self.attempts:
+            self._reset()
         self.attempts += 1
         self.attempt_started = time.monotonic()
         return self.request

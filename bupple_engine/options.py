@@ -205,9 +205,14 @@ def merge_dicts(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
     return type(below)(merge(below, above))
 
 
+_CLOCKS = Clocks()
+
+
 def clocks(options: Options) -> Clocks:
     """Return the clocks of a call; none is longer than the total."""
-    chosen = Clocks()._replace(**(options.get("timeout") or {}))
+    if not options.get("timeout"):
+        return _CLOCKS
+    chosen = _CLOCKS._replace(**options["timeout"])
     return Clocks(*(min(seconds, chosen.total) for seconds in chosen))
 
 

@@ -31,10 +31,14 @@ class Request:
         return f"<Request POST {self.url.partition('?')[0]}>"
 
 
+# json.dumps makes an encoder each time.
+_encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode
+
+
 def dump(body: Any) -> bytes:
     """Return a body as JSON bytes."""
     try:
-        return json.dumps(body, ensure_ascii=False, allow_nan=False, separators=(",", ":")).encode()
+        return _encode(body).encode()
     except (TypeError, ValueError, RecursionError) as error:
         reason = str(error)
     # Messages and the other options are checked by now: it is extra or a message's metadata. Raised out here,

@@ -149,7 +149,7 @@ class ChatDriver:
 
     def _begin(self, messages: list[Message], options: dict[str, Any], *, streamed: bool) -> Call:
         context = options.pop("context", None)
-        merged = merge(self.config, parse_options(options, self.known_options))
+        merged = merge(self.config, parse_options(options, self.known_options)) if options else self.config
         if isinstance(messages, Iterable) and not isinstance(messages, str | bytes | Mapping):
             messages = list(messages)  # a generator is read once
         call = Call(self, messages, validate(messages), merged, streamed=streamed, context=context)
