@@ -62,7 +62,8 @@ class _Connector(aiohttp.TCPConnector):
             connection.close()
             connection = await super().connect(*args, **kwargs)
         wait.reused = connection.protocol in self._known
-        self._known.add(connection.protocol)
+        if not wait.reused:
+            self._known.add(connection.protocol)
         return connection
 
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
