@@ -356,6 +356,27 @@ def test_no_proxy_is_kept_to_and_the_environment_read_anew(
 
 
 @transports
+def test_a_proxy_of_the_environment_may_lack_its_scheme(
+    verb: str, driver: Any, provider: Provider, monkeypatch: Any
+) -> None:
+    provider.answer(Answer(body=body(verb)))
+    with Provider(proxy=True) as proxy:
+        monkeypatch.setenv("HTTP_PROXY", proxy.url.removeprefix("http://"))
+        assert run(driver, verb, HELLO).reply
+        assert len(proxy.requests) == 1
+
+
+@transports
+@pytest.mark.parametrize("scheme", ["socks5", "ftp"])
+def test_a_proxy_that_cannot_be_used_is_named(
+    verb: str, provider: Provider, configure: Configure, scheme: str
+) -> None:
+    configure(it=WIRE.settings(provider.url, PROXY=with_credentials(f"{scheme}://127.0.0.1:9")))
+    with pytest.raises(ImproperlyConfigured, match=f"{scheme}://…@127.0.0.1:9"):
+        run(ai(), verb, HELLO)
+
+
+@transports
 @pytest.mark.parametrize("refusal", ["407", "down"])
 def test_a_proxy_that_refuses_is_named(
     verb: str, tls_provider: Provider, configure: Configure, ca_file: str, refusal: str

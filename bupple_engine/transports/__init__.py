@@ -71,12 +71,21 @@ def _get(kind: str, cls: Any, options: Options) -> Any:
     return transport
 
 
-def environment_proxy(url: str) -> SecretURL | None:
-    """Return the proxy that the environment names for a URL, as requests reads it (no_proxy included)."""
-    from requests.utils import get_environ_proxies, select_proxy
+def find_proxy(own: SecretURL | None, url: str, *, socks: bool) -> SecretURL | None:
+    """Return the entry's proxy, else the one that the environment names, as requests reads it."""
+    from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
 
-    proxy = select_proxy(url, get_environ_proxies(url))
-    return SecretURL(proxy) if proxy else None
+    named = own.reveal() if own is not None else select_proxy(url, get_environ_proxies(url))
+    if not named:
+        return None
+    proxy = SecretURL(prepend_scheme_if_needed(named, "http"))  # type: ignore[no-untyped-call]
+    scheme = proxy.reveal().partition(":")[0].lower()
+    if scheme not in ("http", "https") and not (socks and scheme.startswith("socks")):
+        raise ImproperlyConfigured(
+            f"The proxy {proxy} can't be used: its URL may begin with http:// and https://, and with socks5://"
+            ' in synchronous calls where PySocks is installed (pip install "requests[socks]").'
+        )
+    return proxy
 
 
 ENVIRONMENT = (

@@ -20,7 +20,7 @@ from bupple_engine.exchange import TransportFailure
 from bupple_engine.masking import SecretURL, bare
 from bupple_engine.request import Request
 
-from . import Routes, ca_bundle, environment_proxy, tls_context
+from . import Routes, ca_bundle, find_proxy, tls_context
 
 DRAIN_BYTES = 65_536
 HEAD_BYTES = (
@@ -152,7 +152,7 @@ class AsyncTransport:
 
     def _route(self, url: str) -> tuple[SecretURL | None, Any]:
         """Return the proxy and the TLS context for a URL."""
-        proxy = self._proxy or environment_proxy(url)
+        proxy = find_proxy(self._proxy, url, socks=False)
         secure = url.startswith("https:") or (proxy is not None and proxy.reveal().startswith("https:"))
         return proxy, tls_context(self._ca_file or ca_bundle()) if secure else True
 

@@ -10,6 +10,7 @@ import ssl
 import threading
 import time
 from collections.abc import Mapping
+from importlib.util import find_spec
 from types import TracebackType
 from typing import Any
 
@@ -22,7 +23,7 @@ from bupple_engine.exchange import TransportFailure
 from bupple_engine.masking import MaskedDict, SecretURL, bare
 from bupple_engine.request import Request
 
-from . import Routes, ca_bundle, environment_proxy
+from . import Routes, ca_bundle, find_proxy
 from .sockets import Adapter, Wait, cause_of, present
 
 READ_SIZE = 65_536
@@ -80,7 +81,7 @@ class BlockingTransport:
 
     def _route(self, url: str) -> tuple[Adapter, dict[str, str]]:
         """Return the adapter and the proxies for a URL."""
-        proxy = self._proxy or environment_proxy(url)
+        proxy = find_proxy(self._proxy, url, socks=find_spec("socks") is not None)
         proxies = MaskedDict({url.partition(":")[0]: proxy.reveal()} if proxy else {})
         secure = url.startswith("https:") or (proxy is not None and proxy.reveal().startswith("https:"))
         path = (self._ca_file or ca_bundle()) if secure else ""
