@@ -142,7 +142,7 @@ def protect(options: Mapping[Any, Any]) -> MaskedDict:
 
 
 def _wrap(name: str, value: Any) -> Any:
-    if name not in _WRAPPERS or value is None:
+    if name not in _WRAPPERS or value is None or isinstance(value, Secret):
         return value
     kind, wrapper = _WRAPPERS[name]
     return wrapper(value) if isinstance(value, kind) else Misfit(value)
@@ -152,7 +152,13 @@ def hide_dicts(value: Any) -> Any:
     """Return a value whose dicts, down to any depth, show their keys alone."""
     if not isinstance(value, dict):
         return value
-    return MaskedDict({name: hide_dicts(inner) for name, inner in value.items()})
+    return MaskedDict({name: hide_dicts(_hide_key(name, inner)) for name, inner in value.items()})
+
+
+def _hide_key(name: Any, value: Any) -> Any:
+    """Wrap a key: some reporters of errors walk into dicts, whatever their repr."""
+    is_key = isinstance(name, str) and name.lower() == "api_key" and isinstance(value, str)
+    return Secret(value) if is_key else value
 
 
 def bare(error: E) -> E:
