@@ -25,7 +25,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
-from django.views.debug import ExceptionReporter, SafeExceptionReporterFilter
+from django.views.debug import (
+    ExceptionReporter,
+    SafeExceptionReporterFilter,
+    get_default_exception_reporter_filter,
+)
 
 from bupple_engine import (
     AuthenticationError,
@@ -651,13 +655,20 @@ def world(request: pytest.FixtureRequest, settings: Any, caplog: Any) -> Iterato
 
     settings.ROOT_URLCONF = __name__
     settings.DEBUG = True
-    settings.DEFAULT_EXCEPTION_REPORTER_FILTER = f"{__name__}.Filter"
+    filter_by(settings, Filter)
     request.getfixturevalue("monkeypatch").setattr(base, "Call", Recorded)
     call_finished.connect(listen)
     caplog.set_level(logging.DEBUG)
     yield SimpleNamespace(calls=calls, facts=facts, records=caplog.records)
     call_finished.disconnect(listen)
     streams.clear()
+    get_default_exception_reporter_filter.cache_clear()
+
+
+def filter_by(settings: Any, filter: type[SafeExceptionReporterFilter]) -> None:
+    """Have the debug page ask a filter, which Django otherwise reads from the settings once a process."""
+    settings.DEFAULT_EXCEPTION_REPORTER_FILTER = f"{filter.__module__}.{filter.__qualname__}"
+    get_default_exception_reporter_filter.cache_clear()
 
 
 OWN = [(verb, "own") for verb in VERBS]
@@ -760,7 +771,7 @@ def test_the_secrets_are_sent(scene: Scene, settings: Any) -> None:
 
 
 def test_the_table_of_settings_on_the_debug_page(scene: Scene, settings: Any) -> None:
-    del settings.DEFAULT_EXCEPTION_REPORTER_FILTER
+    filter_by(settings, SafeExceptionReporterFilter)
     scene.answer(401, dump({"error": {"message": f"You sent {KEY}."}}).encode())
     settings.BUPPLE_ENGINE = {"DRIVERS": {"it": WIRE.settings(scene.provider.url, API_KEY=KEY)}}
     scene.overrides["max_retries"] = 0
