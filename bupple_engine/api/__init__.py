@@ -1,0 +1,5 @@
+"""The HTTP API: the same call in three dialects, closed until the site opens it."""
+
+from .calls import ChatCall
+
+__all__ = ["ChatCall"]

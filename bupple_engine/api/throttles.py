@@ -1,0 +1,66 @@
+"""How many calls a client may make, counted in Django's cache, which several workers share."""
+
+from __future__ import annotations
+
+import time
+from typing import Any
+
+from django.core.cache import cache
+from rest_framework.request import Request
+from rest_framework.settings import api_settings as rest_settings
+from rest_framework.throttling import BaseThrottle, SimpleRateThrottle
+
+
+def caller(request: Request) -> str:
+    """Return who calls: a user, or an address for an anonymous caller.
+
+    X-Forwarded-For is a client's own word unless REST_FRAMEWORK['NUM_PROXIES'] says how many proxies the
+    site has; without it the connection's address counts.
+    """
+    user: Any = request.user
+    if user is not None and user.is_authenticated:
+        return f"user:{user.pk}"
+    if rest_settings.NUM_PROXIES is None:
+        return f"anon:{request.META.get('REMOTE_ADDR', '')}"
+    return f"anon:{BaseThrottle().get_ident(request)}"
+
+
+class CallThrottle(BaseThrottle):
+    """Hold a caller to THROTTLE_RATES, over a window that slides.
+
+    DRF's own throttles read a list from the cache and write it back, so that calls at the same time count as
+    one; here each is an atomic increment. The count is that of the present window and the share of the one
+    before that the last period still covers.
+    """
+
+    def allow_request(self, request: Request, view: Any) -> bool:
+        who = caller(request)
+        rate = view.api.throttle_rates["user" if who.startswith("user:") else "anon"]
+        if rate is None:
+            return True
+        limit, period = (int(part or 0) for part in SimpleRateThrottle.parse_rate(self, rate))  # type: ignore[arg-type]
+        now = time.time()
+        window, into = divmod(now, period)
+        key = f"bupple_engine:calls:{who}:{period}:{int(window)}"
+        before = cache.get(f"bupple_engine:calls:{who}:{period}:{int(window) - 1}", 0)
+        cache.add(key, 0, timeout=2 * period)
+        try:
+            count = cache.incr(key)
+        except ValueError:  # evicted in between
+            cache.set(key, count := 1, timeout=2 * period)
+        if before * (1 - into / period) + count <= limit:
+            return True
+        self._wait = self._until_room(limit, period, into, before, count)
+        cache.decr(key)  # a call that was refused does not count
+        return False
+
+    @staticmethod
+    def _until_room(limit: int, period: float, into: float, before: int, count: int) -> float:
+        """Return the seconds until one more call fits."""
+        if count <= limit:  # as the window before passes out of sight
+            return max((1 - (limit - count) / before) * period - into, 0.0)
+        # In the next window this one is the one before.
+        return period - into + (1 - (limit - 1) / (count - 1)) * period if count > 1 else period - into
+
+    def wait(self) -> float | None:
+        return self._wait

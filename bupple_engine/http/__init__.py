@@ -1,0 +1,125 @@
+"""A streaming response for any view, right under WSGI and ASGI.
+
+Until the first words are there a failure has a real HTTP status; afterwards it is an error in the stream.
+While the model is silent there is a heartbeat; when the reader leaves, the provider's connection is closed;
+no database connection is held meanwhile.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Iterator
+from typing import Any, cast
+
+from asgiref.sync import async_to_sync, sync_to_async
+from django.core.handlers.asgi import ASGIRequest
+from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
+
+from bupple_engine import conf
+from bupple_engine.drivers.base import ChatDriver
+from bupple_engine.exceptions import EngineError
+from bupple_engine.registry import ai
+from bupple_engine.types import Message
+
+from .dialects import Dialect, EventStream, PlainText
+from .problems import Problem, report
+from .relays import AsyncRelay, Relay
+from .release import arelease_connections, release_connections
+from .shutdown import end_streams_at_shutdown
+
+__all__ = [
+    "Dialect",
+    "EventStream",
+    "PlainText",
+    "Problem",
+    "astream_response",
+    "end_streams_at_shutdown",
+    "stream_response",
+]
+
+# no-transform and the encoding keep compression away, which would hold pieces back; the last one is nginx's.
+HEADERS = {
+    "Cache-Control": "no-cache, no-transform",
+    "Content-Encoding": "identity",
+    "X-Accel-Buffering": "no",
+}
+
+
+def stream_response(
+    request: HttpRequest,
+    chunks: Any = None,
+    *,
+    messages: list[Message] | None = None,
+    driver: ChatDriver | str | None = None,
+    dialect: Dialect | None = None,
+    on_end: Callable[[], object] | None = None,
+    **options: Any,
+) -> HttpResponseBase:
+    """Return a response that streams an answer, or tells with a status why there is none.
+
+    Give it the messages, and what `ai(driver).stream` takes; or chunks: a Stream under WSGI, an AsyncStream
+    under ASGI, or any other iterator of chunks, whose last has done=True. The dialect is server-sent events
+    (EventStream) unless it is PlainText. It waits GATE_SECONDS at most for the first chunk. on_end is called
+    once, in a thread, when the answer has ended in whatever way.
+
+    Bad messages and options raise, like those of stream(); what a provider does wrong is answered with an
+    error response, or within the stream. A synchronous view under ASGI holds a thread until the first chunk
+    is there; an asynchronous one with astream_response() does not.
+    """
+    if isinstance(request, ASGIRequest):
+        return async_to_sync(astream_response)(
+            request, chunks, messages=messages, driver=driver, dialect=dialect, on_end=on_end, **options
+        )
+    dialect = dialect or EventStream()
+    if messages is not None:
+        chunks = _driver(driver).stream(messages, **options)
+    settings = conf.api_settings()
+    release_connections()
+    relay = Relay(iter(chunks), dialect, heartbeat=settings.heartbeat_seconds, on_end=on_end)
+    try:
+        relay.open(settings.gate_seconds)
+    except EngineError as error:
+        return problem_response(report(error), dialect)
+    return _streaming(relay, dialect)
+
+
+async def astream_response(
+    request: HttpRequest,
+    chunks: Any = None,
+    *,
+    messages: list[Message] | None = None,
+    driver: ChatDriver | str | None = None,
+    dialect: Dialect | None = None,
+    on_end: Callable[[], object] | None = None,
+    **options: Any,
+) -> HttpResponseBase:
+    """See stream_response()."""
+    if not isinstance(request, ASGIRequest):
+        return await sync_to_async(stream_response)(
+            request, chunks, messages=messages, driver=driver, dialect=dialect, on_end=on_end, **options
+        )
+    dialect = dialect or EventStream()
+    if messages is not None:
+        chunks = _driver(driver).astream(messages, **options)
+    settings = conf.api_settings()
+    await arelease_connections()
+    relay = AsyncRelay(aiter(chunks), dialect, heartbeat=settings.heartbeat_seconds, on_end=on_end)
+    try:
+        await relay.open(settings.gate_seconds)
+    except EngineError as error:
+        return problem_response(report(error), dialect)
+    return _streaming(relay, dialect)
+
+
+def problem_response(problem: Problem, dialect: Dialect) -> JsonResponse:
+    """Return an error response in the dialect's own shape."""
+    return JsonResponse(dialect.error_body(problem), status=problem.status, headers=problem.headers)
+
+
+def _driver(driver: ChatDriver | str | None) -> ChatDriver:
+    return driver if isinstance(driver, ChatDriver) else ai(driver)
+
+
+def _streaming(relay: Relay | AsyncRelay, dialect: Dialect) -> StreamingHttpResponse:
+    content = cast("Iterator[bytes] | AsyncIterator[bytes]", relay)
+    headers = {**HEADERS, **dialect.headers}
+    return StreamingHttpResponse(content, content_type=dialect.content_type, headers=headers)

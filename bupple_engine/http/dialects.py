@@ -1,0 +1,89 @@
+"""How an answer is told to its reader: our own event stream, or its text alone."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from bupple_engine.sse import encode_comment
+from bupple_engine.types import Chunk
+
+from .problems import Problem
+
+# json.dumps for a str, without a call of the encoder for each chunk.
+quote = json.encoder.encode_basestring
+
+RETRY_MILLISECONDS = 3000
+
+
+def dump(value: Any) -> str:
+    """Return JSON on one line, as short as it can be."""
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+class Dialect:
+    """Encode one answer; an instance serves one response, and keeps what it must remember of it."""
+
+    content_type: ClassVar[str] = "text/event-stream; charset=utf-8"
+    headers: ClassVar[Mapping[str, str]] = {}
+    heartbeat: ClassVar[bytes] = encode_comment("keep-alive")
+
+    def encode(self, chunk: Chunk) -> bytes:
+        """Return what is written for a chunk; the last one has done=True."""
+        raise NotImplementedError
+
+    def encode_error(self, problem: Problem) -> bytes | None:
+        """Return what ends an answer that was cut off; None has the connection cut."""
+        raise NotImplementedError
+
+    def error_body(self, problem: Problem) -> dict[str, Any]:
+        """Return the body of a response that is an error, as JSON."""
+        return {"error": problem.as_dict()}
+
+
+class EventStream(Dialect):
+    """The native event stream: an event a chunk, `event: error` where the answer is cut off.
+
+    Each has an id that counts up, and data that is a JSON object: role, content, done; the last one adds
+    model, usage, finish_reason and the public part of metadata.
+    """
+
+    def __init__(self) -> None:
+        self._id = 0
+
+    def encode(self, chunk: Chunk) -> bytes:
+        if chunk["done"] or "metadata" in chunk:
+            return self._event(dump(public(chunk)))
+        return self._event(f'{{"role":"assistant","content":{quote(chunk["content"])},"done":false}}')
+
+    def encode_error(self, problem: Problem) -> bytes:
+        return self._event(dump(self.error_body(problem)), "event: error\n")
+
+    def _event(self, data: str, name: str = "") -> bytes:
+        retry = "" if self._id else f"retry: {RETRY_MILLISECONDS}\n"
+        self._id += 1
+        return f"{name}id: {self._id}\n{retry}data: {data}\n\n".encode("utf-8", "replace")
+
+
+class PlainText(Dialect):
+    """The text of the answer and nothing else; where it is cut off, so is the connection."""
+
+    content_type = "text/plain; charset=utf-8"
+    heartbeat = b""
+
+    def encode(self, chunk: Chunk) -> bytes:
+        return chunk["content"].encode("utf-8", "replace")
+
+    def encode_error(self, problem: Problem) -> None:
+        return None
+
+
+def public(item: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a Reply or Chunk without what travels in metadata between us and the provider."""
+    found = dict(item)
+    metadata = found.pop("metadata", None) or {}
+    shown = {"reasoning": metadata["reasoning"]} if metadata.get("reasoning") else {}
+    if shown or "finish_reason" in found:
+        found["metadata"] = shown
+    return found

@@ -1,0 +1,89 @@
+"""End the open streams of a server that is told to end, which would wait for them else."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from queue import SimpleQueue
+from typing import Any, Protocol
+from weakref import WeakSet
+
+from bupple_engine import conf
+
+from .problems import ShuttingDownError
+
+
+class Ending(Protocol):
+    """What can be ended with an error, from any thread."""
+
+    def end(self, error: Exception) -> None: ...
+
+
+_open: WeakSet[Ending] = WeakSet()
+_lock = threading.Lock()
+_told: SimpleQueue[None] = SimpleQueue()
+_watcher: threading.Thread | None = None
+_ours: set[Callable[..., Any]] = set()
+
+
+def end_streams_at_shutdown() -> None:
+    """Have the signals that end this process end its streams first, SHUTDOWN_SECONDS after them.
+
+    Call it in the main thread once the server has set its own handlers, which are called too. Under ASGI
+    the first stream does; under gunicorn's threads call it in wsgi.py, and with preload_app in
+    post_worker_init. Where a signal ends the process at once there is nothing to do.
+    """
+    for number in (signal.SIGTERM, signal.SIGINT):
+        previous = signal.getsignal(number)
+        if callable(previous) and previous is not signal.default_int_handler and previous not in _ours:
+            _ours.add(handler := _before(previous))
+            signal.signal(number, handler)
+
+
+def _before(previous: Callable[..., Any]) -> Callable[..., Any]:
+    def handle(number: int, frame: Any) -> None:
+        _told.put(None)  # a SimpleQueue's put may interrupt any other code, even itself
+        previous(number, frame)
+
+    return handle
+
+
+def register(stream: Ending) -> None:
+    """Have a stream ended with the process."""
+    global _watcher
+    if threading.current_thread() is threading.main_thread():
+        end_streams_at_shutdown()
+    with _lock:
+        _open.add(stream)
+        if _ours and _watcher is None:
+            _watcher = threading.Thread(target=_watch, name="bupple_engine shutdown", daemon=True)
+            _watcher.start()
+
+
+def unregister(stream: Ending) -> None:
+    """Forget a stream that has ended."""
+    with _lock:
+        _open.discard(stream)
+
+
+def _watch() -> None:
+    while True:
+        _told.get()
+        time.sleep(conf.api_settings().shutdown_seconds)
+        with _lock:
+            streams = list(_open)
+        for stream in streams:
+            stream.end(ShuttingDownError("The server ends."))
+
+
+def _after_fork() -> None:
+    global _lock, _told, _watcher
+    _lock, _told, _watcher = threading.Lock(), SimpleQueue(), None
+    _open.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)
