@@ -1,0 +1,418 @@
+"""The response that streams, in both worlds, over chunks whose every arrival the test decides."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import threading
+from collections.abc import AsyncIterator, Iterator
+from queue import SimpleQueue
+from typing import Any
+
+import pytest
+from django.core.exceptions import ImproperlyConfigured
+from django.test import AsyncRequestFactory, RequestFactory
+
+from bupple_engine import (
+    AuthenticationError,
+    InvalidRequestError,
+    RateLimitError,
+    StreamInterruptedError,
+    ai,
+)
+from bupple_engine.http import EventStream, PlainText, astream_response, relays, shutdown, stream_response
+from bupple_engine.http.relays import AsyncRelay, Relay
+from tests.worlds import SECONDS, until
+
+ONE: Any = {"role": "assistant", "content": "one ", "done": False}
+TWO: Any = {"role": "assistant", "content": "two", "done": False}
+LAST: Any = {
+    "role": "assistant",
+    "content": "",
+    "done": True,
+    "model": "m",
+    "usage": {"total_tokens": 3},
+    "finish_reason": "stop",
+    "metadata": {"driver": "echo", "signature": "not a client's"},
+}
+BEAT = b": keep-alive\n\n"
+HELLO: Any = [{"role": "user", "content": "Hello there"}]
+
+
+class Source:
+    """Chunks that come when the test says so: a chunk, an error to raise, or None for the end."""
+
+    def __init__(self) -> None:
+        self.said: SimpleQueue[Any] = SimpleQueue()
+        self.asked = 0
+        self.closed = threading.Event()
+
+    def say(self, *items: Any) -> None:
+        for item in items:
+            self.said.put(item)
+
+    def close(self) -> None:
+        self.closed.set()
+        self.said.put(None)
+
+
+class BlockingSource(Source, Iterator[Any]):
+    def __next__(self) -> Any:
+        self.asked += 1
+        item = self.said.get()
+        if item is None:
+            raise StopIteration
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+
+class AwaitedSource(Source, AsyncIterator[Any]):
+    async def __anext__(self) -> Any:
+        self.asked += 1
+        while self.said.empty():
+            await asyncio.sleep(0.001)
+        item = self.said.get()
+        if item is None:
+            raise StopAsyncIteration
+        if isinstance(item, BaseException):
+            raise item
+        return item
+
+    async def aclose(self) -> None:
+        self.closed.set()
+
+
+class World:
+    """One way of serving: what a test says in coroutines is done with threads under WSGI."""
+
+    def __init__(self, name: str) -> None:
+        self.is_async = name == "asgi"
+        self.source: Any = AwaitedSource() if self.is_async else BlockingSource()
+        self.ends = 0
+        self.dialect: Any = EventStream()
+
+    def request(self) -> Any:
+        return (AsyncRequestFactory() if self.is_async else RequestFactory()).get("/")
+
+    def end(self) -> None:
+        self.ends += 1
+
+    async def respond(self, **arguments: Any) -> Any:
+        arguments = {"dialect": self.dialect, "on_end": self.end, **arguments}
+        if "messages" not in arguments:
+            arguments["chunks"] = self.source
+        if self.is_async:
+            return await astream_response(self.request(), **arguments)
+        return await asyncio.to_thread(stream_response, self.request(), **arguments)
+
+    async def open(self, *items: Any, **arguments: Any) -> Any:
+        self.source.say(*items)
+        response = await self.respond(**arguments)
+        assert response.status_code == 200
+        return response._iterator
+
+    async def take(self, relay: Any) -> bytes | None:
+        """Return the next piece, None at the end."""
+        async with asyncio.timeout(SECONDS):
+            if self.is_async:
+                return await anext(relay, None)
+            return await asyncio.to_thread(next, relay, None)
+
+    async def rest(self, relay: Any) -> bytes:
+        pieces = []
+        while (piece := await self.take(relay)) is not None:
+            pieces.append(piece)
+        return b"".join(pieces)
+
+    async def until(self, condition: Any) -> None:
+        await asyncio.to_thread(until, condition)
+
+
+@pytest.fixture(params=["wsgi", "asgi"])
+def world(request: pytest.FixtureRequest, settings: Any) -> World:
+    """Give each way of serving."""
+    set_api(settings)
+    return World(request.param)
+
+
+def set_api(settings: Any, **api: Any) -> None:
+    """Set what the tests need of the API's settings; the clocks are long unless a test says otherwise."""
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"echo": {}}, "API": {"GATE_SECONDS": SECONDS, **api}}
+
+
+def error_of(response: Any) -> Any:
+    """Return the error that a response tells."""
+    assert response["Content-Type"] == "application/json"
+    return json.loads(response.content)["error"]
+
+
+def told(piece: bytes | None) -> Any:
+    """Return the error that an event tells."""
+    assert piece is not None
+    assert b"event: error\n" in piece
+    return json.loads(piece.rpartition(b"data: ")[2])["error"]
+
+
+async def test_the_bytes(world: World) -> None:
+    relay = await world.open(ONE)
+    assert await world.take(relay) == (
+        b'id: 1\nretry: 3000\ndata: {"role":"assistant","content":"one ","done":false}\n\n'
+    )
+    world.source.say({"role": "assistant", "content": "", "done": False, "metadata": {"reasoning": "hm"}})
+    assert await world.take(relay) == (
+        b'id: 2\ndata: {"role":"assistant","content":"","done":false,"metadata":{"reasoning":"hm"}}\n\n'
+    )
+    world.source.say(LAST, None)
+    assert await world.rest(relay) == (
+        b'id: 3\ndata: {"role":"assistant","content":"","done":true,"model":"m",'
+        b'"usage":{"total_tokens":3},"finish_reason":"stop","metadata":{}}\n\n'
+    )
+    await world.until(lambda: world.ends)
+    assert world.ends == 1
+
+
+async def test_the_headers(world: World) -> None:
+    world.source.say(LAST, None)
+    response = await world.respond()
+    assert dict(response.items()) == {
+        "Cache-Control": "no-cache, no-transform",
+        "Content-Encoding": "identity",
+        "X-Accel-Buffering": "no",
+        "Content-Type": "text/event-stream; charset=utf-8",
+    }
+    await world.rest(response._iterator)
+
+
+async def test_messages_instead_of_chunks(world: World) -> None:
+    response = await world.respond(messages=HELLO, driver="echo", dialect=PlainText())
+    assert await world.rest(response._iterator) == b"Hello there"
+    response = await world.respond(messages=HELLO, driver=ai("echo"), max_tokens=1, dialect=PlainText())
+    assert await world.rest(response._iterator) == b"Hello"
+
+
+async def test_bad_messages_raise(world: World) -> None:
+    with pytest.raises(InvalidRequestError, match="no message with role 'user'"):
+        await world.respond(messages=[{"role": "assistant", "content": "Hm"}])
+    with pytest.raises(ImproperlyConfigured, match="nobody"):
+        await world.respond(messages=HELLO, driver="nobody")
+
+
+async def test_a_failure_before_the_first_words_has_a_status(world: World) -> None:
+    world.source.say(RateLimitError("Slow down, sk-1234", code=429, retry_after=6.2))
+    response = await world.respond()
+    assert response.status_code == 429
+    assert response["Retry-After"] == "7"
+    assert "x-should-retry" not in response
+    error = error_of(response)
+    assert error.pop("id")
+    assert error == {
+        "type": "RateLimitError",
+        "message": "The AI provider limits this site's rate. Try again later.",
+        "code": 429,
+        "retry_after": 6.2,
+    }
+    await world.until(lambda: world.ends)
+    assert world.source.closed.is_set()
+
+
+async def test_what_must_not_be_repeated_says_so(world: World) -> None:
+    world.source.say(AuthenticationError("Wrong key", code=401))
+    response = await world.respond()
+    assert (response.status_code, response["x-should-retry"]) == (502, "false")
+
+
+async def test_a_failure_after_the_first_words_is_an_event(world: World, caplog: Any) -> None:
+    relay = await world.open(ONE)
+    await world.take(relay)
+    world.source.say(StreamInterruptedError("The provider's words"))
+    error = told(await world.take(relay))
+    assert (error["type"], error["code"]) == ("StreamInterruptedError", 502)
+    assert await world.take(relay) is None
+    records = [record for record in caplog.records if getattr(record, "error_id", None) == error["id"]]
+    assert "The provider's words" in records[0].getMessage()
+
+
+async def test_pieces_come_before_the_error_behind_them(world: World) -> None:
+    relay = await world.open(ONE, TWO, StreamInterruptedError("cut"))
+    written = await world.rest(relay)
+    assert [line[:7] for line in written.split(b"\n") if line[:5] in (b"data:", b"event")] == [
+        b"data: {",
+        b"data: {",
+        b"event: ",
+        b"data: {",
+    ]
+
+
+async def test_chunks_that_end_without_a_last_one_were_cut(world: World) -> None:
+    relay = await world.open(ONE, None)
+    assert b"event: error" in await world.rest(relay)
+
+
+async def test_chunks_that_never_began(world: World) -> None:
+    world.source.say(None)
+    assert (await world.respond()).status_code == 502
+
+
+async def test_an_error_behind_a_whole_answer_is_not_told(world: World) -> None:
+    relay = await world.open(ONE, LAST, ValueError("late"))
+    assert b"event: error" not in await world.rest(relay)
+
+
+async def test_an_unexpected_error_raises_before_and_is_told_after(world: World, caplog: Any) -> None:
+    world.source.say(KeyError("a bug"))
+    with pytest.raises(KeyError):
+        await world.respond()
+    world = World("asgi" if world.is_async else "wsgi")
+    relay = await world.open(ONE, ValueError("another bug"))
+    error = json.loads((await world.rest(relay)).rpartition(b"data: ")[2])["error"]
+    assert (error["type"], error["message"]) == ("ServerError", "The server failed.")
+    record = next(record for record in caplog.records if getattr(record, "error_id", None) == error["id"])
+    assert record.levelno == logging.ERROR
+    assert record.exc_info is not None
+
+
+async def test_plain_text_is_cut_where_it_breaks_off(world: World) -> None:
+    world.dialect = PlainText()
+    relay = await world.open(ONE, TWO, StreamInterruptedError("cut"))
+    await world.until(lambda: world.ends)
+    assert await world.take(relay) == b"one two"
+    with pytest.raises(StreamInterruptedError):
+        await world.take(relay)
+    assert await world.take(relay) is None
+
+
+async def test_the_gate_opens_with_a_heartbeat(world: World, settings: Any) -> None:
+    set_api(settings, GATE_SECONDS=0.01)
+    relay = await world.open()
+    assert await world.take(relay) == BEAT
+    world.source.say(RateLimitError("Too late for a status", code=429))
+    assert told(await world.take(relay))["code"] == 429
+
+
+async def test_reasoning_and_empty_text_open_the_gate(world: World) -> None:
+    world.dialect = PlainText()
+    world.source.say({"role": "assistant", "content": "", "done": False, "metadata": {"reasoning": "hm"}})
+    response = await world.respond()
+    world.source.say(ONE, LAST, None)
+    assert await world.rest(response._iterator) == b"one "
+
+
+async def test_heartbeats_while_the_model_is_silent(world: World, settings: Any) -> None:
+    set_api(settings, HEARTBEAT_SECONDS=0.02)
+    relay = await world.open(ONE)
+    assert BEAT not in (await world.take(relay) or b"")
+    assert await world.take(relay) == BEAT
+    assert await world.take(relay) == BEAT
+    world.source.say(LAST, None)
+    written = await world.rest(relay)
+    assert b'"done":true' in written
+
+
+@pytest.mark.parametrize("begun", [False, True])
+async def test_a_reader_that_leaves_ends_the_answer(world: World, begun: bool) -> None:
+    relay = await world.open(ONE)
+    if begun:
+        await world.take(relay)
+    await asyncio.to_thread(relay.close)
+    await world.until(lambda: world.source.closed.is_set() and world.ends)
+    assert await world.take(relay) is None
+    relay.close()
+    assert world.ends == 1
+
+
+async def test_a_reader_that_leaves_while_the_gate_is_closed() -> None:
+    world = World("asgi")
+    task = asyncio.create_task(world.respond())
+    await world.until(lambda: world.source.asked)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert world.source.closed.is_set()
+    await world.until(lambda: world.ends)
+
+
+async def test_a_reader_that_leaves_while_it_waits() -> None:
+    world = World("asgi")
+    relay = await world.open(ONE)
+    await world.take(relay)
+    task = asyncio.create_task(anext(relay))
+    await asyncio.sleep(0)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    assert world.source.closed.is_set()
+
+
+async def test_a_slow_reader_slows_the_provider(world: World, monkeypatch: Any) -> None:
+    monkeypatch.setattr(relays, "BACKLOG_PIECES", 4)
+    monkeypatch.setattr(relays, "BACKLOG_BYTES", 200)
+    world.source.say(*[ONE] * 100)
+    relay = await world.open()
+    await world.until(lambda: world.source.asked >= 3)
+    await asyncio.sleep(0.05)
+    assert world.source.asked < 10
+    await world.take(relay)
+    await world.until(lambda: world.source.asked >= 6)
+    await asyncio.sleep(0.05)
+    assert world.source.asked < 20
+    world.source.say(LAST, None)
+    assert (await world.rest(relay)).count(b"data: ") + 10 > 100
+    assert world.source.asked > 100
+
+
+async def test_a_server_that_ends_tells_its_readers(world: World, settings: Any) -> None:
+    relay = await world.open(ONE)
+    assert relay in shutdown._open
+    await world.take(relay)
+    relay.end(shutdown.ShuttingDownError("The server ends."))
+    error = told(await world.take(relay))
+    assert (error["type"], error["code"]) == ("ShuttingDownError", 503)
+    assert await world.take(relay) is None
+    await world.until(lambda: world.ends and relay not in shutdown._open)
+
+
+async def test_a_server_that_ends_lets_a_whole_answer_be(world: World) -> None:
+    relay = await world.open(ONE, LAST)
+    await world.until(lambda: relay._done)
+    relay.end(shutdown.ShuttingDownError("The server ends."))
+    world.source.say(None)
+    assert b"event: error" not in await world.rest(relay)
+
+
+async def test_what_fails_at_the_end_is_logged(world: World, caplog: Any) -> None:
+    def fail() -> None:
+        raise ValueError("no cache")
+
+    relay = await world.open(LAST, None, on_end=fail)
+    assert b'"done":true' in await world.rest(relay)
+    await world.until(
+        lambda: any("end of a stream failed" in record.getMessage() for record in caplog.records)
+    )
+
+
+async def test_a_thread_that_cannot_be_started(settings: Any, monkeypatch: Any) -> None:
+    set_api(settings)
+    world = World("wsgi")
+
+    def fail(thread: Any) -> None:
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(threading.Thread, "start", fail)
+    with pytest.raises(RuntimeError, match="can't start"):
+        stream_response(world.request(), world.source, on_end=world.end)
+    assert world.ends == 1
+    assert world.source.closed.is_set()
+
+
+async def test_the_other_world(settings: Any) -> None:
+    """Each function may be called in a view of the other kind."""
+    set_api(settings)
+    under_asgi = await asyncio.to_thread(
+        stream_response, AsyncRequestFactory().get("/"), messages=HELLO, dialect=PlainText()
+    )
+    assert isinstance(under_asgi._iterator, AsyncRelay)
+    under_wsgi = await astream_response(RequestFactory().get("/"), messages=HELLO, dialect=PlainText())
+    assert isinstance(under_wsgi._iterator, Relay)
+    await asyncio.to_thread(lambda: list(under_wsgi))
