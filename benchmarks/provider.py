@@ -1,13 +1,14 @@
 """Play a Chat Completions provider on loopback, as fast as the client reads or at a fixed pace.
 
 The first segment of a path names the replay: `/bulk/v1/chat/completions`. `GET /connections` tells
-how many connections carried a call so far, and how many of those are open.
+how many connections carried a call so far, how many of those are open, and when the last one closed.
 """
 
 import asyncio
 import json
 import socket
 import sys
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
@@ -64,6 +65,18 @@ class Replay:
             yield piece[: len(piece) - len(cut)]
 
 
+class StampedReplay(Replay):
+    """An answer without end, whose words are the times at which they are written: `@0000012345.678901`."""
+
+    @property
+    def writes(self) -> Iterator[bytes]:  # type: ignore[override]
+        """Yield the body as it is written."""
+        head, tail = [*stream_events(1)][1].split(WORDS[0].encode(), 1)
+        framed = b"%x\r\n%s @%%017.6f%s\r\n" % (len(head) + 19 + len(tail), head, tail)
+        while True:
+            yield framed % time.monotonic()
+
+
 REPLAYS = {
     "bulk": Replay(2000, bursts=(1, 4, 2, 8, 3, 12, 5)),
     "single": Replay(2000),
@@ -73,6 +86,7 @@ REPLAYS = {
     "stalled": Replay(20, bursts=(4,), rate=1),
     "paced": Replay(80, rate=10),
     "paced-quick": Replay(40, rate=10),
+    "stamped": StampedReplay(0, rate=20),
 }
 
 HEADERS = (
@@ -138,6 +152,7 @@ class Connection(asyncio.Protocol):
 
     used = 0
     open = 0
+    closed_at = 0.0
 
     def __init__(self) -> None:
         self.buffer = b""
@@ -155,6 +170,8 @@ class Connection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self.pending = None
         Connection.open -= self.counted
+        if self.counted:
+            Connection.closed_at = time.monotonic()
         if self.timer:
             self.timer.cancel()
 
@@ -175,7 +192,9 @@ class Connection(asyncio.Protocol):
     def answer(self, path: str, body: bytes) -> None:
         """Answer one request."""
         if path == "/connections":
-            counts = encode({"used": Connection.used, "open": Connection.open})
+            counts = encode(
+                {"used": Connection.used, "open": Connection.open, "closed_at": Connection.closed_at}
+            )
             head = b"HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: %d\r\n\r\n" % len(counts)
             self.transport.write(head + counts)
             self.transport.close()

@@ -392,6 +392,12 @@ async def test_what_fails_at_the_end_is_logged(world: World, caplog: Any) -> Non
     )
 
 
+async def test_chunks_of_the_other_world(world: World) -> None:
+    world.source = BlockingSource() if world.is_async else AwaitedSource()
+    with pytest.raises(TypeError, match="Under [AW]SGI chunks must be"):
+        await world.respond()
+
+
 async def test_a_thread_that_cannot_be_started(settings: Any, monkeypatch: Any) -> None:
     set_api(settings)
     world = World("wsgi")

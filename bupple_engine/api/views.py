@@ -159,6 +159,7 @@ class ChatView(EngineView):
             response = await self._afinish(call)
         except Exception as error:
             response = self.handle_exception(error)
+        self.headers = self.default_response_headers  # those of Pending have been taken from
         return self.finalize_response(self.request, response)  # type: ignore[arg-type] # any response, says DRF
 
     async def _afinish(self, call: ChatCall) -> HttpResponseBase:

@@ -7,7 +7,7 @@ no database connection is held meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
 from typing import Any, cast
 
 from asgiref.sync import async_to_sync, sync_to_async
@@ -74,6 +74,8 @@ def stream_response(
         chunks = _driver(driver).stream(messages, **options)
     settings = conf.api_settings()
     release_connections()
+    if not isinstance(chunks, Iterable):
+        raise TypeError(f"Under WSGI chunks must be an iterable, such as stream() returns, not {chunks!r}.")
     relay = Relay(iter(chunks), dialect, heartbeat=settings.heartbeat_seconds, on_end=on_end)
     try:
         relay.open(settings.gate_seconds)
@@ -102,6 +104,8 @@ async def astream_response(
         chunks = _driver(driver).astream(messages, **options)
     settings = conf.api_settings()
     await arelease_connections()
+    if not isinstance(chunks, AsyncIterable):
+        raise TypeError(f"Under ASGI chunks must be awaitable, such as astream() returns, not {chunks!r}.")
     relay = AsyncRelay(aiter(chunks), dialect, heartbeat=settings.heartbeat_seconds, on_end=on_end)
     try:
         await relay.open(settings.gate_seconds)

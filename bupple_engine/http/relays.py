@@ -93,8 +93,8 @@ class Relay(_Relay, Iterator[bytes]):
         """Wait for the first piece, up to so many seconds; raise what came in its place."""
         work = copy_context().run
         pump = threading.Thread(target=work, args=(self._pump,), name="bupple_engine relay", daemon=True)
-        shutdown.register(self)
         try:
+            shutdown.register(self)
             pump.start()
             first = self._arrived.get(timeout=seconds)
         except Empty:

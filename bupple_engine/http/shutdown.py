@@ -36,10 +36,13 @@ def end_streams_at_shutdown() -> None:
     the first stream does; under gunicorn's threads call it in wsgi.py, and with preload_app in
     post_worker_init. Where a signal ends the process at once there is nothing to do.
     """
-    for number in (signal.SIGTERM, signal.SIGINT):
-        previous = signal.getsignal(number)
-        if callable(previous) and previous is not signal.default_int_handler and previous not in _ours:
-            _ours.add(handler := _before(previous))
+    previous = signal.getsignal(signal.SIGTERM)
+    if not callable(previous) or previous in _ours:
+        return
+    _ours.add(handler := _before(previous))
+    # SIGINT too where it is the server's: asyncio.run has its own, and takes it back.
+    for number in (signal.SIGINT, signal.SIGTERM):
+        if signal.getsignal(number) == previous:
             signal.signal(number, handler)
 
 
