@@ -394,7 +394,7 @@ async def test_what_fails_at_the_end_is_logged(world: World, caplog: Any) -> Non
 
 async def test_chunks_of_the_other_world(world: World) -> None:
     world.source = BlockingSource() if world.is_async else AwaitedSource()
-    with pytest.raises(TypeError, match="Under [AW]SGI chunks must be"):
+    with pytest.raises(TypeError, match=r"Under [AW]SGI chunks must be"):
         await world.respond()
 
 
