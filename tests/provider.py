@@ -145,6 +145,13 @@ class Provider:
             self._script += [(item, False) for item in script[:-1]]
             self._script.append((script[-1], repeat))
 
+    def forget(self) -> None:
+        """Drop what is queued and what was recorded: another test begins."""
+        with self._changed:
+            self._script.clear()
+            self._repeated = None
+            self.requests.clear()
+
     def wait_closed(self, connection_id: int | None = None, timeout: float = 5) -> float:
         """Wait until the client has left a connection; return the moment (monotonic).
 

@@ -20,6 +20,7 @@ from bupple_engine.exceptions import EngineError
 from bupple_engine.registry import ai
 from bupple_engine.types import Message
 
+from .bodies import limit_bodies
 from .dialects import Dialect, EventStream, PlainText
 from .problems import Problem, report
 from .relays import AsyncRelay, Relay
@@ -33,6 +34,7 @@ __all__ = [
     "Problem",
     "astream_response",
     "end_streams_at_shutdown",
+    "limit_bodies",
     "stream_response",
 ]
 
@@ -81,7 +83,7 @@ def stream_response(
         relay.open(settings.gate_seconds)
     except EngineError as error:
         return problem_response(report(error), dialect)
-    return _streaming(relay, dialect)
+    return _streaming(request, relay, dialect)
 
 
 async def astream_response(
@@ -111,7 +113,7 @@ async def astream_response(
         await relay.open(settings.gate_seconds)
     except EngineError as error:
         return problem_response(report(error), dialect)
-    return _streaming(relay, dialect)
+    return _streaming(request, relay, dialect)
 
 
 def problem_response(problem: Problem, dialect: Dialect) -> JsonResponse:
@@ -123,7 +125,16 @@ def _driver(driver: ChatDriver | str | None) -> ChatDriver:
     return driver if isinstance(driver, ChatDriver) else ai(driver)
 
 
-def _streaming(relay: Relay | AsyncRelay, dialect: Dialect) -> StreamingHttpResponse:
+def _streaming(request: HttpRequest, relay: Relay | AsyncRelay, dialect: Dialect) -> StreamingHttpResponse:
+    close = request.close
+
+    def close_both() -> None:
+        relay.close()
+        close()
+
+    # Whatever response is sent in the end, its close() calls the request's. Middleware that fails, as that of
+    # sessions does where one has just ended, drops ours without closing it.
+    request.close = close_both  # type: ignore[method-assign]
     content = cast("Iterator[bytes] | AsyncIterator[bytes]", relay)
     headers = {**HEADERS, **dialect.headers}
     return StreamingHttpResponse(content, content_type=dialect.content_type, headers=headers)

@@ -15,6 +15,9 @@ from bupple_engine.exceptions import EngineError, InvalidRequestError
 
 logger = logging.getLogger("bupple_engine")
 
+MAX_TEXT = 500  # characters of a message
+MAX_RETRY_AFTER = 1_000_000  # seconds; a provider's number may have hundreds of digits
+
 
 @dataclass(frozen=True, slots=True)
 class Problem:
@@ -37,7 +40,7 @@ class Problem:
         """Return the headers of an error response."""
         headers = {"Cache-Control": "no-store"}
         if self.retry_after is not None:
-            headers["Retry-After"] = str(max(math.ceil(self.retry_after), 0))
+            headers["Retry-After"] = str(math.ceil(min(max(self.retry_after, 0), MAX_RETRY_AFTER)))
         if not self.retryable and (self.status >= 500 or self.status == 429):
             # The official clients would try a 502 for a bad key again, and again.
             headers["x-should-retry"] = "false"
@@ -95,7 +98,7 @@ def problem_of(error: BaseException) -> Problem:
         message = error.message
         if isinstance(error, exceptions.UnsupportedFeatureError):
             message = _TOLD[exceptions.UnsupportedFeatureError][1]  # our own names the driver
-        return Problem(400, type(error).__name__, message, error.param)
+        return Problem(400, type(error).__name__, _shorten(message), _shorten(error.param))
     if isinstance(error, EngineError):
         cls = next(cls for cls in type(error).__mro__ if cls in _TOLD)
         status, message = _TOLD[cls]
@@ -103,6 +106,11 @@ def problem_of(error: BaseException) -> Problem:
     if isinstance(error, ImproperlyConfigured):
         return Problem(500, "ImproperlyConfigured", "This site's AI settings are wrong.")
     return Problem(500, "ServerError", "The server failed.")
+
+
+def _shorten(text: Any) -> Any:
+    """Return a text that quotes a client, who may have sent megabytes, at a length for people."""
+    return f"{text[:MAX_TEXT]}…" if isinstance(text, str) and len(text) > MAX_TEXT else text
 
 
 def report(error: BaseException) -> Problem:

@@ -29,6 +29,9 @@ logger = logging.getLogger("bupple_engine")
 BACKLOG_PIECES = 64
 BACKLOG_BYTES = 65_536
 
+# A request that is cancelled behind its view drops the response, and nobody closes it.
+BEGIN_SECONDS = 60
+
 
 class _Relay:
     """What both have in common: how an answer is told, and what is done at its end."""
@@ -205,7 +208,7 @@ class AsyncRelay(_Relay, AsyncIterator[bytes]):
         self._room: asyncio.Future[None] | None = None
         self._task: asyncio.Task[None] | None = None
         self._timer: asyncio.TimerHandle | None = None
-        self._quiet_since = 0.0
+        self._opened = self._quiet_since = 0.0
 
     async def open(self, seconds: float) -> None:
         """Wait for the first piece, up to so many seconds; raise what came in its place."""
@@ -221,7 +224,7 @@ class AsyncRelay(_Relay, AsyncIterator[bytes]):
         if not self._over:
             if not self._pieces:
                 self._pieces.append(self._dialect.heartbeat)
-            self._quiet_since = self._loop.time()
+            self._opened = self._quiet_since = self._loop.time()
             self._timer = self._loop.call_later(self._heartbeat, self._beat)
 
     def __aiter__(self) -> AsyncRelay:
@@ -274,6 +277,8 @@ class AsyncRelay(_Relay, AsyncIterator[bytes]):
     def _beat(self) -> None:
         due = self._quiet_since + self._heartbeat
         now = self._loop.time()
+        if not self._begun and now > self._opened + BEGIN_SECONDS:
+            self.close()
         if now >= due:
             due = now + self._heartbeat
             if self._reader is not None and not self._pieces:

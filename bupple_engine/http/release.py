@@ -6,23 +6,31 @@ from asgiref.sync import SyncToAsync, sync_to_async
 from django.db import connections
 
 
-def release_connections() -> None:
-    """Close this thread's database connections, but those in a transaction: a stream lives for minutes."""
+def release_connections() -> bool:
+    """Close this thread's database connections but those in a transaction; tell whether that was all.
+
+    A stream lives for minutes.
+    """
+    kept = False
     for connection in connections.all(initialized_only=True):
-        if not connection.in_atomic_block:
+        if connection.in_atomic_block:
+            kept = True
+        else:
             connection.close()
+    return not kept
 
 
 async def arelease_connections() -> None:
     """Close the connections of the request's own thread, and end the thread.
 
     An ASGI request whose middleware has run in a thread keeps it until its response has been sent: 500 open
-    streams would be 500 idle threads. What needs one later is given a new one.
+    streams would be 500 idle threads. What needs one later is given a new one. A thread that is within a
+    transaction stays: it closes its connection the next time.
     """
     context = SyncToAsync.thread_sensitive_context.get(None)
     if context is None:  # no ASGI request, such as a test client's: the thread is shared
         await sync_to_async(release_connections)()
-    elif (executor := SyncToAsync.context_to_thread_executor.get(context)) is not None:
-        await sync_to_async(release_connections)()
-        del SyncToAsync.context_to_thread_executor[context]
-        executor.shutdown(wait=False)
+    elif context in SyncToAsync.context_to_thread_executor and await sync_to_async(release_connections)():
+        executor = SyncToAsync.context_to_thread_executor.pop(context, None)
+        if executor is not None:
+            executor.shutdown(wait=False)

@@ -34,8 +34,11 @@ def end_streams_at_shutdown() -> None:
 
     Call it in the main thread once the server has set its own handlers, which are called too. Under ASGI
     the first stream does; under gunicorn's threads call it in wsgi.py, and with preload_app in
-    post_worker_init. Where a signal ends the process at once there is nothing to do.
+    post_worker_init. Where a signal ends the process at once, and in another thread, such as that of
+    runserver's reloader, there is nothing to do.
     """
+    if threading.current_thread() is not threading.main_thread():
+        return
     previous = signal.getsignal(signal.SIGTERM)
     if not callable(previous) or previous in _ours:
         return
@@ -57,8 +60,7 @@ def _before(previous: Callable[..., Any]) -> Callable[..., Any]:
 def register(stream: Ending) -> None:
     """Have a stream ended with the process."""
     global _watcher
-    if threading.current_thread() is threading.main_thread():
-        end_streams_at_shutdown()
+    end_streams_at_shutdown()
     with _lock:
         _open.add(stream)
         if _ours and _watcher is None:

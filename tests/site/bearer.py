@@ -1,0 +1,7 @@
+"""Temporary."""
+
+from rest_framework.authentication import TokenAuthentication
+
+
+class BearerAuthentication(TokenAuthentication):
+    keyword = "Bearer"
