@@ -218,7 +218,8 @@ def clocks(options: Options) -> Clocks:
 
 def suggest(name: str, known: Collection[str]) -> str:
     """Return the sentence that follows an unknown name: the nearest known ones, or all of them."""
-    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6)
+    # Its table of a word takes fifty times the word, which may be a client's.
+    near = difflib.get_close_matches(name, known, n=2, cutoff=0.6) if len(name) <= 100 else []
     if near:
         return f" Did you mean {' or '.join(repr(word) for word in near)}?"
     return f" Known are {', '.join(sorted(known))}." if known else ""

@@ -1,8 +1,12 @@
 """The HTTP API: path("ai/", include("bupple_engine.urls"))."""
 
+from django.apps import apps
 from django.urls import path
 
 from .api import views
+
+if apps.is_installed("drf_spectacular"):
+    from .api import schema  # noqa: F401  # what it says of the views
 
 app_name = "bupple_engine"
 

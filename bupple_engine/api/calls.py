@@ -9,11 +9,15 @@ from typing import Any
 from bupple_engine import media
 from bupple_engine.conf import APISettings, default_alias
 from bupple_engine.exceptions import InvalidRequestError
-from bupple_engine.messages import Turn, validate
+from bupple_engine.messages import Part, Turn, validate
 from bupple_engine.types import Message
 
 # Of a message's metadata all else is between us and the providers: a client could forge it.
 MEDIA_KEYS = ("mime_type", "format", "detail", "caption", "transcript", "filename")
+
+# Of an option for which any value will do: stop sequences, a schema.
+MAX_OPTION_CHARACTERS = 10_000
+MAX_URL = 10_000  # characters; signed ones have up to two thousand
 
 
 @dataclass
@@ -41,38 +45,53 @@ def default_driver(api: APISettings) -> str | None:
     return api.drivers[0] if api.drivers else None
 
 
-def check_call(call: ChatCall, api: APISettings) -> ChatCall:
-    """Return a call whose driver and messages are settled, or raise an InvalidRequestError."""
-    if call.driver is not None and call.driver not in api.drivers:
-        known = ", ".join(api.drivers)
-        raise wrong("driver", f"is {call.driver!r}, which is not one of: {known}")
-    call.driver = call.driver or default_driver(api)
-    if call.model is not None and call.model not in api.models.get(call.driver or "", ()):
-        raise wrong("model", f"is {call.model!r}, which this driver does not have for clients")
-    call.options = {
-        name: _check_option(name, value, api) for name, value in call.options.items() if value is not None
+def choose_driver(data: Mapping[str, Any], api: APISettings) -> tuple[str | None, str | None]:
+    """Return the driver and model that a body names; the default driver where it names none."""
+    for name in ("driver", "model"):
+        if data.get(name) is not None and not isinstance(data[name], str):
+            raise wrong(name, "must be a string")
+    driver, model = data.get("driver"), data.get("model")
+    if driver is None:
+        driver = default_driver(api)
+    elif driver not in api.drivers:
+        raise wrong("driver", f"is {driver!r}, which is not one of: {', '.join(api.drivers)}")
+    if model is not None and model not in api.models.get(driver or "", ()):
+        raise wrong("model", f"is {model!r}, which this driver does not have for clients")
+    return driver, model
+
+
+def read_options(data: Mapping[str, Any], api: APISettings) -> dict[str, Any]:
+    """Return the options of a body that has them in a field of their own."""
+    options = data.get("options")
+    if not isinstance(options, dict | None):
+        raise wrong("options", "must be an object")
+    return {
+        name: check_option(f'options["{name}"]', name, value, api)
+        for name, value in (options or {}).items()
+        if value is not None
     }
-    call.messages = check_messages(call.messages, api)
-    return call
 
 
-def _check_option(name: str, value: Any, api: APISettings) -> Any:
+def check_option(where: str, name: str, value: Any, api: APISettings) -> Any:
+    """Return an option's value if the site lets clients set it to that; where is the field's name."""
     if name not in api.options:
-        raise wrong(name, "may not be set here")
+        raise wrong(where, "may not be set here")
     limit = api.options[name]
     if isinstance(limit, list):
         if value not in limit:
-            raise wrong(name, f"must be one of {', '.join(map(repr, limit))}")
+            raise wrong(where, f"must be one of {', '.join(map(repr, limit))}")
     elif limit is not True:
         if isinstance(value, bool) or not isinstance(value, int | float):
-            raise wrong(name, "must be a number")
-        if value > limit:
-            raise wrong(name, f"must be {limit:g} at most")
+            raise wrong(where, "must be a number")
+        if not value <= limit:
+            raise wrong(where, f"must be {limit} at most")
+    elif not isinstance(value, int | float) and len(repr(value)) > MAX_OPTION_CHARACTERS:
+        raise wrong(where, "is too long")
     return value
 
 
 def check_messages(messages: Any, api: APISettings) -> list[Message]:
-    """Return the messages without what a client may not say, within the bounds."""
+    """Return the messages within the bounds, and without what a client may not say."""
     if not isinstance(messages, list):
         raise wrong("messages", "must be a list")
     count = sum(
@@ -89,27 +108,41 @@ def check_messages(messages: Any, api: APISettings) -> list[Message]:
         for part in turn.parts:
             taken = _taken(part.metadata, part.where)
             left -= sum(map(len, taken.values()))
-            if part.type == "text":
-                left -= len(part.content)
-            else:
+            left -= len(part.content) if part.type == "text" else 0
+            if left < 0:
+                raise wrong("messages", f"have more than {api.max_characters} characters")
+            if part.type != "text":
                 _check_media(part, api)
-        if left < 0:
-            raise wrong("messages", f"have more than {api.max_characters} characters")
     return [_rebuild(turn) for turn in turns]
 
 
-def _check_media(part: Any, api: APISettings) -> None:
+def _check_media(part: Part, api: APISettings) -> None:
+    # Of anything but base64 each character may take a hundred bytes, or a pass over all of them.
+    where, content = f'{part.where}["content"]', part.content.strip()
+    head = content[:MAX_URL].lower()
+    if (
+        (head.startswith(("http://", "https://")) and len(content) > MAX_URL)
+        or (head.startswith("data:") and "," not in head)
+        or content.count("%") > MAX_URL
+    ):
+        raise wrong(where, "is too long for a URL; send long data as base64")
     found = media.resolve(part)
     if found.mime_type is None:
         # A URL whose name doesn't tell: what it is said to be has to do.
-        allowed = any(each.startswith(f"{part.type}/") for each in api.media_types)
+        allowed = any(media_type(each) == part.type for each in api.media_types)
     else:
         allowed = found.mime_type in api.media_types
     if not allowed:
         raise wrong(
-            f'{part.where}["content"]',
+            where,
             f"is {found.mime_type or part.type}; allowed are {', '.join(api.media_types) or 'no media'}",
         )
+
+
+def media_type(mime_type: str) -> str:
+    """Return the type of part that media of a mime type is."""
+    kind = mime_type.partition("/")[0]
+    return kind if kind in ("image", "audio") else "document"
 
 
 def _taken(metadata: Mapping[str, Any], where: str) -> dict[str, str]:

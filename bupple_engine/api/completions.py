@@ -15,7 +15,7 @@ from bupple_engine.http.dialects import Dialect, dump, quote
 from bupple_engine.http.problems import Problem
 from bupple_engine.types import Chunk, Reply
 
-from .calls import ChatCall, wrong
+from .calls import ChatCall, check_messages, check_option, wrong
 
 # Field → option.
 OPTIONS = {
@@ -70,6 +70,8 @@ ERROR_TYPES = {
 ERROR_CODES = {
     "ContextLengthExceededError": "context_length_exceeded",
     "ContentFilteredError": "content_filter",
+    "AuthenticationFailed": "invalid_api_key",
+    "NotAuthenticated": "invalid_api_key",
     "RateLimitError": "provider_rate_limit_exceeded",
     "Throttled": "rate_limit_exceeded",
     "TooManyStreams": "too_many_streams",
@@ -101,33 +103,32 @@ class CompletionsDialect(Dialect):
         self._tail = ',"finish_reason":null,"logprobs":null}]}'
 
     @staticmethod
-    def read(data: Mapping[str, Any]) -> ChatCall:
-        """Return what the body asks for."""
-        if not isinstance(data.get("model"), str) or not data["model"]:
-            raise wrong("model", "must be the name of a driver")
-        alias, _, model = data["model"].partition("/")
+    def read(data: Mapping[str, Any], api: APISettings) -> ChatCall:
+        """Return what the body asks for, or raise an InvalidRequestError."""
+        known = models(api)
+        if not isinstance(data.get("model"), str) or data["model"] not in known:
+            raise wrong("model", f"must be one of {', '.join(known)}")
+        driver, model = known[data["model"]]
         for name, harmless in NOT_HONOURED.items():
             value = data.get(name)
+            # JSON has one kind of number; in Python True is another 1.
             if value is not None and not any(
-                value == each and type(value) is type(each) for each in harmless
+                value == each and isinstance(value, bool) == isinstance(each, bool) for each in harmless
             ):
                 raise wrong(name, "can't be honoured here")
+        if not isinstance(data.get("stream"), bool | None):
+            raise wrong("stream", "must be true or false")
         messages = data.get("messages")
         if not isinstance(messages, list):
             raise wrong("messages", "must be a list")
         options: dict[str, Any] = {}
         for name, option in OPTIONS.items():
             if data.get(name) is not None:
-                options[option] = data[name]
-        return ChatCall(
-            "completions",
-            [_message(message, f"messages[{index}]") for index, message in enumerate(messages)],
-            driver=alias,
-            model=model or None,
-            options=options,
-            stream=data.get("stream") is True,
-            data=data,
-        )
+                options[option] = check_option(name, option, data[name], api)
+        found = [_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
+        messages = check_messages(found, api)
+        stream = data.get("stream") is True
+        return ChatCall("completions", messages, driver, model, options, stream, data)
 
     def encode(self, chunk: Chunk) -> bytes:
         pieces = []
@@ -187,13 +188,14 @@ class CompletionsDialect(Dialect):
         return f'data: {self._head},"choices":[{{"index":0,"delta":{delta}{self._tail}\n\n'
 
 
-def models(api: APISettings) -> list[str]:
-    """Return what a client may name as its model."""
-    return [
-        name
-        for alias in api.drivers
-        for name in (alias, *(f"{alias}/{m}" for m in api.models.get(alias, [])))
-    ]
+def models(api: APISettings) -> dict[str, tuple[str, str | None]]:
+    """Return what a client may name as its model: name → alias, and model where it is not the alias's own."""
+    found: dict[str, tuple[str, str | None]] = {}
+    for alias in api.drivers:
+        found[alias] = alias, None
+        for model in api.models.get(alias, []):
+            found.setdefault(f"{alias}/{model}", (alias, model))
+    return found
 
 
 def model_object(name: str) -> dict[str, Any]:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
-from typing import Any, NoReturn
+import math
+from typing import Any
 
+from django.apps import apps
 from rest_framework import status
 from rest_framework.exceptions import APIException, ParseError
 from rest_framework.negotiation import DefaultContentNegotiation
@@ -13,6 +15,10 @@ from rest_framework.renderers import BaseRenderer, BrowsableAPIRenderer, JSONRen
 from rest_framework.request import Request
 
 from bupple_engine.conf import APISettings
+
+# Far more than any client of these dialects nests, and far less than what recursion may cost.
+MAX_DEPTH = 64
+MAX_DIGITS = 40
 
 
 class BodyTooLarge(APIException):
@@ -34,7 +40,8 @@ def check_length(request: Request, api: APISettings) -> None:
     length = request.META.get("CONTENT_LENGTH")
     if not length or request.META.get("HTTP_TRANSFER_ENCODING"):
         raise LengthRequired
-    if not length.isdecimal() or int(length) > api.max_body_bytes:
+    # Python refuses to read thousands of digits, by an error of its own.
+    if not length.isdecimal() or len(length) > 18 or int(length) > api.max_body_bytes:
         raise BodyTooLarge(f"The body may have {api.max_body_bytes} bytes.")
 
 
@@ -49,23 +56,57 @@ class BoundedJSONParser(BaseParser):
         body: bytes = stream.read(api.max_body_bytes + 1)
         if len(body) > api.max_body_bytes:
             raise BodyTooLarge(f"The body may have {api.max_body_bytes} bytes.")
-        # Each would be an object of 60 to 300 bytes. Some of the messages' characters may be brackets too.
-        if body.count(b"[") + body.count(b"{") > api.max_characters + 100 * api.max_messages:
-            raise ParseError("The JSON has too many lists and objects.")
+        # Each may begin a value, which takes 20 times its bytes in memory. Text has some of them too.
+        values = sum(map(body.count, (b"[", b"{", b",")))
+        if values > api.max_characters + 100 * api.max_messages:
+            raise ParseError("The JSON has too many values.")
         try:
-            data = json.loads(body.decode("utf-8"), parse_constant=_refuse)
+            data = json.loads(
+                body.decode("utf-8"), parse_int=_integer, parse_float=_float, parse_constant=_float
+            )
+            if not isinstance(data, dict):
+                raise ParseError("The body must be a JSON object.")
+            _check_depth(data)
             if b"\\u" in body:
                 json.dumps(data, ensure_ascii=False).encode()  # a lone surrogate is no character
-        except (ValueError, RecursionError) as error:
-            what = "is nested too deeply" if isinstance(error, RecursionError) else f"can't be read: {error}"
-            raise ParseError(f"The JSON {what}.") from None
-        if not isinstance(data, dict):
-            raise ParseError("The body must be a JSON object.")
+        except json.JSONDecodeError as error:
+            raise ParseError(f"The JSON can't be read: {error}.") from None
+        except UnicodeError:
+            raise ParseError("The JSON is not UTF-8, or has a lone surrogate.") from None
+        except RecursionError:
+            raise ParseError("The JSON is nested too deeply.") from None
+        except ValueError:
+            raise ParseError("The JSON has a number that can't be read.") from None
         return data
 
 
-def _refuse(constant: str) -> NoReturn:
-    raise ValueError(f"{constant} is no JSON")
+def _integer(text: str) -> int:
+    # The time that Python takes grows with the square of the digits; past 4300 it refuses.
+    if len(text) > MAX_DIGITS:
+        raise ValueError("too many digits")
+    return int(text)
+
+
+def _float(text: str) -> float:
+    value = float(text)  # of NaN and Infinity too, which are no JSON
+    if not math.isfinite(value):
+        raise ValueError("no finite number")
+    return value
+
+
+def _check_depth(data: Any) -> None:
+    """Raise where something is nested so deeply that merely to show it would overflow the stack."""
+    level = [data]
+    for _ in range(MAX_DEPTH):
+        level = [
+            inner
+            for outer in level
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+            if isinstance(inner, dict | list)
+        ]
+        if not level:
+            return
+    raise RecursionError
 
 
 class Negotiation(DefaultContentNegotiation):
@@ -74,8 +115,17 @@ class Negotiation(DefaultContentNegotiation):
     def select_renderer(
         self, request: Request, renderers: Any, format_suffix: str | None = None
     ) -> tuple[BaseRenderer, str]:
-        wants_page = "text/html" in request.META.get("HTTP_ACCEPT", "")
+        wants_page = _is_browser(request)
         for renderer in renderers:
             if isinstance(renderer, BrowsableAPIRenderer) == wants_page:
                 return renderer, renderer.media_type
         return renderers[0], renderers[0].media_type
+
+
+def _is_browser(request: Request) -> bool:
+    """Tell whether someone reads a page of the browsable API, or posts its form."""
+    return (
+        "text/html" in request.META.get("HTTP_ACCEPT", "")
+        and (request.method in ("GET", "HEAD", "OPTIONS") or "HTTP_X_REQUESTED_WITH" in request.META)
+        and apps.is_installed("rest_framework")  # which has the page's templates
+    )

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from bupple_engine.conf import APISettings
 from bupple_engine.http.dialects import EventStream, public
 from bupple_engine.options import suggest
 from bupple_engine.types import Reply
 
-from .calls import ChatCall, wrong
+from .calls import ChatCall, check_messages, choose_driver, read_options, wrong
 
 FIELDS = ("messages", "driver", "model", "options")
 
@@ -21,27 +22,17 @@ class NativeDialect(EventStream):
         super().__init__()
 
     @staticmethod
-    def read(data: Mapping[str, Any]) -> ChatCall:
-        """Return what the body asks for."""
+    def read(data: Mapping[str, Any], api: APISettings) -> ChatCall:
+        """Return what the body asks for, or raise an InvalidRequestError."""
         for name in data:
             if name not in FIELDS:
                 raise wrong(name, f"is unknown.{suggest(name, FIELDS)}".rstrip("."))
         if "messages" not in data:
             raise wrong("messages", "is missing")
-        options = data.get("options") or {}
-        if not isinstance(options, dict):
-            raise wrong("options", "must be an object")
-        for name in ("driver", "model"):
-            if data.get(name) is not None and not isinstance(data[name], str):
-                raise wrong(name, "must be a string")
-        return ChatCall(
-            "chat",
-            data["messages"],
-            driver=data.get("driver"),
-            model=data.get("model"),
-            options=dict(options),
-            data=data,
-        )
+        driver, model = choose_driver(data, api)
+        options = read_options(data, api)
+        messages = check_messages(data["messages"], api)
+        return ChatCall("chat", messages, driver, model, options, data=data)
 
     def reply_body(self, reply: Reply) -> dict[str, Any]:
         """Return the body of a whole answer."""

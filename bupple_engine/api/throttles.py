@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+from hashlib import sha256
+from ipaddress import IPv6Address, ip_address
 from typing import Any
 
 from django.core.cache import cache
@@ -12,17 +15,35 @@ from rest_framework.throttling import BaseThrottle, SimpleRateThrottle
 
 
 def caller(request: Request) -> str:
-    """Return who calls: a user, or an address for an anonymous caller.
+    """Return who calls, as part of a cache key: a user, or an address for an anonymous caller.
 
     X-Forwarded-For is a client's own word unless REST_FRAMEWORK['NUM_PROXIES'] says how many proxies the
     site has; without it the connection's address counts.
     """
     user: Any = request.user
     if user is not None and user.is_authenticated:
-        return f"user:{user.pk}"
+        return f"user:{_digest(str(user.pk))}"
     if rest_settings.NUM_PROXIES is None:
-        return f"anon:{request.META.get('REMOTE_ADDR', '')}"
-    return f"anon:{BaseThrottle().get_ident(request)}"
+        address = request.META.get("REMOTE_ADDR") or ""
+    else:
+        address = BaseThrottle().get_ident(request) or ""
+    return f"anon:{_digest(_network(address))}"
+
+
+def _digest(who: str) -> str:
+    # A header's or a user's text may be of any length, and hold what no cache takes for a key.
+    return sha256(who.encode("utf-8", "surrogatepass")).hexdigest()[:32]
+
+
+def _network(address: str) -> str:
+    """Return the address that a caller can't choose: of IPv6 each has 2⁶⁴."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if not isinstance(found, IPv6Address):
+        return str(found)
+    return str(found.ipv4_mapped or int(found) >> 64)
 
 
 class CallThrottle(BaseThrottle):
@@ -35,7 +56,7 @@ class CallThrottle(BaseThrottle):
 
     def allow_request(self, request: Request, view: Any) -> bool:
         who = caller(request)
-        rate = view.api.throttle_rates["user" if who.startswith("user:") else "anon"]
+        rate = view.api.throttle_rates[who.partition(":")[0]]
         if rate is None:
             return True
         limit, period = (int(part or 0) for part in SimpleRateThrottle.parse_rate(self, rate))  # type: ignore[arg-type]
@@ -51,7 +72,8 @@ class CallThrottle(BaseThrottle):
         if before * (1 - into / period) + count <= limit:
             return True
         self._wait = self._until_room(limit, period, into, before, count)
-        cache.decr(key)  # a call that was refused does not count
+        with suppress(ValueError):
+            cache.decr(key)  # a call that was refused does not count
         return False
 
     @staticmethod

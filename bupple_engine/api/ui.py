@@ -9,11 +9,13 @@ import secrets
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
+from bupple_engine.conf import APISettings
+from bupple_engine.exceptions import InvalidRequestError
 from bupple_engine.http.dialects import Dialect, dump, quote
 from bupple_engine.http.problems import Problem
 from bupple_engine.types import Chunk, Reply
 
-from .calls import ChatCall, wrong
+from .calls import ChatCall, check_messages, choose_driver, media_type, read_options, wrong
 
 FINISH_REASONS = {
     "stop": "stop",
@@ -36,7 +38,7 @@ class UIDialect(Dialect):
         self._blocks = 0
 
     @staticmethod
-    def read(data: Mapping[str, Any]) -> ChatCall:
+    def read(data: Mapping[str, Any], api: APISettings) -> ChatCall:
         """Return what the body asks for: the whole history, or the last message alone."""
         if "message" in data and "messages" not in data:
             items, where = [data["message"]], ["message"]
@@ -45,22 +47,17 @@ class UIDialect(Dialect):
             where = [f"messages[{index}]" for index in range(len(items))]
         else:
             raise wrong("messages", "must be a list")
-        for name in ("driver", "model"):
-            if data.get(name) is not None and not isinstance(data[name], str):
-                raise wrong(name, "must be a string")
-        options = data.get("options")
-        if not isinstance(options, dict | None):
-            raise wrong("options", "must be an object")
-        found = [_message(item, at) for item, at in zip(items, where, strict=True)]
-        return ChatCall(
-            "ui",
-            [message for message in found if message],
-            driver=data.get("driver"),
-            model=data.get("model"),
-            options=dict(options or {}),
-            stream=True,
-            data=data,
-        )
+        driver, model = choose_driver(data, api)
+        options = read_options(data, api)
+        places: dict[str, str] = {}
+        messages: list[Any] = []
+        for item, at in zip(items, where, strict=True):
+            _add_message(messages, item, at, places)
+        try:
+            messages = check_messages(messages, api)
+        except InvalidRequestError as error:
+            raise _in_their_terms(error, places) from None
+        return ChatCall("ui", messages, driver, model, options, stream=True, data=data)
 
     def encode(self, chunk: Chunk) -> bytes:
         pieces = []
@@ -110,37 +107,57 @@ def _event(**part: str) -> str:
     return f"data: {dump(part)}\n\n"
 
 
-def _message(message: Any, where: str) -> Any:
-    """Return a UI message in our own terms, None where there is nothing in it that a model reads."""
+def _add_message(messages: list[Any], message: Any, where: str, places: dict[str, str]) -> None:
+    """Add a UI message in our own terms, unless there is nothing in it that a model reads.
+
+    places takes down which of our addresses is which of theirs.
+    """
     if not isinstance(message, dict):
         raise wrong(where, "must be an object")
     parts = message.get("parts")
     if not isinstance(parts, list):
         raise wrong(f'{where}["parts"]', "must be a list")
-    found = []
+    ours = f"messages[{len(messages)}]"
+    found: list[dict[str, Any]] = []
     for index, part in enumerate(parts):
         at = f'{where}["parts"][{index}]'
         if not isinstance(part, dict):
             raise wrong(at, "must be an object")
-        if part.get("type") == "text":
-            found.append({"type": "text", "content": part.get("text")})
-        elif part.get("type") == "file":
-            found.append(_file(part, at))
-    if not found and message.get("role") == "assistant":
-        return None
-    return {"role": message.get("role"), "content": found or ""}
+        if part.get("type") not in ("text", "file"):
+            continue
+        places[f'{ours}["content"][{len(found)}]'] = at
+        found.append(_file(part, at) if part["type"] == "file" else _text(part, at))
+    if found or message.get("role") != "assistant":
+        places[ours] = where
+        messages.append({"role": message.get("role"), "content": found or ""})
+
+
+def _in_their_terms(error: InvalidRequestError, places: Mapping[str, str]) -> InvalidRequestError:
+    """Return the error of our own check with the address that the client knows."""
+    ours = error.param or ""
+    for place in sorted(places, key=len, reverse=True):
+        if ours.startswith(place):
+            rest = "" if "content" in place else ours[len(place) :].replace("content", "parts")
+            theirs = places[place] + rest
+            return InvalidRequestError(error.message.replace(ours, theirs, 1), param=theirs)
+    return error
+
+
+def _text(part: Mapping[str, Any], where: str) -> dict[str, Any]:
+    if not isinstance(part.get("text"), str):
+        raise wrong(f'{where}["text"]', "must be a string")
+    return {"type": "text", "content": part["text"]}
 
 
 def _file(part: Mapping[str, Any], where: str) -> dict[str, Any]:
     mime = part.get("mediaType")
     if not isinstance(mime, str) or not isinstance(part.get("url"), str):
         raise wrong(where, "must have a mediaType and a url")
-    kind = mime.partition("/")[0]
     metadata = {"mime_type": mime}
     if part.get("filename") is not None:
         metadata["filename"] = part["filename"]
     return {
-        "type": kind if kind in ("image", "audio") else "document",
+        "type": media_type(mime),
         "content": part["url"],
         "metadata": metadata,
     }

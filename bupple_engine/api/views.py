@@ -9,18 +9,26 @@ from typing import Any, ClassVar
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured, PermissionDenied
+from django.core.exceptions import (
+    BadRequest,
+    ImproperlyConfigured,
+    PermissionDenied,
+    SuspiciousOperation,
+    ValidationError,
+)
 from django.core.handlers.asgi import ASGIRequest
 from django.core.signals import got_request_exception
 from django.db import transaction
-from django.http import Http404, HttpResponse, HttpResponseBase
+from django.http import Http404, HttpRequest, HttpResponse, HttpResponseBase, UnreadablePostError
+from django.http.multipartparser import MultiPartParserError
 from django.utils.module_loading import import_string
 from rest_framework import exceptions
+from rest_framework.fields import get_error_detail
 from rest_framework.renderers import BrowsableAPIRenderer, JSONRenderer
 from rest_framework.request import Request
 from rest_framework.response import Response
 from rest_framework.settings import api_settings as rest_settings
-from rest_framework.views import APIView
+from rest_framework.views import APIView, set_rollback
 
 from bupple_engine import conf
 from bupple_engine.conf import APISettings
@@ -31,11 +39,11 @@ from bupple_engine.http.problems import Problem, ProblemError, report
 from bupple_engine.http.release import arelease_connections, release_connections
 from bupple_engine.registry import ai
 
-from . import slots
-from .calls import ChatCall, check_call, default_driver
+from .calls import ChatCall, default_driver
 from .completions import CompletionsDialect, model_object, models
 from .content import BoundedJSONParser, Negotiation, check_length
 from .native import NativeDialect
+from .slots import Place
 from .throttles import CallThrottle, caller
 from .ui import UIDialect
 
@@ -52,8 +60,8 @@ class EngineView(APIView):
     """What all endpoints share: who may call, by the site's settings, and how a failure is told."""
 
     parser_classes = (BoundedJSONParser,)
-    renderer_classes = (JSONRenderer, BrowsableAPIRenderer)
     content_negotiation_class = Negotiation
+    versioning_class = None  # the site's own may be by namespace or path, which are ours
     dialect_class: ClassVar[Any] = NativeDialect
 
     @cached_property
@@ -61,17 +69,28 @@ class EngineView(APIView):
         """The settings of the HTTP API, read once a request."""
         return conf.api_settings()
 
+    def get_renderers(self) -> list[Any]:
+        sites: Any = rest_settings.DEFAULT_RENDERER_CLASSES
+        return [JSONRenderer(), *(found() for found in sites if issubclass(found, BrowsableAPIRenderer))]
+
     def get_permissions(self) -> Any:
         return [load(found, "PERMISSION_CLASSES")() for found in self.api.permission_classes]
 
     def get_authenticators(self) -> Any:
         own = self.api.authentication_classes
         if own is None:
-            return [load(found, "")() for found in rest_settings.DEFAULT_AUTHENTICATION_CLASSES]
+            sites: Any = rest_settings.DEFAULT_AUTHENTICATION_CLASSES
+            return [found() for found in sites]
         return [load(found, "AUTHENTICATION_CLASSES")() for found in own]
 
     def get_throttles(self) -> Any:
         return [CallThrottle()] if self.request.method == "POST" else []
+
+    def dispatch(self, request: HttpRequest, *args: Any, **kwargs: Any) -> Any:
+        try:
+            return super().dispatch(request, *args, **kwargs)
+        except Exception as error:  # outside of what DRF handles: our settings can't be read
+            return self.tell(error)
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method == "POST":
@@ -82,14 +101,15 @@ class EngineView(APIView):
         return self.tell
 
     def tell(self, error: Exception, context: Any = None) -> HttpResponseBase:
-        """Return the response for an error, as JSON; a browser that reads is shown DRF's page."""
+        """Return the response for an error, as JSON, but for a page of the browsable API."""
+        set_rollback()
         problem = problem_of(error)
         if problem is None:
-            got_request_exception.send(type(self), request=self.request._request)
+            request = getattr(self.request, "_request", self.request)  # DRF's may not be there yet
+            got_request_exception.send(type(self), request=request)
             problem = report(error)
         dialect = self.dialect_class()
-        renderer = getattr(self.request, "accepted_renderer", None)
-        if isinstance(renderer, BrowsableAPIRenderer) and self.request.method == "GET":
+        if isinstance(getattr(self.request, "accepted_renderer", None), BrowsableAPIRenderer):
             response: HttpResponseBase = Response(dialect.error_body(problem), problem.status)
         else:
             response = problem_response(problem, dialect)
@@ -123,7 +143,7 @@ class ChatView(EngineView):
 
     def post(self, request: Request) -> HttpResponseBase:
         """Answer, or under ASGI leave it to the coroutine."""
-        call = check_call(self.dialect_class.read(request.data), self.api)
+        call = self.dialect_class.read(request.data, self.api)
         call.stream = call.stream or self.always_streams or self._accepts_events(request)
         call.context = {"user": getattr(request.user, "pk", None), "endpoint": call.endpoint}
         if isinstance(request._request, ASGIRequest):
@@ -148,8 +168,14 @@ class ChatView(EngineView):
         if not call.stream:
             release_connections()
             return Response(dialect.reply_body(driver.send(call.messages, **options)))
-        chunks, give_back = self._open(driver.stream, call.messages, options)
-        return stream_response(self.request._request, chunks, dialect=dialect, on_end=give_back)
+        chunks = driver.stream(call.messages, **options)
+        place = Place(caller(self.request), self.api)
+        place.take()
+        try:
+            return stream_response(self.request._request, chunks, dialect=dialect, on_end=place.give_back)
+        except BaseException:
+            place.give_back()
+            raise
 
     # Under ASGI
 
@@ -158,7 +184,8 @@ class ChatView(EngineView):
         try:
             response = await self._afinish(call)
         except Exception as error:
-            response = self.handle_exception(error)
+            # In a thread: who hears of it may use the database.
+            response = await sync_to_async(self.handle_exception)(error)
         self.headers = self.default_response_headers  # those of Pending have been taken from
         return self.finalize_response(self.request, response)  # type: ignore[arg-type] # any response, says DRF
 
@@ -173,19 +200,24 @@ class ChatView(EngineView):
         if not call.stream:
             await arelease_connections()
             return Response(dialect.reply_body(await driver.asend(call.messages, **options)))
-        chunks, give_back = await sync_to_async(self._open)(driver.astream, call.messages, options)
-        return await astream_response(self.request._request, chunks, dialect=dialect, on_end=give_back)
+        place = Place(caller(self.request), self.api)
+        try:
+            # In a thread: a key may be asked of a vault, the place of a cache.
+            chunks = await sync_to_async(self._open)(driver, call, options, place)
+            await arelease_connections()
+            return await astream_response(
+                self.request._request, chunks, dialect=dialect, on_end=place.give_back
+            )
+        except BaseException:
+            place.abandon()
+            raise
+
+    def _open(self, driver: ChatDriver, call: ChatCall, options: dict[str, Any], place: Place) -> Any:
+        chunks = driver.astream(call.messages, **options)
+        place.take()
+        return chunks
 
     # Under both
-
-    def _open(self, stream: Any, messages: Any, options: Any) -> tuple[Any, Callable[[], None]]:
-        """Return the stream, of which nothing has been read, and what gives its place back."""
-        give_back = slots.take(caller(self.request), self.api)
-        try:
-            return stream(messages, **options), give_back
-        except BaseException:
-            give_back()
-            raise
 
     @property
     def _prepare(self) -> Callable[..., Any] | None:
@@ -255,6 +287,10 @@ class DriverListView(EngineView):
         )
 
 
+# What Django answers with 400, or with nothing since the client has left.
+REFUSED = (BadRequest, MultiPartParserError, SuspiciousOperation, UnreadablePostError)
+
+
 def load(found: Any, key: str) -> Any:
     """Return what a setting names by its dotted path, or is."""
     if not isinstance(found, str):
@@ -274,6 +310,10 @@ def problem_of(error: Exception) -> Problem | None:
         error = exceptions.NotFound(*error.args)
     elif isinstance(error, PermissionDenied):
         error = exceptions.PermissionDenied(*error.args)
+    elif isinstance(error, ValidationError):
+        error = exceptions.ValidationError(get_error_detail(error))
+    elif isinstance(error, REFUSED):
+        error = exceptions.ParseError()
     if isinstance(error, exceptions.APIException):
         message, param = _first(error.detail)
         wait = getattr(error, "wait", None)
