@@ -61,11 +61,16 @@ class Bench:
         contender, always = LINEUP[name]
         return Worker(contender, self.origin, (*always, *hidden))
 
-    def connections(self) -> int:
-        """Return how many connections the provider has answered calls on."""
+    def provider(self) -> dict[str, float]:
+        """Return what the provider tells of its connections."""
         connection = HTTPConnection(self.origin.removeprefix("http://"))
         connection.request("GET", "/connections")
-        return int(json.load(connection.getresponse())["used"])
+        found: dict[str, float] = json.load(connection.getresponse())
+        return found
+
+    def connections(self) -> int:
+        """Return how many connections the provider has answered calls on."""
+        return int(self.provider()["used"])
 
     def race(self, task: str, rounds: int, names: Iterable[str] = LINEUP, **arguments: Any) -> Results:
         """Do the task round by round in processes that stay."""

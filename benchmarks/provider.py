@@ -218,6 +218,8 @@ class Connection(asyncio.Protocol):
     def proceed(self) -> None:
         """Write until the client falls behind, the pace says wait or the answer is complete."""
         while self.pending is not None and (self.replay.rate or not self.paused):
+            if self.transport.is_closing():
+                return
             piece = next(self.pending, None)
             if piece is None:
                 self.pending = None

@@ -7,6 +7,7 @@ from benchmarks import importing
 from benchmarks.abandoned import MANNERS
 from benchmarks.bench import Bench, Results, present
 from benchmarks.process import PACE
+from benchmarks.relay import relay
 from benchmarks.table import Row, Target, yes_or_no
 
 VERBS = ("stream", "astream", "send", "asend")
@@ -235,4 +236,5 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "growth": growth,
     "abandoned": abandoned,
     "decoder": decoder,
+    "relay": relay,
 }

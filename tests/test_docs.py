@@ -1,20 +1,31 @@
-"""Every Python snippet of the README and the docs is run, against providers on loopback."""
+"""Every Python snippet and curl line of the README and the docs is run, against providers on loopback."""
 
 from __future__ import annotations
 
 import ast
 import asyncio
+import gc
+import inspect
+import os
 import re
+import shutil
+import socket
+import subprocess
 import sys
 import types
 from collections.abc import Iterator
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from django.test import RequestFactory
+from asgiref.sync import async_to_sync
+from django.core.cache import cache
+from django.test import AsyncRequestFactory, RequestFactory
+from rest_framework.exceptions import PermissionDenied, Throttled
 
-from bupple_engine import call_finished
+from bupple_engine import call_finished, conf
+from bupple_engine.api import ChatCall
 from bupple_engine.drivers import DRIVERS
 from bupple_engine.drivers.compatible import SERVICES
 from tests.conftest import Configure
@@ -56,7 +67,10 @@ def namespace(
     for name in ("BUPPLE_ENGINE_CLAUDE_API_KEY", "BUPPLE_ENGINE_OPENAI_API_KEY", "GROQ_API_KEY"):
         monkeypatch.setenv(name, "sk-test-0123456789abcd")
     receivers = list(call_finished.receivers)
-    yield {"__name__": "snippet"}
+    thresholds = gc.get_threshold()
+    yield {"__name__": "snippet", "INSTALLED_APPS": []}
+    gc.set_threshold(*thresholds)
+    gc.unfreeze()
     call_finished.receivers = receivers
     call_finished.sender_receivers_cache.clear()
 
@@ -66,7 +80,7 @@ def test_the_snippet_runs(
     path: Path, snippet: str, namespace: dict[str, Any], configure: Configure, settings: Any
 ) -> None:
     code = compile(snippet, str(path), "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT)
-    if "await" in snippet or "async for" in snippet:
+    if code.co_flags & inspect.CO_COROUTINE:
         asyncio.run(eval(code, namespace))  # noqa: S307 - our own documentation
     else:
         exec(code, namespace)  # noqa: S102 - our own documentation
@@ -86,11 +100,62 @@ def check(namespace: dict[str, Any], configure: Configure, settings: Any) -> Non
     for value in list(namespace.values()):
         if isinstance(value, type) and issubclass(value, ChatDriver) and value is not ChatDriver:
             drive(value, configure)
-    if "answer" in namespace:
-        request = RequestFactory().get("/", {"question": "Who?"})
-        assert b"".join(namespace["answer"](request)) == b"Hello world"
+        conf.api_settings()
+    for view, expected in VIEWS.items():
+        if view in namespace:
+            assert read(namespace[view]) == expected
+    if "prepare" in namespace:
+        check_prepare(namespace["prepare"], namespace["aprepare"])
     if "reply" in namespace:
         assert namespace["reply"]["content"] == "Hello world"
+
+
+EVENTS = (
+    b'id: 1\nretry: 3000\ndata: {"role":"assistant","content":"Hello ","done":false}\n\n'
+    b'id: 2\ndata: {"role":"assistant","content":"world","done":false}\n\n'
+)
+# The documented views, and what they stream.
+VIEWS = {
+    "answer": b"Hello world",
+    "words": b"Hello world",
+    "events": EVENTS,
+    "fragments": b"data: Hello \n\ndata: world\n\ndata: \n\nevent: end\ndata: \n\n",
+}
+
+
+def read(view: Any) -> bytes:
+    """Return what a view streams for a question, without the last of the native events."""
+    query = {"question": "Who?"}
+    if not inspect.iscoroutinefunction(view):
+        body = b"".join(view(RequestFactory().get("/", query)))
+    else:
+
+        async def stream() -> bytes:
+            response = await view(AsyncRequestFactory().get("/", query))
+            return b"".join([piece async for piece in response])
+
+        body = asyncio.run(stream())
+    return re.sub(rb'id: 3\ndata: {"role":"assistant","content":"","done":true.*\n\n$', b"", body)
+
+
+def check_prepare(prepare: Any, aprepare: Any) -> None:
+    """Have the documented PREPARE do what it is said to do."""
+    tenant = SimpleNamespace(pk=3, ai_key="sk-tenant", is_closed=False)
+    user = SimpleNamespace(pk=7, is_staff=True, first_name="Ada", tenant=tenant)
+    request = SimpleNamespace(user=user)
+    call = prepare(request, ChatCall("chat", [{"role": "user", "content": "Hello"}], "echo", context={}))
+    assert (call.driver, call.options, call.context) == ("claude", {"api_key": "sk-tenant"}, {"tenant": 3})
+    assert [message["role"] for message in call.messages] == ["system", "user"]
+    assert async_to_sync(aprepare)(request, call) is call
+    tenant.is_closed = True
+    with pytest.raises(PermissionDenied):
+        prepare(request, call)
+    cache.set("tokens:7", 200_000)
+    try:
+        with pytest.raises(Throttled):
+            async_to_sync(aprepare)(request, call)
+    finally:
+        cache.clear()
 
 
 def drive(driver: type, configure: Configure) -> None:
@@ -129,3 +194,104 @@ def test_the_documented_driver_is_short() -> None:
         found for found in re.findall(r"```python\n(.*?)```", text, re.DOTALL) if "(ChatDriver)" in found
     ]
     assert len(snippet.strip().splitlines()) < 15
+
+
+HTTP_API = (ROOT / "docs" / "http-api.md").read_text(encoding="utf-8")
+CURL_LINES = [
+    pytest.param(match[1], match[2], id=f"http-api.md:{HTTP_API[: match.start()].count(chr(10)) + 2}")
+    for match in re.finditer(
+        r"^```sh\n(curl .*?)^```\n\n```\w*\n(.*?)^```$", HTTP_API, re.MULTILINE | re.DOTALL
+    )
+]
+SITE = """
+SECRET_KEY = "tests"
+USE_TZ = True
+ROOT_URLCONF = "site_urls"
+DATABASES = {{"default": {{"ENGINE": "django.db.backends.sqlite3", "NAME": {database!r}}}}}
+INSTALLED_APPS = ["django.contrib.auth", "django.contrib.contenttypes"]
+"""
+SET_UP = """
+import django
+
+django.setup()
+from django.contrib.auth.models import User
+from django.core.management import call_command
+
+call_command("migrate", verbosity=0)
+User.objects.create_user("ada")
+call_command("drf_create_token", "ada")
+"""
+
+
+@pytest.fixture(scope="module")
+def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[dict[str, str]]:
+    """Serve the documented site by uvicorn; give the environment of a shell that has a token for it."""
+    folder = tmp_path_factory.mktemp("site")
+    urls, settings = (
+        found for found in re.findall(r"^```python\n(.*?)^```$", HTTP_API, re.MULTILINE | re.DOTALL)[:2]
+    )
+    (folder / "site_urls.py").write_text(urls)
+    (folder / "site_settings.py").write_text(SITE.format(database=str(folder / "db.sqlite3")) + settings)
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "site_settings",
+        "PYTHONPATH": os.pathsep.join([str(folder), str(ROOT)]),
+    }
+    made = subprocess.run(
+        [sys.executable, "-c", SET_UP], env=environment, capture_output=True, text=True, check=True
+    )
+    token = re.search(r"[0-9a-f]{40}", made.stdout)
+    assert token
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        command = ["uvicorn", "--factory", "django.core.asgi:get_asgi_application", "--log-level", "warning"]
+        server = subprocess.Popen(
+            [sys.executable, "-m", *command, "--fd", str(listener.fileno())],
+            env=environment,
+            pass_fds=[listener.fileno()],
+        )
+        try:
+            yield {**os.environ, "TOKEN": token[0], "ORIGIN": f"http://127.0.0.1:{listener.getsockname()[1]}"}
+        finally:
+            server.kill()
+            server.wait()
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="there is no curl here")
+@pytest.mark.parametrize(("line", "answer"), CURL_LINES)
+def test_the_curl_line_runs(line: str, answer: str, site: dict[str, str]) -> None:
+    line = line.replace("http://127.0.0.1:8000", site["ORIGIN"])
+    # The server's socket is there before the server is: its first answer is waited for.
+    done = subprocess.run(["sh", "-c", line], env=site, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    told = re.sub(r"(chatcmpl-|msg_)[0-9a-f]{24}", r"\1…", done.stdout)
+    assert re.sub(r'"created":\d{10}', '"created":…', told).strip() == answer.strip()
+
+
+def test_every_endpoint_has_a_curl_line() -> None:
+    from bupple_engine.urls import urlpatterns
+
+    lines = "".join(str(parameters.values[0]) for parameters in CURL_LINES)
+    for pattern in urlpatterns:
+        route = re.sub(r"<\w+:\w+>", "", str(pattern.pattern))
+        assert re.search(rf"/ai/{route}\S", lines) if route.endswith("models/") else f"/ai/{route} " in lines
+
+
+def test_every_setting_of_the_api_is_documented() -> None:
+    for key, (default, _) in conf.API.items():
+        (row,) = re.findall(rf"^\| `{key}` \| `(.*?)` \|", HTTP_API, re.MULTILINE)
+        assert ast.literal_eval(row) == default
+
+
+def test_every_error_is_documented() -> None:
+    from bupple_engine.http.problems import _TOLD
+
+    rows = re.findall(r"^\| ([\d, ]+) \| ([\w, ]+) \|", HTTP_API, re.MULTILINE)
+    told = {
+        (status, name)
+        for statuses, names in rows
+        for status in statuses.split(", ")
+        for name in names.split(", ")
+    }
+    for cls, (status, _) in _TOLD.items():
+        if cls.__name__ != "EngineError":  # which none is but by its subclasses
+            assert (str(status), cls.__name__) in told
