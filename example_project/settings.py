@@ -23,6 +23,7 @@ INSTALLED_APPS = [
     "django.contrib.sessions",
     "django.contrib.messages",
     "django.contrib.staticfiles",
+    "rest_framework",
     "bupple_engine",
     "example_project",
 ]
@@ -56,6 +57,13 @@ TEMPLATES = [
 DATABASES = {"default": env.db("DATABASE_URL", default=f"sqlite:///{BASE_DIR / 'db.sqlite3'}")}
 DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 
+# The API's throttle counts in it: where several workers serve the site, name one that they share.
+CACHES = {"default": env.cache("CACHE_URL", default="locmemcache://")}
+
+LOGIN_URL = "login"
+LOGIN_REDIRECT_URL = "chat"
+LOGOUT_REDIRECT_URL = "login"
+
 STATIC_URL = "static/"
 USE_TZ = True
 
@@ -66,3 +74,9 @@ BUPPLE_ENGINE = engine_settings(env, default="local" if LOCAL_ENGINE_INSTALLED e
 if LOCAL_ENGINE_INSTALLED:
     BUPPLE_ENGINE["DRIVERS"].setdefault("local", {})
 BUPPLE_ENGINE["DRIVERS"]["echo"] = {"DELAY": 0.03}  # seconds a word, as a model would take
+
+# Whoever has signed in may ask the default driver; all else stays as closed as it is by default.
+BUPPLE_ENGINE["API"] = {
+    "PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "AUTHENTICATION_CLASSES": ["rest_framework.authentication.SessionAuthentication"],
+}

@@ -104,7 +104,7 @@ class Server:
     def start(self) -> None:
         """Start it, and wait until it answers."""
         for _ in range(5):
-            self.port = _free_port()
+            self.port = free_port()
             command = [sys.executable, "-m", *self.kind.command.format(port=self.port).split()]
             with self.log.open("ab") as log:
                 self.process = subprocess.Popen(
@@ -217,7 +217,7 @@ class Reader:
         self.connection.close()
 
 
-def _free_port() -> int:
+def free_port() -> int:
     while True:
         with socket.socket() as tried, suppress(OSError):
             tried.bind(("127.0.0.1", port := random.SystemRandom().choice(PORTS)))

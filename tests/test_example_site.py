@@ -1,111 +1,92 @@
-"""The example site on real servers: its page, its stream, its errors, and a reader who leaves."""
+"""The example site on real servers: who may enter, its page, its stream, its errors, a reader who leaves."""
 
 from __future__ import annotations
 
 import json
 import os
 import re
-import socket
 import subprocess
 import sys
-import threading
-import time
 from collections.abc import Iterator
-from pathlib import Path
+from typing import Self
 
 import pytest
 import requests
 
 from bupple_engine.sse import Decoder
+from tests.example_site import COMMANDS, serve
+from tests.gates import Gated, cut
 from tests.provider import Answer, Provider
-from tests.wires import ChatCompletions
+from tests.servers import ROOT, SECONDS
+from tests.wires import KEY, ChatCompletions
 
-ROOT = Path(__file__).parent.parent
-SERVERS = {
-    "runserver": ["manage.py", "runserver", "--noreload"],
-    "uvicorn": ["-m", "uvicorn", "example_project.asgi:application", "--log-level", "warning", "--port"],
-}
 WIRE = ChatCompletions()
 
 
 class Site:
-    """A browser's view of the site: its session holds the CSRF cookie."""
+    """A browser's view of the site: its session holds the cookies."""
 
     def __init__(self, url: str) -> None:
         self.url = url
         self.session = requests.Session()
         self.session.trust_env = False
 
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *exc_info: object) -> None:
+        self.session.close()
+
     def page(self) -> str:
-        """Return the page."""
-        response = self.session.get(self.url, timeout=10)
+        """Return the page, signed in as a visitor."""
+        response = self.session.get(self.url, timeout=SECONDS)
+        if response.url.endswith("/login/?next=/"):
+            response = self.session.post(
+                self.url + "visit/", {"csrfmiddlewaretoken": token(response)}, timeout=SECONDS
+            )
         assert response.status_code == 200
-        assert response.headers["Content-Security-Policy"] == "default-src 'self'"
+        assert response.url == self.url
+        assert response.headers["Content-Security-Policy"].startswith("default-src 'self';")
         return response.text
 
     def ask(self, text: str, **headers: str) -> requests.Response:
-        """Post a question to the view that the page names."""
-        page = self.page()
-        (target,) = re.findall(r'action="([^"]+)"', page)
-        (token,) = re.findall(r'name="csrfmiddlewaretoken" value="([^"]+)"', page)
+        """Post a question to where the page posts it."""
+        (target,) = re.findall(r'id="composer" action="([^"]+)"', self.page())
         return self.session.post(
             self.url.rstrip("/") + target,
             json={"messages": [{"role": "user", "content": text}]},
-            headers={"X-CSRFToken": token, **headers},
+            headers={"X-CSRFToken": self.session.cookies["csrftoken"], **headers},
             stream=True,
-            timeout=10,
+            timeout=SECONDS,
         )
 
 
+def token(response: requests.Response) -> str:
+    """Return the CSRF token of a page's first form."""
+    return re.findall(r'name="csrfmiddlewaretoken" value="([^"]+)"', response.text)[0]
+
+
 @pytest.fixture(scope="module")
-def provider() -> Iterator[Provider]:
+def shared_provider() -> Iterator[Provider]:
     """Give one provider to the servers, which take as long to start as all the tests."""
     with Provider() as provider:
         yield provider
 
 
-@pytest.fixture(params=SERVERS, scope="module")
+@pytest.fixture
+def provider(shared_provider: Provider) -> Provider:
+    """Give the provider, which has been asked nothing yet."""
+    shared_provider.forget()
+    return shared_provider
+
+
+@pytest.fixture(params=COMMANDS, scope="module")
 def site(
-    request: pytest.FixtureRequest, provider: Provider, tmp_path_factory: pytest.TempPathFactory
+    request: pytest.FixtureRequest, shared_provider: Provider, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Site]:
-    """Give the site on a server of its own, its driver pointed at the provider."""
-    tmp_path = tmp_path_factory.mktemp("site")
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = str(free.getsockname()[1])
-    environment = {
-        **{name: value for name, value in os.environ.items() if not name.startswith("BUPPLE_ENGINE")},
-        "BUPPLE_ENGINE_DEFAULT": "openai_chat",
-        "BUPPLE_ENGINE_OPENAI_CHAT_API_KEY": "sk-test-0123456789abcd",
-        "BUPPLE_ENGINE_OPENAI_CHAT_MODEL": "gpt-6-sol",
-        "BUPPLE_ENGINE_OPENAI_CHAT_BASE_URL": provider.url + "/v1",
-        "DATABASE_URL": f"sqlite:///{tmp_path}/site.sqlite3",
-        "PYTHONWARNINGS": "default",
-    }
-    environment.pop("DJANGO_SETTINGS_MODULE", None)
-    log = (tmp_path / "log").open("w")
-    command = [sys.executable, *SERVERS[request.param], port]
-    with subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log) as server:
-        try:
-            _wait_until_open(int(port), server)
-            yield Site(f"http://127.0.0.1:{port}/")
-        finally:
-            server.terminate()
-            server.wait(10)
-            log.close()
-    output = (tmp_path / "log").read_text()
-    assert "Traceback" not in output, output
-
-
-def _wait_until_open(port: int, server: subprocess.Popen[bytes]) -> None:
-    deadline = time.monotonic() + 20
-    while True:
-        try:
-            socket.create_connection(("127.0.0.1", port), 1).close()
-            return
-        except OSError:
-            assert server.poll() is None, "the server has ended"
-            assert time.monotonic() < deadline, "the server does not start"
-            time.sleep(0.05)
+    """Give the site on a server of each world."""
+    with serve(request.param, shared_provider.url, tmp_path_factory.mktemp("site")) as url, Site(url) as site:
+        yield site
 
 
 def arriving(response: requests.Response) -> Iterator[bytes]:
@@ -115,28 +96,20 @@ def arriving(response: requests.Response) -> Iterator[bytes]:
 
 
 def test_words_arrive_as_they_are_said(site: Site, provider: Provider) -> None:
-    """Each word is sent only when the one before has reached the reader: a buffer anywhere would deadlock."""
-    said = [threading.Event() for _ in range(3)]
-    body = WIRE.stream(["one ", "two ", "three"])
-    events = body.split(b"\n\n")
-    cuts = [next(i for i, event in enumerate(events) if word in event) for word in (b"one", b"two", b"three")]
-    pieces = [b"\n\n".join(events[: cuts[0] + 1]) + b"\n\n", said[0]]
-    pieces += [b"\n\n".join(events[cuts[0] + 1 : cuts[1] + 1]) + b"\n\n", said[1]]
-    pieces += [b"\n\n".join(events[cuts[1] + 1 :])]
-    provider.answer(Answer(pieces=pieces))
+    gated = Gated("one ", "two ", "three")
+    provider.answer(gated.answer)
     response = site.ask("Count")
     assert response.status_code == 200
     assert response.headers["Content-Type"].startswith("text/event-stream")
-    decoder, heard, chunks = Decoder(), 0, []
+    decoder, chunks = Decoder(), []
     for data in arriving(response):
         for event in decoder.feed(data):
             chunks.append(json.loads(event.data))
-            if chunks[-1]["content"] and heard < len(said):
-                said[heard].set()
-                heard += 1
+            if chunks[-1]["content"]:
+                gated.next()
     assert "".join(chunk["content"] for chunk in chunks) == "one two three"
     assert [chunk["done"] for chunk in chunks] == [False, False, False, True]
-    assert "metadata" not in chunks[-1]
+    assert chunks[-1]["metadata"] == {}
 
 
 def test_an_error_before_the_first_word_has_a_status(site: Site, provider: Provider) -> None:
@@ -144,12 +117,14 @@ def test_an_error_before_the_first_word_has_a_status(site: Site, provider: Provi
     provider.answer(Answer(status=status, headers=headers, body=body))
     response = site.ask("Hello")
     assert response.status_code == 502
-    assert response.json()["error"]["type"] == "AuthenticationError"
-    assert "sk-test" not in response.text
+    error = response.json()["error"]
+    assert error["type"] == "AuthenticationError"
+    assert error["id"]  # the log has more under it
+    assert KEY not in response.text
 
 
 def test_a_cut_stream_is_an_error_event(site: Site, provider: Provider) -> None:
-    provider.answer(Answer(body=WIRE.stream_without_end(["one ", "two"])))
+    provider.answer(cut("one ", "two"))
     events = Decoder().feed(site.ask("Count").content)
     assert [event.event for event in events] == ["message", "message", "error"]
     assert json.loads(events[-1].data)["error"]["type"] == "StreamInterruptedError"
@@ -162,10 +137,52 @@ def test_a_reader_who_leaves_ends_the_call(site: Site, provider: Provider) -> No
     response = site.ask("Count")
     next(arriving(response))
     response.close()
-    left = time.monotonic()
-    assert provider.wait_closed() - left < 3
+    provider.wait_closed(provider.requests[-1].connection, SECONDS)
 
 
 def test_a_post_without_the_token_is_refused(site: Site) -> None:
-    site.page()
-    assert site.ask("Hello", **{"X-CSRFToken": "x" * 32}).status_code == 403
+    response = site.ask("Hello", **{"X-CSRFToken": "x" * 32})
+    assert response.status_code == 403
+    assert response.json()["error"]["type"] == "PermissionDenied"
+
+
+def test_nobody_is_answered_without_an_account(site: Site) -> None:
+    with Site(site.url) as stranger:
+        assert stranger.session.get(site.url, timeout=SECONDS).url == site.url + "login/?next=/"
+        response = stranger.session.post(site.url + "ai/chat/stream/", json={"messages": []}, timeout=SECONDS)
+        assert response.status_code == 403
+        assert response.json()["error"]["type"] == "NotAuthenticated"
+        assert stranger.session.post(site.url + "visit/", timeout=SECONDS).status_code == 403
+
+
+def test_a_visitor_leaves(site: Site) -> None:
+    with Site(site.url) as visitor:
+        visitor.page()
+        form = {"csrfmiddlewaretoken": visitor.session.cookies["csrftoken"]}
+        response = visitor.session.post(site.url + "logout/", form, timeout=SECONDS)
+        assert response.url == site.url + "login/"
+        assert visitor.session.get(site.url, timeout=SECONDS).url == site.url + "login/?next=/"
+
+
+def test_in_production_there_are_no_visitors() -> None:
+    """DEBUG is read by the settings, so that they have a process of their own."""
+    script = """
+import django
+django.setup()
+from django.test import Client
+page = Client().get("/login/")
+print(page.status_code, b"visitor" in page.content, b"password" in page.content)
+print(Client().post("/visit/").status_code)
+"""
+    environment = {
+        **os.environ,
+        "DJANGO_SETTINGS_MODULE": "example_project.settings",
+        "DJANGO_DEBUG": "0",
+        "DJANGO_SECRET_KEY": "x" * 50,
+        "DJANGO_ALLOWED_HOSTS": "testserver",
+        "DATABASE_URL": "sqlite://:memory:",
+    }
+    run = subprocess.run(
+        [sys.executable, "-c", script], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+    assert run.stdout.split("\n")[:2] == ["200 False True", "404"], run.stderr
