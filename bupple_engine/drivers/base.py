@@ -9,7 +9,12 @@ from typing import Any, ClassVar, cast
 from bupple_engine import threads
 from bupple_engine.answer import NO_USAGE
 from bupple_engine.call import Call
-from bupple_engine.exceptions import EngineError, InvalidRequestError, StreamInterruptedError
+from bupple_engine.exceptions import (
+    EngineError,
+    InvalidRequestError,
+    StreamInterruptedError,
+    UnsupportedFeatureError,
+)
 from bupple_engine.masking import protect
 from bupple_engine.messages import validate
 from bupple_engine.options import COMMON, Option, Options, clocks, merge, suggest
@@ -92,6 +97,22 @@ class ChatDriver:
         options = protect(options)
         call = self._begin(messages, options, streamed=True)
         return AsyncStream(call, self._abatches(call))
+
+    def models(self) -> list[str]:
+        """Return the names of the models that the provider offers now, in its order; it costs no tokens.
+
+        Raises an EngineError where the provider does not tell them, an UnsupportedFeatureError where it has
+        no list.
+        """
+        raise UnsupportedFeatureError(f"{self.name} has no list of models: its driver has no models().")
+
+    async def amodels(self) -> list[str]:
+        """See models()."""
+        return await threads.run(self.models, Call(self, [], [], self.config, streamed=False))
+
+    def offers(self, model: str, models: list[str]) -> bool | None:
+        """Tell whether a model is among those of models(); None where their list does not say."""
+        return model in models
 
     def get_config(self) -> dict[str, Any]:
         """Return what the driver runs with; keys, headers, extra and credentials in a URL are masked."""

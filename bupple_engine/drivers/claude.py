@@ -6,7 +6,9 @@ Source: https://platform.claude.com/docs/en/api/messages
 from __future__ import annotations
 
 import hashlib
+import re
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from bupple_engine.answer import Answer, count, usage_of
 from bupple_engine.exceptions import EngineError, OverloadedError, QuotaExceededError
@@ -55,6 +57,9 @@ class ClaudeWire(Wire):
 
     def build_path(self, options: Options, stream: bool) -> str:
         return "/v1/messages"
+
+    def build_models_path(self, options: Options, page: str) -> str:
+        return "/v1/models?limit=1000" + (f"&after_id={quote(page, safe='')}" if page else "")
 
     def build_auth(self, key: str, options: Options) -> dict[str, str]:
         return {"x-api-key": key}
@@ -191,6 +196,14 @@ class ClaudeWire(Wire):
         if kinds & {"thinking", "redacted_thinking"} and kinds <= {"thinking", "redacted_thinking", "text"}:
             return {"items": [block for block in answer.items if block.get("text") != ""]}
         return {}
+
+    def parse_models(self, payload: Any) -> tuple[list[str], str]:
+        names, _ = super().parse_models(payload)
+        return names, str(payload["last_id"]) if payload.get("has_more") else ""
+
+    def offers(self, model: str, models: list[str]) -> bool | None:
+        # Of the older ones the list has the dated names, of which these are short forms.
+        return super().offers(model, [*models, *(re.sub(r"-\d{8}$", "", name) for name in models)])
 
     def parse_usage(self, usage: dict[str, Any]) -> Usage:
         names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")

@@ -5,10 +5,12 @@ Source: each service's own documentation, as gathered in late 2026; `url` None m
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import ClassVar
 
 from bupple_engine.options import Option, Options, choice
+from bupple_engine.request import Request
 
 from .chat_completions import ChatCompletionsWire
 
@@ -31,28 +33,41 @@ class Service:
     seed_param: str = "seed"
     prefix_assistant: bool = False
     store: bool | None = None
+    models_need_key: bool = True  # whoever has no good key does not get the list of models
+    aliases: bool = False  # it answers to names that are not in the list
 
 
 SERVICES: dict[str, Service] = {
-    "compatible": Service(None, key=False, media=ALL_MEDIA),
+    "compatible": Service(None, key=False, media=ALL_MEDIA, models_need_key=False, aliases=True),
     "anthropic_compatible": Service("https://api.anthropic.com/v1"),
     "azure": Service(
         None,
         auth="api-key",
         max_tokens_param="max_completion_tokens",
         media=frozenset({"image", "audio", "document"}),
+        aliases=True,  # a deployment has a name of one's own
     ),
     "deepseek": Service("https://api.deepseek.com", media=NO_MEDIA),
     "gemini_compatible": Service("https://generativelanguage.googleapis.com/v1beta/openai"),
     "groq": Service("https://api.groq.com/openai/v1", max_tokens_param="max_completion_tokens"),
-    "llamacpp": Service("http://localhost:8080/v1", key=False, media=frozenset({"image", "audio"})),
-    "lmstudio": Service("http://localhost:1234/v1", key=False),
+    "llamacpp": Service(
+        "http://localhost:8080/v1",
+        key=False,
+        media=frozenset({"image", "audio"}),
+        models_need_key=False,
+        aliases=True,  # it has one model, and answers to any name
+    ),
+    "lmstudio": Service("http://localhost:1234/v1", key=False, models_need_key=False),
     "mistral": Service(
         "https://api.mistral.ai/v1", stream_usage=False, seed_param="random_seed", prefix_assistant=True
     ),
-    "ollama": Service("http://localhost:11434/v1", key=False, image_urls=False),
+    "ollama": Service("http://localhost:11434/v1", key=False, image_urls=False, models_need_key=False),
     "openrouter": Service(
-        "https://openrouter.ai/api/v1", max_tokens_param="max_completion_tokens", media=ALL_MEDIA
+        "https://openrouter.ai/api/v1",
+        max_tokens_param="max_completion_tokens",
+        media=ALL_MEDIA,
+        models_need_key=False,
+        aliases=True,  # variants, such as …:online
     ),
     "together": Service("https://api.together.xyz/v1"),
     "vllm": Service(
@@ -61,7 +76,7 @@ SERVICES: dict[str, Service] = {
         max_tokens_param="max_completion_tokens",
         media=frozenset({"image", "audio"}),
     ),
-    "xai": Service("https://api.x.ai/v1", max_tokens_param="max_completion_tokens"),
+    "xai": Service("https://api.x.ai/v1", max_tokens_param="max_completion_tokens", aliases=True),
 }
 
 
@@ -91,9 +106,22 @@ class CompatibleWire(ChatCompletionsWire):
         self.seed_param = service.seed_param
         self.prefix_assistant = service.prefix_assistant
         self.store = service.store
+        self.models_need_key = service.models_need_key
 
     def base_url(self, options: Options) -> str:
         return self.service.url or ""
+
+    def build_models_request(self, options: Options, page: str) -> Request:
+        request = super().build_models_request(options, page)
+        # Azure's older URLs name the deployment in the path; the list is the resource's.
+        request.url = re.sub(r"/openai/deployments/[^/?]+", "/openai", request.url)
+        return request
+
+    def offers(self, model: str, models: list[str]) -> bool | None:
+        # Ollama's list has the tag that it takes where none is given, Gemini's the whole path.
+        if {model, f"{model}:latest", f"models/{model}"} & {*models}:
+            return True
+        return None if self.service.aliases else False
 
     def build_headers(self, options: Options) -> dict[str, str]:
         return {}

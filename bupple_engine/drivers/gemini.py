@@ -70,6 +70,9 @@ class GeminiWire(Wire):
         # Without alt=sse the stream is one JSON array.
         return f"/v1beta/models/{model}:" + ("streamGenerateContent?alt=sse" if stream else "generateContent")
 
+    def build_models_path(self, options: Options, page: str) -> str:
+        return "/v1beta/models?pageSize=1000" + (f"&pageToken={quote(page, safe='')}" if page else "")
+
     def build_auth(self, key: str, options: Options) -> dict[str, str]:
         return {"x-goog-api-key": key}
 
@@ -180,6 +183,19 @@ class GeminiWire(Wire):
         if any("thoughtSignature" in part for part in answer.items):
             return {"items": answer.items}
         return {}
+
+    def parse_models(self, payload: Any) -> tuple[list[str], str]:
+        names = [
+            str(item["name"]).removeprefix("models/")
+            for item in payload["models"]
+            if "generateContent" in item.get("supportedGenerationMethods", ["generateContent"])
+        ]
+        return names, payload.get("nextPageToken") or ""
+
+    def offers(self, model: str, models: list[str]) -> bool | None:
+        # A model of one's own (tunedModels/…) is in another list.
+        model = model.removeprefix("models/")
+        return None if "/" in model else super().offers(model, models)
 
     def parse_usage(self, usage: dict[str, Any]) -> Usage:
         prompt = count(usage, "promptTokenCount") + count(usage, "toolUsePromptTokenCount")

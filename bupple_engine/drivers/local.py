@@ -102,6 +102,13 @@ class LocalDriver(HTTPDriver):
         path = self.config.get("model_path") or weights_path()
         return {**config, "model": config["model"] or (Path(path).stem if path else None)}
 
+    def models(self) -> list[str]:
+        path = model_path(self.config)  # or what is missing; nothing is loaded
+        return [self.config.get("model") or path.stem]
+
+    async def amodels(self) -> list[str]:
+        return await super(HTTPDriver, self).amodels()
+
     def _prepare(self, call: Call) -> None:
         path = model_path(call.options)
         call.options = {"model": path.stem, **call.options}

@@ -62,6 +62,9 @@ class OpenAIWire(Wire):
     def build_path(self, options: Options, stream: bool) -> str:
         return "/responses"
 
+    def build_models_path(self, options: Options, page: str) -> str:
+        return "/models"
+
     def build_headers(self, options: Options) -> dict[str, str]:
         names = {"organization_id": "OpenAI-Organization", "project_id": "OpenAI-Project"}
         return {header: options[name] for name, header in names.items() if options.get(name)}

@@ -1,0 +1,218 @@
+"""The live check of a driver, which costs no tokens: is it there, does it take the key, has it the model."""
+
+from __future__ import annotations
+
+import difflib
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from contextvars import copy_context
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+from django.core.exceptions import ImproperlyConfigured
+from django.db import connections
+
+from . import conf
+from .drivers.base import ChatDriver
+from .drivers.http import HTTPDriver
+from .exceptions import (
+    AuthenticationError,
+    EngineError,
+    ModelNotFoundError,
+    ProviderConnectionError,
+    QuotaExceededError,
+    ResponseParseError,
+    UnsupportedFeatureError,
+)
+from .masking import scrub
+from .options import merge
+from .registry import ai
+
+# Beyond the clock, for what no clock ends: the system's name resolution, a vault that is asked for the key.
+GRACE_SECONDS = 1.0
+MAX_CHARACTERS = 500  # of what a provider says
+MEND = "Mend settings.BUPPLE_ENGINE."
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a probe found; True is yes, False is no, None could not be told.
+
+    reachable: an answer came from where BASE_URL points. latency: the seconds that it took. error: what went
+    wrong, "" where nothing did. advice: what to do, also where all is well but something could not be told.
+    """
+
+    alias: str
+    driver: str
+    ok: bool
+    checked_at: datetime
+    reachable: bool | None = None
+    key_accepted: bool | None = None
+    model_known: bool | None = None
+    latency: float | None = None
+    model: str | None = None
+    error: str = ""
+    advice: str = ""
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return it as JSON's types; from_dict() makes it again."""
+        return {**asdict(self), "checked_at": self.checked_at.isoformat()}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Verdict:
+        """Return the verdict that as_dict() wrote down."""
+        return cls(**{**data, "checked_at": datetime.fromisoformat(data["checked_at"])})
+
+
+def probe(alias: str, seconds: float = 10.0) -> Verdict:
+    """Return what a driver's list of models tells, within so many seconds.
+
+    Where it has no list, nothing can be told for no tokens, and the verdict says so. A wrong entry and a
+    provider that fails are verdicts, never exceptions.
+    """
+    return probe_all([alias], seconds)[0]
+
+
+def probe_all(aliases: Iterable[str] | None = None, seconds: float = 10.0) -> list[Verdict]:
+    """Return the verdicts on drivers, on all that the settings have without aliases; all are probed at once.
+
+    See probe(). Raises an ImproperlyConfigured where the settings are too wrong to name their drivers.
+    """
+    names = conf.aliases() if aliases is None else list(aliases)
+    verdicts: dict[str, Verdict] = {}
+    threads = [
+        # Daemons: one that no clock ends must not hold the process back.
+        threading.Thread(
+            target=copy_context().run, args=(_work, name, seconds, verdicts), name="probe", daemon=True
+        )
+        for name in dict.fromkeys(names)
+    ]
+    for thread in threads:
+        thread.start()
+    deadline = time.monotonic() + seconds + GRACE_SECONDS
+    for thread in threads:
+        thread.join(max(deadline - time.monotonic(), 0))
+    return [verdicts.get(name) or _overdue(name, seconds) for name in names]
+
+
+def _work(alias: str, seconds: float, verdicts: dict[str, Verdict]) -> None:
+    try:
+        verdicts[alias] = _probe(alias, seconds)
+    finally:
+        connections.close_all()  # this thread's: a key may come from the database
+
+
+def _probe(alias: str, seconds: float) -> Verdict:
+    now = datetime.now(UTC)
+    try:
+        driver = ai(alias)
+    except ImproperlyConfigured as error:
+        return Verdict(alias, "", False, now, error=str(error), advice=MEND)
+    limits = {"timeout": {"total": seconds}, "max_retries": 0}
+    limits = {name: value for name, value in limits.items() if name in driver.known_options}
+    config = merge(driver.config, limits)
+    model = config.get("model")
+    found: dict[str, Any] = {"model": model}
+    began = time.monotonic()
+    try:
+        models = driver.replace(config).models()
+    except UnsupportedFeatureError:
+        found["advice"] = f"The driver has no list of models: {_only_a_message(alias)}"
+    except EngineError as error:
+        found |= _facts_of_error(error)
+    except ImproperlyConfigured as error:
+        found |= {"error": str(error), "advice": MEND}
+    except Exception as error:  # of a third party's driver, or of a callable that gives the key
+        found |= {
+            "error": f"{type(error).__name__}: {error}",
+            "advice": "The driver's own code failed, or the callable that gives API_KEY.",
+        }
+    else:
+        found |= _facts_of_list(driver, model, models)
+    if found.get("reachable"):
+        found["latency"] = time.monotonic() - began
+    if error := found.get("error"):
+        found["error"] = scrub(error, _secrets(driver))[:MAX_CHARACTERS]
+    return Verdict(alias, driver.name, not error, now, **found)
+
+
+def _facts_of_list(driver: ChatDriver, model: str | None, models: list[str]) -> dict[str, Any]:
+    """Return what a list of models tells."""
+    wire = driver.wire if isinstance(driver, HTTPDriver) else None
+    has_key = wire is not None and bool(driver.config.get("api_key"))
+    found: dict[str, Any] = {"reachable": True, "error": ""}
+    advice = []
+    if has_key and wire is not None and wire.models_need_key:
+        found["key_accepted"] = True
+    elif has_key:
+        advice.append(f"Anyone may see the list of models there; of the key {_only_a_message(driver.alias)}")
+    if model is not None:
+        found["model_known"] = known = driver.offers(model, models)
+        if known is False:
+            near = difflib.get_close_matches(model, models, n=2)
+            found["error"] = f"The provider does not offer the model {model!r}."
+            advice.append(
+                f"Change MODEL, perhaps to {' or '.join(map(repr, near))}."
+                if near
+                else f"Change MODEL: `manage.py bupple_models {driver.alias}` lists what there is."
+            )
+        elif known is None:
+            advice.append(f"{model!r} is not in the list, which lacks some; {_only_a_message(driver.alias)}")
+    elif wire is not None and "model" in wire.required:
+        advice.append("No MODEL is set: add it to the entry, or name one in each call.")
+    elif len(models) == 1:
+        found |= {"model": models[0], "model_known": True}
+    return {**found, "advice": " ".join(advice)}
+
+
+def _facts_of_error(error: EngineError) -> dict[str, Any]:
+    """Return what a failed request for the list tells."""
+    found: dict[str, Any] = {"error": error.message, "advice": error.advice}
+    if error.code:
+        found["error"] += f" (status {error.code})"
+    # A proxy that wants credentials (407) is no answer of the provider's.
+    unreached = isinstance(error, ProviderConnectionError) and error.code in (0, 407)
+    found["reachable"] = not unreached
+    if unreached:
+        found["advice"] = "Check BASE_URL, PROXY and the way from this machine to there."
+    elif isinstance(error, AuthenticationError):
+        found["key_accepted"] = False
+    elif isinstance(error, QuotaExceededError):
+        found["key_accepted"] = True
+    elif isinstance(error, ModelNotFoundError):
+        found["advice"] = "Check BASE_URL: there is no list of models behind it."
+    elif isinstance(error, ResponseParseError):
+        found["advice"] = "Check BASE_URL: what answers there is not this driver's API."
+    elif error.retryable:
+        found["advice"] = "The provider may answer later: check again."
+    return found
+
+
+def _overdue(alias: str, seconds: float) -> Verdict:
+    """Return the verdict on a driver that no clock ended."""
+    return Verdict(
+        alias,
+        "",
+        False,
+        datetime.now(UTC),
+        error=f"There was no verdict within {seconds:g} s.",
+        advice="Name resolution, a callable that gives API_KEY or the driver's own code takes too long.",
+    )
+
+
+def _only_a_message(alias: str) -> str:
+    return f"only a message, which costs tokens, could tell more (`manage.py bupple_chat {alias} -m Hi`)."
+
+
+def _secrets(driver: ChatDriver) -> list[str]:
+    """Return what of an entry must not be shown, should someone quote it."""
+    config = driver.config
+    key = config.get("api_key")
+    urls = [config[name] for name in ("base_url", "proxy") if config.get(name)]
+    return [
+        *([key.reveal()] if key and key.is_fixed else []),
+        *(secret for url in urls for secret in url.credentials),
+        *(config.get("headers") or {}).values(),
+    ]
