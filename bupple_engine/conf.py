@@ -164,7 +164,7 @@ def _wrong_entry(alias: Any, entry: Any) -> Iterator[Mistake]:
             "E006",
             address,
             " must be a dict.",
-            f'Write {{"API_KEY": …, "MODEL": …}}, or {{}} for a driver without options',
+            'Write {"API_KEY": …, "MODEL": …}, or {} for a driver without options',
         )
 
 
