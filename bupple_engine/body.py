@@ -190,7 +190,8 @@ class Body:
             raise self._status_error(payload, text)
         if isinstance(payload, list) and payload and isinstance(payload[0], dict) and payload[0].get("error"):
             payload = payload[0]
-        if not isinstance(payload, self._wire.payloads):
+        is_expected = isinstance(payload, self._wire.payloads)
+        if not is_expected:
             if self._stream and text[:1] in ("{", "[") and text[-1:] not in ("}", "]"):
                 raise StreamInterruptedError("The answer ended before its end.")
             raise ResponseParseError(f"The answer is no JSON object: {self._excerpt(text)!r}")

@@ -76,11 +76,11 @@ def probe(alias: str, seconds: float = 10.0) -> Verdict:
 
 
 def probe_all(aliases: Iterable[str] | None = None, seconds: float = 10.0) -> list[Verdict]:
-    """Return the verdicts on drivers, on all that the settings have without aliases; all are probed at once.
+    """Return the verdicts on drivers, without aliases on all that the settings name; all are probed at once.
 
-    See probe(). Raises an ImproperlyConfigured where the settings are too wrong to name their drivers.
+    See probe().
     """
-    names = conf.aliases() if aliases is None else list(aliases)
+    names = [alias for alias, _ in conf.entries()] if aliases is None else list(aliases)
     verdicts: dict[str, Verdict] = {}
     threads = [
         # Daemons: one that no clock ends must not hold the process back.
@@ -133,9 +133,8 @@ def _probe(alias: str, seconds: float) -> Verdict:
         found |= _facts_of_list(driver, model, models)
     if found.get("reachable"):
         found["latency"] = time.monotonic() - began
-    if error := found.get("error"):
-        found["error"] = scrub(error, _secrets(driver))[:MAX_CHARACTERS]
-    return Verdict(alias, driver.name, not error, now, **found)
+    words = scrub(found.get("error", ""), _secrets(driver))[:MAX_CHARACTERS]
+    return Verdict(alias, driver.name, not words, now, **{**found, "error": words})
 
 
 def _facts_of_list(driver: ChatDriver, model: str | None, models: list[str]) -> dict[str, Any]:
