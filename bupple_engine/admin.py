@@ -6,7 +6,9 @@ import hashlib
 import json
 import logging
 from collections.abc import AsyncIterator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
 from typing import Any
 
@@ -22,6 +24,7 @@ from django.http.response import HttpResponseBase
 from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
+from django.utils.timesince import timesince
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
@@ -47,10 +50,11 @@ MESSAGE_CHARACTERS = 2000
 
 @dataclass(frozen=True)
 class Extra:
-    """An optional part that a driver makes use of; missing says in words what is not there."""
+    """An extra that a driver makes use of, or can't do without."""
 
     name: str
-    missing: str = ""
+    is_ready: bool
+    is_required: bool = False
 
 
 @dataclass
@@ -87,21 +91,36 @@ class Row:
 
     @property
     def facts(self) -> list[tuple[str, bool | None]]:
-        """Return what the probe asked and found, nothing where it could ask nothing."""
+        """Return what the probe asked and found; nothing where it could ask nothing."""
         verdict = self.verdict
         if verdict is None or verdict.reachable is None:
             return []
-        return [
-            (gettext("reachable"), verdict.reachable),
-            (gettext("key accepted"), verdict.key_accepted),
-            (gettext("model known"), verdict.model_known),
-        ]
+        facts: list[tuple[str, bool | None]] = [(gettext("reachable"), verdict.reachable)]
+        if verdict.reachable and (self.config.get("api_key") or verdict.key_accepted is not None):
+            facts.append((gettext("key accepted"), verdict.key_accepted))
+        if verdict.reachable:
+            facts.append((gettext("model known"), verdict.model_known))
+        return facts
+
+    @property
+    def verdict_says_more(self) -> bool:
+        """Whether the verdict has words that are not the mistake's."""
+        words = self.verdict and (self.verdict.error or self.verdict.advice)
+        return bool(words) and words != self.mistake
+
+    @property
+    def age(self) -> str:
+        """Say how old the verdict is."""
+        if self.verdict is None:
+            return ""
+        if datetime.now(UTC) - self.verdict.checked_at < timedelta(minutes=1):
+            return gettext("just now")
+        return gettext("%(age)s ago") % {"age": timesince(self.verdict.checked_at)}
 
     @property
     def untold_mistake(self) -> str:
         """The mistake, unless the checks have said it."""
-        told = any(message.level >= ERROR or str(message.msg) in self.mistake for message in self.messages)
-        return "" if told else self.mistake
+        return "" if _told(self.mistake, self.messages) else self.mistake
 
 
 def _base_url(driver: ChatDriver) -> str:
@@ -115,40 +134,52 @@ def _base_url(driver: ChatDriver) -> str:
 def _extras(driver: ChatDriver) -> list[Extra]:
     if not isinstance(driver, HTTPDriver):
         return []
-    speed = Extra("speed", "" if find_spec("orjson") else gettext("orjson is not installed"))
+    speed = Extra("speed", find_spec("orjson") is not None)
     if not isinstance(driver, LocalDriver):
-        return [Extra("async", "" if has_aiohttp() else gettext("aiohttp is not installed")), speed]
+        return [Extra("async", has_aiohttp()), speed]
     try:
         model_path(driver.config)
-    except ImproperlyConfigured as error:
-        return [Extra("local", str(error)), speed]
-    return [Extra("local"), speed]
+    except ImproperlyConfigured:
+        return [Extra("local", False, is_required=True), speed]
+    return [Extra("local", True), speed]
 
 
-def read_rows() -> tuple[list[Row], list[CheckMessage]]:
-    """Return a row for each entry of DRIVERS, and what the checks say of no single one.
-
-    With DEBUG off, what `check --deploy` says is among it.
-    """
-    found = run_checks(tags=["bupple_engine"], include_deployment_checks=not settings.DEBUG)
-    found = [message for message in found if not message.is_silenced()]
+def read_rows() -> list[Row]:
+    """Return a row for each entry of DRIVERS, with the verdict that the cache keeps."""
     rows: dict[Any, Row] = {alias: Row(alias) for alias, _entry in conf.entries()}
-    general: list[CheckMessage] = []
-    try:
+    with suppress(ImproperlyConfigured):
         rows[conf.default_alias()].is_default = True
-    except ImproperlyConfigured as error:
-        if not any(message.level >= ERROR for message in found):
-            general.append(Error(str(error)))
-    for message in found:
-        row = rows.get(getattr(message.obj, "alias", None))
-        (row.messages if row else general).append(message)
     for row in rows.values():
         row.read()
     kept = cache.get_many([row.cache_key for row in rows.values()])
     for row in rows.values():
         if row.cache_key in kept:
             row.verdict = Verdict.from_dict(kept[row.cache_key])
-    return list(rows.values()), general
+    return list(rows.values())
+
+
+def run_checks_on(rows: list[Row]) -> list[CheckMessage]:
+    """Give each row what the checks say of it, and return what they say of no single one.
+
+    With DEBUG off, what `check --deploy` says is among it.
+    """
+    by_alias: dict[Any, Row] = {row.alias: row for row in rows}
+    general: list[CheckMessage] = []
+    for message in run_checks(tags=["bupple_engine"], include_deployment_checks=not settings.DEBUG):
+        if not message.is_silenced():
+            row = by_alias.get(getattr(message.obj, "alias", None))
+            (row.messages if row else general).append(message)
+    try:
+        conf.default_alias()
+    except ImproperlyConfigured as error:
+        if not _told(str(error), general):
+            general.append(Error(str(error)))
+    return general
+
+
+def _told(mistake: str, found: list[CheckMessage]) -> bool:
+    """Tell whether the checks, some of which a site may silence, have said what is wrong."""
+    return any(message.level >= ERROR or str(message.msg).lower() in mistake.lower() for message in found)
 
 
 class TryForm(forms.Form):
@@ -202,8 +233,9 @@ class ConfigurationAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # Django 5
         """Show the page; nothing leaves this machine."""
         if not self.has_view_permission(request):
             raise PermissionDenied
-        rows, general = read_rows()
-        return self._render(request, "configuration.html", rows, general=general, **(extra_context or {}))
+        rows = read_rows()
+        context = {"general": run_checks_on(rows), **(extra_context or {})}
+        return self._render(request, "configuration.html", rows, context)
 
     def probe_view(self, request: HttpRequest) -> HttpResponseBase:
         """Probe the drivers that are named by `alias`, all where none is, and show or keep the verdicts."""
@@ -212,7 +244,7 @@ class ConfigurationAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # Django 5
         page = reverse("admin:bupple_engine_configuration_changelist", current_app=self.admin_site.name)
         if request.method != "POST":  # as after a login that the POST was sent to
             return redirect(page)
-        rows, _general = read_rows()
+        rows = read_rows()
         asked = request.POST.getlist("alias") or [row.alias for row in rows]
         probed = {row.alias: row for row in rows if row.alias in asked}
         verdicts = probe_all(list(probed), seconds=PROBE_SECONDS)
@@ -225,7 +257,8 @@ class ConfigurationAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # Django 5
         if failed:
             summary += " " + gettext("Not ready: %s.") % ", ".join(map(str, failed))
         if "fetch" in request.headers.get("X-Requested-With", ""):
-            return self._render(request, "drivers.html", rows, summary=summary)
+            run_checks_on(rows)
+            return self._render(request, "drivers.html", rows, {"summary": summary})
         self.message_user(
             request, summary, messages.WARNING if failed else messages.SUCCESS, fail_silently=True
         )
@@ -235,15 +268,15 @@ class ConfigurationAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # Django 5
         """Stream one driver's answer to one message."""
         if not self.has_probe_permission(request):
             raise PermissionDenied
-        form = TryForm(read_rows()[0], request.POST)
+        form = TryForm(read_rows(), request.POST)
         if not form.is_valid():
-            words = " ".join(str(word) for found in form.errors.values() for word in found)
-            return JsonResponse({"message": words}, status=400)
+            words = [f"{form[name].label}: {word}" for name, found in form.errors.items() for word in found]
+            return JsonResponse({"message": " ".join(words)}, status=400)
         message = Message(role="user", content=form.cleaned_data["message"])
         return event_response(request, form.cleaned_data["driver"], [message])
 
     def _render(
-        self, request: HttpRequest, template: str, rows: list[Row], **context: Any
+        self, request: HttpRequest, template: str, rows: list[Row], context: dict[str, Any]
     ) -> TemplateResponse:
         request.current_app = self.admin_site.name
         context = {

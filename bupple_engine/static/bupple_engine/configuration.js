@@ -61,11 +61,11 @@ if (form) {
       await read(form, reader.signal);
       say("complete");
     } catch (error) {
-      say(reader.signal.aborted ? "stopped" : "failed");
       if (!reader.signal.aborted) {
         part("problem").textContent = error instanceof Refusal ? error.message : form.dataset.cut;
         part("problem").hidden = false;
       }
+      say(reader.signal.aborted ? "stopped" : "failed");
     }
     answer.removeAttribute("aria-busy");
     send.disabled = false;
@@ -76,6 +76,7 @@ if (form) {
 
   function say(state) {
     part("state").textContent = form.dataset[state];
+    answer.scrollIntoView({ block: "nearest" });
   }
 
   /* Write the answer into the page as it comes; throw what ended it before its end. */
@@ -93,8 +94,10 @@ if (form) {
       if (data.content) {
         first ??= performance.now() - began;
         say("writing");
+        const followed = answer.getBoundingClientRect().bottom <= innerHeight + 1;
         part("content").append(data.content);
         part("content").scrollTop = part("content").scrollHeight;
+        if (followed) answer.scrollIntoView({ block: "nearest" });
       } else if (!data.done && first === null) {
         say("thinking");
       }
