@@ -85,7 +85,10 @@ def _wrong_shape(value: Any) -> Iterator[Mistake]:
         for key in value:
             if key not in KEYS:
                 yield Mistake(
-                    "E002", "BUPPLE_ENGINE", f": unknown key {key!r}.", suggest(str(key), KEYS).strip()
+                    "E002",
+                    "BUPPLE_ENGINE",
+                    f": unknown key {key!r}.",
+                    suggest(str(key).upper(), KEYS).strip(),
                 )
 
 
@@ -107,7 +110,8 @@ def _wrong_default(value: dict[str, Any]) -> Iterator[Mistake]:
             'There are none yet; add, for one that needs no key: "DRIVERS": {"echo": {}}',
         )
     elif alias is None and len(drivers) > 1:
-        yield Mistake("E004", address, f" is not set; set it to one of {', '.join(map(repr, drivers))}.")
+        words = f" is not set; set it to one of {', '.join(map(repr, drivers))}."
+        yield Mistake("E004", address, words, f'Write "DEFAULT": {next(iter(drivers))!r}')
     elif alias is not None and not (isinstance(alias, str) and alias in drivers):
         words = f" is {alias!r}, which no driver has."
         yield Mistake("E004", address, words, _known(alias, drivers), InvalidDriverError)
@@ -158,7 +162,9 @@ def entry(alias: str) -> dict[str, Any]:
 def _wrong_entry(alias: Any, entry: Any) -> Iterator[Mistake]:
     address = f"BUPPLE_ENGINE['DRIVERS'][{alias!r}]"
     if not isinstance(alias, str) or not alias:
-        yield Mistake("E006", address, ": an alias must be a string that is not empty.")
+        yield Mistake(
+            "E006", address, ": an alias must be a string that is not empty.", 'Write "claude": {…}'
+        )
     elif not isinstance(entry, dict):
         yield Mistake(
             "E006",

@@ -48,9 +48,20 @@ def engine_settings(
     return settings
 
 
+def known_variables() -> set[str]:
+    """Return the names of the variables that engine_settings() reads."""
+    return {"BUPPLE_ENGINE_DEFAULT", "BUPPLE_DEFAULT_ENGINE_DRIVER"} | {
+        f"{PREFIX}{name.upper()}_{suffix}" for name in DRIVERS for suffix in _suffixes(name)
+    }
+
+
+def _suffixes(name: str) -> tuple[str, ...]:
+    return (*SUFFIXES, *OWN_SUFFIXES.get(name, ()))
+
+
 def _entry(env: environ.Env, name: str) -> dict[str, Any]:
     entry: dict[str, Any] = MaskedDict()  # the next variable's error would show the key that was read
-    for suffix in (*SUFFIXES, *OWN_SUFFIXES.get(name, ())):
+    for suffix in _suffixes(name):
         variable = f"{PREFIX}{name.upper()}_{suffix}"
         text = env.str(variable, default="").strip()
         if text:

@@ -16,8 +16,10 @@ from .drivers import DRIVERS
 from .drivers.base import ChatDriver, parse_options
 from .exceptions import InvalidDriverError
 from .masking import Secret, protect
-from .options import Option, Options, merge, suggest
+from .options import Option, Options, merge, right_line, suggest
 from .wire import Wire
+
+STRIP = 'Read it without them: "API_KEY": env.str("BUPPLE_ENGINE_…_API_KEY", default="").strip()'
 
 _lock = threading.Lock()
 _drivers: dict[str, ChatDriver] = {}
@@ -107,11 +109,13 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
     except Exception as error:  # whatever a third party's module raises
         reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         words = f": {name!r} can't be imported: {reason}"
-        return Mistake("E008", where, words, "", InvalidDriverError, error)
+        hint = 'Write "DRIVER": "package.module.Class", as Python imports it.'
+        return Mistake("E008", where, words, hint, InvalidDriverError, error)
     if isinstance(found, type) and issubclass(found, ChatDriver):
         return found, None
     words = f": {name!r} is no subclass of ChatDriver or Wire."
-    return Mistake("E009", where, words, "", InvalidDriverError)
+    hint = "Derive it from bupple_engine.drivers.base.ChatDriver."
+    return Mistake("E009", where, words, hint, InvalidDriverError)
 
 
 def parse_entry(entry: dict[str, Any], known: Mapping[str, Option], where: str) -> Options:
@@ -132,7 +136,7 @@ def _read_options(
         if key == "DRIVER":
             continue
         if key not in names:
-            hint = suggest(str(key), [*names, "DRIVER"]).strip()
+            hint = suggest(str(key).upper(), [*names, "DRIVER"]).strip()
             mistakes.append(Mistake("E010", where, f": unknown option {key!r}.", hint))
             continue
         if value is None or (key == "API_KEY" and not _is_set(value)):
@@ -140,9 +144,13 @@ def _read_options(
         try:
             config[key.lower()] = known[key.lower()].parse(value)
         except ValueError as error:
-            # A key with a line break in it comes from an environment, and may be right in another.
-            id = "W007" if isinstance(value, Secret) and key == "API_KEY" else "E011"
-            mistakes.append(Mistake(id, f"{where}[{key!r}]", f" {error}, not {value!r}."))
+            address = f"{where}[{key!r}]"
+            if key == "API_KEY" and isinstance(value, Secret):
+                # It comes from an environment, and may be right in another: no error of the settings file.
+                mistakes.append(Mistake("W007", address, f" {error}.", STRIP))
+            else:
+                hint = right_line(key, known[key.lower()], value)
+                mistakes.append(Mistake("E011", address, f" {error}, not {value!r}.", hint))
     return config, mistakes
 
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from .answer import NO_USAGE, Answer
@@ -32,6 +33,12 @@ class Wire:
     payloads: tuple[type, ...] = (dict,)  # what a whole answer is, as JSON
     # Whether the list of models is refused without a good key, so that having it says something of the key.
     models_need_key: bool = True
+    # What `manage.py check` knows without a network: what the provider's keys begin with, a model to suggest,
+    # and model → its last day, "" where that has passed; a name stands for its dated snapshots too.
+    key_prefixes: tuple[str, ...] = ()
+    suggested_model: str = ""
+    only_v1: bool = False  # whether a URL without a path can't be right
+    shutdowns: Mapping[str, str] = MappingProxyType({})
     # Words of an error's type or code that mean a class; beside those that the providers share.
     error_words: ClassVar[Mapping[str, type[EngineError]]] = {}
 
@@ -132,6 +139,14 @@ class Wire:
         for name, reason in self.unsupported.items():
             if options.get(name) is not None:
                 raise self.unsupported_option(name, reason)
+
+    def refused_options(self, options: Options) -> Iterable[tuple[str, str]]:
+        """Yield the options that the model is known to refuse, and why; they are sent all the same."""
+        return ()
+
+    def check(self, options: Options) -> Iterable[Any]:
+        """Return Django's CheckMessages about an entry, for `manage.py check`; send nothing."""
+        return ()
 
     def unsupported_option(self, name: str, reason: str) -> UnsupportedFeatureError:
         """Return the error for an option that the API has no field for."""
@@ -255,6 +270,11 @@ class Wire:
             "finish_reason": answer.finish_reason or "unknown",
             "metadata": metadata,
         }
+
+
+def family(model: str) -> str:
+    """Return a model's name without the date or the mark of a snapshot."""
+    return re.sub(r"-(\d{8}|\d{4}-\d{2}-\d{2}|\d{4}|latest)$", "", model)
 
 
 def digest(text: str) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from bupple_engine import threads
 from bupple_engine.answer import NO_USAGE
@@ -20,6 +20,9 @@ from bupple_engine.messages import validate
 from bupple_engine.options import COMMON, Option, Options, clocks, merge, suggest
 from bupple_engine.streams import AsyncStream, Stream
 from bupple_engine.types import Chunk, Message, Reply
+
+if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
 
 
 class ChatDriver:
@@ -127,6 +130,14 @@ class ChatDriver:
                 value = repr(value)
             config[name] = value
         return config
+
+    def check(self) -> Iterable[CheckMessage]:
+        """Return what is wrong with the entry, as Django's CheckMessages with ids of your own.
+
+        `manage.py check` calls it, also where there is no network: send nothing, and ask no callable key.
+        Where a message has no obj, the entry's address is put there.
+        """
+        return ()
 
     # What a driver may do in a better way than by generate()
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -17,7 +19,7 @@ from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, merge_dicts, string
 from bupple_engine.request import dump
 from bupple_engine.types import FinishReason, Usage
-from bupple_engine.wire import Wire
+from bupple_engine.wire import Wire, family
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -46,6 +48,23 @@ class ClaudeWire(Wire):
     }
     unsupported: ClassVar = {"seed": "the Messages API has no such field"}
     request_id_headers = ("request-id",)
+    key_prefixes = ("sk-ant-",)
+    suggested_model = "claude-sonnet-5-5"
+    # Source: the deprecations that the SDK 2.12 names.
+    shutdowns = MappingProxyType(
+        {
+            **dict.fromkeys(
+                (
+                    *("claude-2", "claude-2.0", "claude-2.1", "claude-instant-1.2"),
+                    *("claude-3-opus", "claude-3-sonnet", "claude-3-haiku", "claude-3-5-sonnet"),
+                    *("claude-3-5-haiku", "claude-3-7-sonnet", "claude-opus-4", "claude-opus-4-0"),
+                    *("claude-sonnet-4", "claude-sonnet-4-0", "claude-opus-4-1", "claude-mythos-preview"),
+                ),
+                "",
+            ),
+            "claude-sonnet-4-5": "2026-11-30",
+        }
+    )
     error_words: ClassVar = {
         "enforced_spend_limit_reached": QuotaExceededError,
         "contract_spend_limit_reached": QuotaExceededError,
@@ -76,6 +95,18 @@ class ClaudeWire(Wire):
             for name in ("temperature", "top_p"):
                 if options.get(name) is not None:
                     raise self.unsupported_option(name, SAMPLING_REMOVED)
+
+    def refused_options(self, options: Options) -> Iterator[tuple[str, str]]:
+        version = re.fullmatch(r"claude-[a-z]+-(\d)(?:-(\d))?", family(str(options.get("model"))))
+        temperature, top_p = options.get("temperature"), options.get("top_p")
+        if version and (int(version[1]), int(version[2] or 0)) >= (4, 7):
+            reason = f"{options['model']} takes its default alone"
+            if temperature not in (None, 1):
+                yield "temperature", reason
+            if top_p not in (None, 0.99, 1):
+                yield "top_p", reason
+        elif (temperature or 0) > 1:
+            yield "temperature", "it goes from 0 to 1 here"
 
     def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
         system, rest = system_and_rest(turns)

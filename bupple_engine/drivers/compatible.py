@@ -6,7 +6,9 @@ Source: each service's own documentation, as gathered in late 2026; `url` None m
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import ClassVar
 
 from bupple_engine.options import Option, Options, choice
@@ -33,13 +35,15 @@ class Service:
     seed_param: str = "seed"
     prefix_assistant: bool = False
     store: bool | None = None
+    key_prefixes: tuple[str, ...] = ()
+    only_v1: bool = False  # a server of one's own, with nothing of this API beside /v1
     models_need_key: bool = True  # whoever has no good key does not get the list of models
     aliases: bool = False  # it answers to names that are not in the list
 
 
 SERVICES: dict[str, Service] = {
     "compatible": Service(None, key=False, media=ALL_MEDIA, models_need_key=False, aliases=True),
-    "anthropic_compatible": Service("https://api.anthropic.com/v1"),
+    "anthropic_compatible": Service("https://api.anthropic.com/v1", key_prefixes=("sk-ant-",)),
     "azure": Service(
         None,
         auth="api-key",
@@ -47,9 +51,13 @@ SERVICES: dict[str, Service] = {
         media=frozenset({"image", "audio", "document"}),
         aliases=True,  # a deployment has a name of one's own
     ),
-    "deepseek": Service("https://api.deepseek.com", media=NO_MEDIA),
-    "gemini_compatible": Service("https://generativelanguage.googleapis.com/v1beta/openai"),
-    "groq": Service("https://api.groq.com/openai/v1", max_tokens_param="max_completion_tokens"),
+    "deepseek": Service("https://api.deepseek.com", media=NO_MEDIA, key_prefixes=("sk-",)),
+    "gemini_compatible": Service(
+        "https://generativelanguage.googleapis.com/v1beta/openai", key_prefixes=("AIza",)
+    ),
+    "groq": Service(
+        "https://api.groq.com/openai/v1", max_tokens_param="max_completion_tokens", key_prefixes=("gsk_",)
+    ),
     "llamacpp": Service(
         "http://localhost:8080/v1",
         key=False,
@@ -57,26 +65,35 @@ SERVICES: dict[str, Service] = {
         models_need_key=False,
         aliases=True,  # it has one model, and answers to any name
     ),
-    "lmstudio": Service("http://localhost:1234/v1", key=False, models_need_key=False),
+    "lmstudio": Service("http://localhost:1234/v1", key=False, only_v1=True, models_need_key=False),
     "mistral": Service(
         "https://api.mistral.ai/v1", stream_usage=False, seed_param="random_seed", prefix_assistant=True
     ),
-    "ollama": Service("http://localhost:11434/v1", key=False, image_urls=False, models_need_key=False),
+    "ollama": Service(
+        "http://localhost:11434/v1", key=False, only_v1=True, image_urls=False, models_need_key=False
+    ),
     "openrouter": Service(
         "https://openrouter.ai/api/v1",
         max_tokens_param="max_completion_tokens",
         media=ALL_MEDIA,
         models_need_key=False,
         aliases=True,  # variants, such as …:online
+        key_prefixes=("sk-or-",),
     ),
-    "together": Service("https://api.together.xyz/v1"),
+    "together": Service("https://api.together.xyz/v1", key_prefixes=("tgp_v1_",)),
     "vllm": Service(
         "http://localhost:8000/v1",
         key=False,
+        only_v1=True,
         max_tokens_param="max_completion_tokens",
         media=frozenset({"image", "audio"}),
     ),
-    "xai": Service("https://api.x.ai/v1", max_tokens_param="max_completion_tokens", aliases=True),
+    "xai": Service(
+        "https://api.x.ai/v1",
+        max_tokens_param="max_completion_tokens",
+        aliases=True,
+        key_prefixes=("xai-",),
+    ),
 }
 
 
@@ -90,6 +107,8 @@ class CompatibleWire(ChatCompletionsWire):
     }
     # Many servers' chat templates take one system message, first, and turns that alternate.
     one_system_message = True
+    suggested_model = ""
+    shutdowns = MappingProxyType({})
 
     def __init__(self, name: str) -> None:
         super().__init__(name)
@@ -106,7 +125,12 @@ class CompatibleWire(ChatCompletionsWire):
         self.seed_param = service.seed_param
         self.prefix_assistant = service.prefix_assistant
         self.store = service.store
+        self.key_prefixes = service.key_prefixes
+        self.only_v1 = service.only_v1
         self.models_need_key = service.models_need_key
+
+    def refused_options(self, options: Options) -> Iterable[tuple[str, str]]:
+        return ()  # what the models behind a service take is not known here
 
     def base_url(self, options: Options) -> str:
         return self.service.url or ""

@@ -5,6 +5,7 @@ Source: https://ai.google.dev/api/generate-content
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -61,6 +62,8 @@ class GeminiWire(Wire):
     options: ClassVar = {**COMMON, "project_id": Option(string, per_call=False)}
     media = frozenset({"image", "audio", "document"})
     request_id_headers = ("x-request-id", "x-goog-request-id")
+    key_prefixes = ("AIza",)
+    suggested_model = "gemini-3.8-flash"
 
     def base_url(self, options: Options) -> str:
         return "https://generativelanguage.googleapis.com"
@@ -78,6 +81,10 @@ class GeminiWire(Wire):
 
     def build_headers(self, options: Options) -> dict[str, str]:
         return {"x-goog-user-project": options["project_id"]} if options.get("project_id") else {}
+
+    def refused_options(self, options: Options) -> Iterator[tuple[str, str]]:
+        if (options.get("temperature") or 0) > 2:
+            yield "temperature", "it goes from 0 to 2 here"
 
     def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
         system, rest = system_and_rest(turns)

@@ -26,6 +26,8 @@ from bupple_engine.wire import Wire
 from .base import ChatDriver
 
 if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
+
     from bupple_engine.transports.aio import AsyncTransport
     from bupple_engine.transports.blocking import BlockingTransport
 
@@ -71,6 +73,18 @@ class HTTPDriver(ChatDriver):
     def offers(self, model: str, models: list[str]) -> bool | None:
         return self.wire.offers(model, models)
 
+    def knock(self) -> None:
+        """Send an empty object to where messages go, which is no message; raise what the provider says of it.
+
+        An InvalidRequestError of status 400 or 422 means that the API is there.
+        """
+        call = Call(self, [], [], self.config, streamed=False)
+        self._check_entry(call, self.wire.required)
+        path = self.wire.build_path(call.options, False)
+        call.exchange = self._exchange(self.wire, self.wire.address(b"{}", path, call.options, False), call)
+        for _ in self._batches(call):
+            pass
+
     def _begin_listing(self) -> Call:
         call = Call(self, [], [], self.config, streamed=False)
         self._check_entry(call, [name for name in self.wire.required if name != "model"])
@@ -83,6 +97,9 @@ class HTTPDriver(ChatDriver):
         if before.exchange is not None:
             call.exchange.started = before.exchange.started
         return call
+
+    def check(self) -> Iterable[CheckMessage]:
+        return self.wire.check(self.config)
 
     def _prepare(self, call: Call) -> None:
         self._check_entry(call, self.wire.required)
