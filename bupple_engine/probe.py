@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from contextvars import copy_context
 from dataclasses import asdict, dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar, cast
 
 from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
@@ -20,7 +20,6 @@ from .drivers.http import HTTPDriver
 from .exceptions import (
     AuthenticationError,
     EngineError,
-    ModelNotFoundError,
     ProviderConnectionError,
     QuotaExceededError,
     ResponseParseError,
@@ -30,9 +29,12 @@ from .masking import scrub
 from .options import merge
 from .registry import ai
 
+D = TypeVar("D", bound=ChatDriver)
+
 # Beyond the clock, for what no clock ends: the system's name resolution, a vault that is asked for the key.
 GRACE_SECONDS = 1.0
 MAX_CHARACTERS = 500  # of what a provider says
+ABSENT = (404, 405, 501)  # the statuses of a path that is not there
 MEND = "Mend settings.BUPPLE_ENGINE."
 
 
@@ -69,8 +71,9 @@ class Verdict:
 def probe(alias: str, seconds: float = 10.0) -> Verdict:
     """Return what a driver's list of models tells, within so many seconds.
 
-    Where it has no list, nothing can be told for no tokens, and the verdict says so. A wrong entry and a
-    provider that fails are verdicts, never exceptions.
+    Where it has none, an empty request that no provider answers tells whether the API is there; what only a
+    message could tell, the verdict says. A wrong entry and a provider that fails are verdicts, never
+    exceptions.
     """
     return probe_all([alias], seconds)[0]
 
@@ -105,43 +108,62 @@ def _work(alias: str, seconds: float, verdicts: dict[str, Verdict]) -> None:
 
 
 def _probe(alias: str, seconds: float) -> Verdict:
-    now = datetime.now(UTC)
+    began, now = time.monotonic(), datetime.now(UTC)
+    driver = None
     try:
         driver = ai(alias)
+        found = _ask(driver, seconds)
     except ImproperlyConfigured as error:
-        return Verdict(alias, "", False, now, error=str(error), advice=MEND)
-    limits = {"timeout": {"total": seconds}, "max_retries": 0}
-    limits = {name: value for name, value in limits.items() if name in driver.known_options}
-    config = merge(driver.config, limits)
-    model = config.get("model")
-    found: dict[str, Any] = {"model": model}
-    began = time.monotonic()
-    try:
-        models = driver.replace(config).models()
-    except UnsupportedFeatureError:
-        found["advice"] = f"The driver has no list of models: {_only_a_message(alias)}"
-    except EngineError as error:
-        found |= _facts_of_error(error)
-    except ImproperlyConfigured as error:
-        found |= {"error": str(error), "advice": MEND}
+        found = {"error": str(error), "advice": MEND}
     except Exception as error:  # of a third party's driver, or of a callable that gives the key
-        found |= {
+        found = {
             "error": f"{type(error).__name__}: {error}",
             "advice": "The driver's own code failed, or the callable that gives API_KEY.",
         }
-    else:
-        found |= _facts_of_list(driver, model, models)
+    if driver is None:
+        return Verdict(alias, "", False, now, **found)
+    found = {"model": driver.config.get("model"), "error": "", **found}
+    found["error"] = scrub(found["error"], _secrets(driver))[:MAX_CHARACTERS]
     if found.get("reachable"):
         found["latency"] = time.monotonic() - began
-    words = scrub(found.get("error", ""), _secrets(driver))[:MAX_CHARACTERS]
-    return Verdict(alias, driver.name, not words, now, **{**found, "error": words})
+    return Verdict(alias, driver.name, not found["error"], now, **found)
 
 
-def _facts_of_list(driver: ChatDriver, model: str | None, models: list[str]) -> dict[str, Any]:
+def _ask(driver: ChatDriver, seconds: float) -> dict[str, Any]:
+    """Return the facts that a driver's list of models tells, or in place of one an empty request."""
+    began = time.monotonic()
+    try:
+        models = _limited(driver, seconds).models()
+    except EngineError as error:
+        has_list = not isinstance(error, UnsupportedFeatureError) and error.code not in ABSENT
+        if has_list or (error.code and not isinstance(driver, HTTPDriver)):
+            return _facts_of_error(error)
+    else:
+        return _facts_of_list(driver, models)
+    if not isinstance(driver, HTTPDriver):
+        return {"advice": f"The driver has no list of models: {_only_a_message(driver.alias)}"}
+    try:
+        _limited(driver, max(seconds - (time.monotonic() - began), 0.1)).knock()
+    except EngineError as error:
+        if error.code not in (400, 422) or isinstance(error, AuthenticationError):
+            return _facts_of_error(error)
+    advice = f"There is no list of models, only an API for messages; {_only_a_message(driver.alias)}"
+    return {"reachable": True, "advice": advice}
+
+
+def _limited(driver: D, seconds: float) -> D:
+    """Return the driver for one attempt within so many seconds."""
+    limits = {"timeout": {"total": seconds}, "max_retries": 0}
+    known = {name: value for name, value in limits.items() if name in driver.known_options}
+    return cast("D", driver.replace(merge(driver.config, known)))
+
+
+def _facts_of_list(driver: ChatDriver, models: list[str]) -> dict[str, Any]:
     """Return what a list of models tells."""
+    model = driver.config.get("model")
     wire = driver.wire if isinstance(driver, HTTPDriver) else None
     has_key = wire is not None and bool(driver.config.get("api_key"))
-    found: dict[str, Any] = {"reachable": True, "error": ""}
+    found: dict[str, Any] = {"reachable": True}
     advice = []
     if has_key and wire is not None and wire.models_need_key:
         found["key_accepted"] = True
@@ -167,21 +189,20 @@ def _facts_of_list(driver: ChatDriver, model: str | None, models: list[str]) -> 
 
 
 def _facts_of_error(error: EngineError) -> dict[str, Any]:
-    """Return what a failed request for the list tells."""
-    found: dict[str, Any] = {"error": error.message, "advice": error.advice}
+    """Return what a failed request tells."""
+    found: dict[str, Any] = {"error": error.message or type(error).__name__, "advice": error.advice}
     if error.code:
         found["error"] += f" (status {error.code})"
     # A proxy that wants credentials (407) is no answer of the provider's.
-    unreached = isinstance(error, ProviderConnectionError) and error.code in (0, 407)
-    found["reachable"] = not unreached
-    if unreached:
+    found["reachable"] = not (isinstance(error, ProviderConnectionError) and error.code in (0, 407))
+    if not found["reachable"]:
         found["advice"] = "Check BASE_URL, PROXY and the way from this machine to there."
     elif isinstance(error, AuthenticationError):
         found["key_accepted"] = False
     elif isinstance(error, QuotaExceededError):
         found["key_accepted"] = True
-    elif isinstance(error, ModelNotFoundError):
-        found["advice"] = "Check BASE_URL: there is no list of models behind it."
+    elif error.code in ABSENT:
+        found["advice"] = "Check BASE_URL: the API is not there."
     elif isinstance(error, ResponseParseError):
         found["advice"] = "Check BASE_URL: what answers there is not this driver's API."
     elif error.retryable:

@@ -93,7 +93,8 @@ class Command(BaseCommand):
             ending = "stopped"
         except (EngineError, ImproperlyConfigured) as error:
             ending = str(error)
-        self.stdout.write("")
+        if chunks or ending == "stopped":
+            self.stdout.write("")
         if chunks and chunks[-1]["done"]:
             history.append(cast("Message", fold(iter([chunks]))))
         elif text := _text(chunks):
