@@ -49,7 +49,7 @@ def check_key(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
         prefix = max(filter(key.reveal().startswith, _owners()), key=len, default="")
         owners = _owners().get(prefix, ())
         # Several vendors' keys begin with sk-: that alone says little of one whose beginnings aren't known.
-        if owners and reading.name not in owners and (wire.key_prefixes or prefix != "sk-"):
+        if owners and prefix not in wire.key_prefixes and (wire.key_prefixes or prefix != "sk-"):
             words = f"begins with {prefix!r}, as keys of {' and '.join(owners)} do: is it another vendor's?"
             hint = f"Set the environment variable {at.variable('api_key')} to a key of {reading.name}."
             yield message("W008", at["api_key"], words, hint)

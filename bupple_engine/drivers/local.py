@@ -216,6 +216,7 @@ def _load_error() -> str:
     return ""
 
 
+@cache
 def _has_avx2() -> bool:
     try:
         return "avx2" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")
