@@ -10,9 +10,8 @@ from django import forms
 from django.contrib import admin, messages
 from django.core.exceptions import ImproperlyConfigured, PermissionDenied
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, JsonResponse, QueryDict, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponseRedirect, JsonResponse, QueryDict, StreamingHttpResponse
 from django.http.response import HttpResponseBase
-from django.shortcuts import redirect
 from django.template.response import TemplateResponse
 from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext, ngettext
@@ -89,9 +88,8 @@ class ConfigurationAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # Django 5
         """Probe the drivers that are named by `alias`, all where none is, and show or keep the verdicts."""
         if not self.has_probe_permission(request):
             raise PermissionDenied
-        page = reverse("admin:bupple_engine_configuration_changelist", current_app=self.admin_site.name)
-        if request.method != "POST":  # as after a login that the POST was sent to
-            return redirect(page)
+        if request.method != "POST":
+            return self._redirect()
         rows = read_rows()
         asked = request.POST.getlist("alias") or [row.alias for row in rows]
         probed = {row.alias: row for row in rows if row.alias in asked}
@@ -109,18 +107,25 @@ class ConfigurationAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # Django 5
         self.message_user(
             request, summary, messages.WARNING if failed else messages.SUCCESS, fail_silently=True
         )
-        return redirect(page)
+        return self._redirect()
 
     def try_view(self, request: HttpRequest) -> HttpResponseBase:
         """Stream one driver's answer to one message."""
         if not self.has_probe_permission(request):
             raise PermissionDenied
+        if request.method != "POST":
+            return self._redirect()
         form = TryForm(read_rows(), request.POST)
         if not form.is_valid():
             words = [f"{form[name].label}: {word}" for name, found in form.errors.items() for word in found]
             return JsonResponse({"message": " ".join(words)}, status=400)
         message = Message(role="user", content=form.cleaned_data["message"])
         return event_response(request, form.cleaned_data["driver"], [message])
+
+    def _redirect(self) -> HttpResponseRedirect:
+        """Go to the page, as also after a login that a POST had been sent to."""
+        name = "admin:bupple_engine_configuration_changelist"
+        return HttpResponseRedirect(reverse(name, current_app=self.admin_site.name))
 
     def _render(
         self, request: HttpRequest, template: str, rows: list[Row], context: dict[str, Any]

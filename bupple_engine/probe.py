@@ -15,6 +15,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from . import conf
+from .checks.entries import hide_secrets
 from .drivers.base import ChatDriver
 from .drivers.http import HTTPDriver
 from .exceptions import (
@@ -109,15 +110,16 @@ def _work(alias: str, seconds: float, verdicts: dict[str, Verdict]) -> None:
 
 def _probe(alias: str, seconds: float) -> Verdict:
     began, now = time.monotonic(), datetime.now(UTC)
-    driver = None
+    driver, entry = None, {}
     try:
+        entry = conf.entry(alias)
         driver = ai(alias)
         found = _ask(driver, seconds)
     except ImproperlyConfigured as error:
         found = {"error": str(error), "advice": MEND}
     except Exception as error:  # of a third party's driver, or of a callable that gives the key
         found = {
-            "error": f"{type(error).__name__}: {error}",
+            "error": hide_secrets(entry, f"{type(error).__name__}: {error}"),
             "advice": "The driver's own code failed, or the callable that gives API_KEY.",
         }
     if driver is None:
