@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from .drivers import DRIVERS
 from .exceptions import InvalidDriverError
 from .masking import Misfit, hide_dicts, protect
 from .options import suggest
@@ -84,12 +85,10 @@ def _wrong_shape(value: Any) -> Iterator[Mistake]:
     else:
         for key in value:
             if key not in KEYS:
-                yield Mistake(
-                    "E002",
-                    "BUPPLE_ENGINE",
-                    f": unknown key {key!r}.",
-                    suggest(str(key).upper(), KEYS).strip(),
-                )
+                hint = suggest(str(key).upper(), KEYS).strip()
+                if key in DRIVERS:
+                    hint = f'Entries go into DRIVERS: "DRIVERS": {{{key!r}: …}}'
+                yield Mistake("E002", "BUPPLE_ENGINE", f": unknown key {key!r}.", hint)
 
 
 def _wrong_drivers(value: dict[str, Any]) -> Iterator[Mistake]:
@@ -105,9 +104,10 @@ def _wrong_default(value: dict[str, Any]) -> Iterator[Mistake]:
     if alias is None and not drivers:
         yield Mistake(
             "W002",
-            address,
-            " is not set; set it to one of DRIVERS.",
-            'There are none yet; add, for one that needs no key: "DRIVERS": {"echo": {}}',
+            "BUPPLE_ENGINE['DRIVERS']",
+            " is empty: there is no driver.",
+            'Add one that needs no key: "DRIVERS": {"echo": {}}, or set a variable that engine_settings() '
+            "reads, such as BUPPLE_ENGINE_CLAUDE_API_KEY.",
         )
     elif alias is None and len(drivers) > 1:
         words = f" is not set; set it to one of {', '.join(map(repr, drivers))}."

@@ -12,7 +12,7 @@ from django.utils.module_loading import import_string
 
 from . import conf
 from .conf import Mistake
-from .drivers import DRIVERS
+from .drivers import DRIVERS, OTHER_NAMES
 from .drivers.base import ChatDriver, parse_options
 from .exceptions import InvalidDriverError
 from .masking import Secret, protect
@@ -79,6 +79,8 @@ def read(alias: str, entry: dict[str, Any]) -> Reading:
         return Reading("", [Mistake("E009", f"{where}['DRIVER']", words, 'Write "DRIVER": "claude"')])
     found = _find(name, where)
     if isinstance(found, Mistake):
+        if found.id == "E007" and "DRIVER" not in entry:
+            found = found._replace(hint=f'The alias is taken for its name; add "DRIVER": … {found.hint}')
         return Reading(name, [found])
     driver_class, wire = found
     known = wire.options if wire is not None else driver_class.options
@@ -97,7 +99,8 @@ def load(name: str, where: str) -> tuple[type[ChatDriver], Wire | None]:
 def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mistake:
     path, _, service = DRIVERS.get(name, name).partition(":")
     if "." not in path:
-        hint = suggest(name, DRIVERS).strip()
+        other = OTHER_NAMES.get(name.lower().replace("-", "_"))
+        hint = f"Did you mean {other!r}?" if other else suggest(name, DRIVERS).strip()
         return Mistake("E007", where, f": there is no driver {name!r}.", hint, InvalidDriverError)
     where = f"{where}['DRIVER']"
     try:

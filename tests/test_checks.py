@@ -100,6 +100,7 @@ PLACES = {
     "E002": [
         (engine(DRIVRES={}), "BUPPLE_ENGINE", "'DRIVRES'", "'DRIVERS'"),
         (engine(default="x"), "BUPPLE_ENGINE", "'default'", "'DEFAULT'"),
+        (engine(gemini=GEMINI), "BUPPLE_ENGINE", "'gemini'", "\"DRIVERS\": {'gemini': …}"),
     ],
     "E003": [
         ({"DEFAULT": "claude"}, "BUPPLE_ENGINE['DRIVERS']", "dict"),
@@ -125,8 +126,14 @@ PLACES = {
         (engine({}, 7), 7, "string"),
     ],  # type: ignore[arg-type]
     "E007": [
-        (engine({}, "cloude"), "cloude", "no driver 'cloude'", "'claude'"),
-        (engine({"DRIVER": "opena"}), "it", "'opena'", "'openai'"),
+        (
+            engine({}, "cloude"),
+            "cloude",
+            "no driver 'cloude'",
+            'Add "DRIVER": "…" to the entry. Did you mean',
+        ),
+        (engine({"DRIVER": "opena"}), "it", "'opena'", "Did you mean 'openai'"),
+        (engine({"DRIVER": "Anthropic"}), "it", "'Anthropic'", "Did you mean 'claude'?"),
     ],
     "E008": [
         (engine({"DRIVER": "no.such.Driver"}), "it.DRIVER", "No module named 'no'", "package.module.Class"),
@@ -186,7 +193,7 @@ PLACES = {
         (engine(API={"DRIVER": []}), "BUPPLE_ENGINE['API']", "'DRIVERS'"),
     ],
     "W001": [(None, "settings.BUPPLE_ENGINE", "not set", '"DRIVERS": {"echo": {}}')],
-    "W002": [({"DRIVERS": {}}, "BUPPLE_ENGINE['DEFAULT']", "not set", '"DRIVERS": {"echo": {}}')],
+    "W002": [({"DRIVERS": {}}, "BUPPLE_ENGINE['DRIVERS']", "empty", '"DRIVERS": {"echo": {}}')],
     "W003": [
         (
             engine({**OPENAI, "API_KEY": ""}, "openai"),
@@ -614,6 +621,16 @@ def test_what_the_settings_read_themselves_is_not_told(
     assert check_settings() == []
 
 
+def test_a_wrong_number_of_the_environment(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
+    monkeypatch.setenv("BUPPLE_ENGINE_GEMINI_API_KEY", GEMINI["API_KEY"])
+    monkeypatch.setenv("BUPPLE_ENGINE_GEMINI_MODEL", GEMINI["MODEL"])
+    monkeypatch.setenv("BUPPLE_ENGINE_GEMINI_MAX_TOKENS", "many")
+    settings.BUPPLE_ENGINE = engine_settings()
+    message = only(check_settings())
+    assert (message.id, str(message.obj)) == ("bupple_engine.E011", address("gemini.MAX_TOKENS")[0])
+    assert "BUPPLE_ENGINE_GEMINI_MAX_TOKENS=4096" in str(message.hint)
+
+
 def test_no_settings_but_variables(monkeypatch: pytest.MonkeyPatch, settings: Any) -> None:
     monkeypatch.setenv("BUPPLE_ENGINE_CLAUDE_API_KEY", KEY)
     del settings.BUPPLE_ENGINE
@@ -742,7 +759,7 @@ def test_a_key_in_the_settings_file(files: dict[str, str], module: Callable[...,
     assert (str(message.obj), message.obj.alias) == address("claude.API_KEY")
     assert [*files][-1] + ".py" in message.msg
     assert KEY not in str(message)
-    assert 'env.str("BUPPLE_ENGINE_CLAUDE_API_KEY")' in str(message.hint)
+    assert 'env.str("BUPPLE_ENGINE_CLAUDE_API_KEY", default="")' in str(message.hint)
 
 
 def test_a_key_of_the_environment(module: Callable[..., str], settings: Any) -> None:

@@ -28,7 +28,8 @@ def check_entry_deployed(alias: str, entry: dict[str, Any]) -> Iterator[CheckMes
     """Yield what makes an entry unfit for a server."""
     reading, at = read(alias, entry), Places(alias)
     if file := _file_with(reading.config.get("api_key")):
-        hint = f'Write "API_KEY": env.str("{at.variable("api_key")}"), and take a new key: this one is known.'
+        line = f'"API_KEY": env.str("{at.variable("api_key")}", default="")'
+        hint = f"Write {line}, and take a new key where others have seen this one."
         yield message("W101", at["api_key"], f"stands as text in {file}.", hint)
     if reading.wire is not None:
         base = reading.config.get("base_url")

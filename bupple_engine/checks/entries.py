@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -9,8 +10,10 @@ from typing import Any
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
+from bupple_engine.conf import Mistake
 from bupple_engine.drivers import DRIVERS
 from bupple_engine.masking import Secret, SecretURL, scrub
+from bupple_engine.options import EXAMPLES
 from bupple_engine.registry import Reading, read
 from bupple_engine.wire import Wire
 
@@ -26,7 +29,7 @@ def check_entry(alias: str, entry: dict[str, Any]) -> Iterator[CheckMessage]:
     at = Places(alias)
     wrong = {mistake.address for mistake in reading.mistakes}
     for mistake in reading.mistakes:
-        yield of_mistake(mistake, alias)
+        yield of_mistake(mistake._replace(hint=_mend_variable(at, entry, mistake)), alias)
     yield from check_files(at, reading)
     yield from check_proxy(at, reading)
     if reading.wire is not None:
@@ -37,6 +40,16 @@ def check_entry(alias: str, entry: dict[str, Any]) -> Iterator[CheckMessage]:
         yield from check_refused(at, reading.wire, reading)
     if not wrong:
         yield from _check_driver(at, reading)
+
+
+def _mend_variable(at: Places, entry: dict[str, Any], mistake: Mistake) -> str:
+    """Return the hint; it names the environment variable that a wrong value seems to have come from."""
+    for key, value in entry.items():
+        variable = at.variable(str(key))
+        if str(at[str(key)]) == mistake.address and value == os.environ.get(variable, "").strip() != "":
+            example = EXAMPLES.get(key, "…").strip('"')
+            return f"It is the environment variable {variable}; set, for instance, {variable}={example}"
+    return mistake.hint
 
 
 def hide_secrets(entry: dict[str, Any], text: str) -> str:
@@ -67,7 +80,8 @@ def _check_required(
 def _advice(name: str, at: Places, wire: Wire) -> str:
     if name == "model":
         if wire.suggested_model:
-            return f'Write "MODEL": "{wire.suggested_model}"'
+            variable = f", or set {at.variable(name)}={wire.suggested_model}" if at.alias in DRIVERS else ""
+            return f'Write "MODEL": "{wire.suggested_model}"{variable}'
         return f'Write "MODEL": "…", one of those that `manage.py bupple_models {at.alias}` lists'
     if name == "base_url":
         host = "<resource>.openai.azure.com/openai" if wire.driver == "azure" else "<host>"

@@ -80,9 +80,8 @@ def check_url(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
         yield message("W006", at["base_url"], "is still a placeholder.", "Write the URL of the service.")
     if parts.scheme == "http" and not is_this_machine(parts.hostname or ""):
         words = "is plain http: keys and conversations go to another host for all between to read."
-        hint = (
-            f'Write "BASE_URL": "https{shown[4:]}"; where only a network of yours is between, silence this.'
-        )
+        hint = f'Write "BASE_URL": "https{shown[4:]}", or, where only a network of your own is between, '
+        hint += 'SILENCED_SYSTEM_CHECKS = ["bupple_engine.W009"]'
         yield message("W009", at["base_url"], words, hint)
     final = urlsplit(join_url(url.reveal(), wire.build_path({"model": "m", **reading.config}, False))).path
     if twice := _VERSION_TWICE.search(final):
