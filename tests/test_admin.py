@@ -274,7 +274,7 @@ def test_a_script_gets_the_table_at_once_whatever_the_cache_keeps(
     configure(main=WIRE.settings(provider.url))
     provider.answer(models(WIRE.model))
     text = html(client.post(PROBE, headers={"X-Requested-With": "fetch"}))
-    assert text.strip().startswith('<form id="bupple-drivers"')
+    assert text.strip().startswith('<div id="bupple-table"')
     assert ">Ready<" in text
     assert "1 driver checked." in text
     assert "Not checked yet" in html(client.get(PAGE))

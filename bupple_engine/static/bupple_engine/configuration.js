@@ -7,33 +7,30 @@ document.addEventListener("submit", (event) => {
   }
 });
 
-/* Post the form, and put the table that comes in its place. */
+/* Post the form, and put the table that comes in the place of the one that is there. */
 async function check(form, button) {
   const body = new FormData(form);
-  if (button.name) body.set(button.name, button.value);
+  if (button?.name) body.set(button.name, button.value);
   const summary = form.querySelector(".bupple-summary");
-  const buttons = form.querySelectorAll("button");
-  form.setAttribute("aria-busy", "true");
+  const lock = (locked) => {
+    form.setAttribute("aria-busy", locked);
+    for (const each of form.querySelectorAll("button")) each.disabled = locked;
+  };
+  lock(true);
   summary.textContent = form.dataset.checking;
-  for (const each of buttons) each.disabled = true;
   try {
     const response = await fetch(form.action, { method: "POST", body, headers: { "X-Requested-With": "fetch" } });
     if (!response.ok || response.redirected) throw new Error(response.status);
     const page = new DOMParser().parseFromString(await response.text(), "text/html");
-    const next = page.getElementById(form.id);
-    const words = next.querySelector(".bupple-summary");
-    const said = words.textContent;
-    words.textContent = "";
-    form.replaceWith(next);
-    words.textContent = said; // into the page's live region, so that it is read out
-    const again = button.name ? next.querySelector(`button[name][value="${CSS.escape(button.value)}"]`) : next.querySelector("button");
-    (again ?? words).focus();
+    const table = page.getElementById("bupple-table");
+    document.getElementById("bupple-table").replaceWith(table);
+    summary.textContent = table.dataset.summary;
   } catch {
-    form.removeAttribute("aria-busy");
-    summary.textContent = form.dataset.failed;
-    for (const each of buttons) each.disabled = false;
-    button.focus();
+    summary.textContent = form.dataset.broken;
   }
+  lock(false);
+  const again = button?.name ? form.querySelector(`button[name][value="${CSS.escape(button.value)}"]`) : button;
+  again?.focus();
 }
 
 const form = document.getElementById("bupple-try");
