@@ -130,7 +130,7 @@ PLACES = {
             engine({}, "cloude"),
             "cloude",
             "no driver 'cloude'",
-            'Add "DRIVER": "…" to the entry. Did you mean',
+            'add "DRIVER": … Did you mean',
         ),
         (engine({"DRIVER": "opena"}), "it", "'opena'", "Did you mean 'openai'"),
         (engine({"DRIVER": "Anthropic"}), "it", "'Anthropic'", "Did you mean 'claude'?"),
@@ -860,11 +860,10 @@ def test_no_junk_is_a_traceback(junk: Any, settings: Any) -> None:
     whole += [engine(junk), engine(API=dict.fromkeys(("GATE_SECONDS", "PERMISSION_CLASSES", "X"), junk))]
     if isinstance(junk, str | bytes | int | float | tuple | type(None)):
         whole += [{junk: 1}, engine({}, junk), engine({junk: 1}, "claude")]  # type: ignore[arg-type]
-    for name in ("claude", "openai", "gemini", "azure", "local", "echo", f"{HERE}.House"):
-        whole += [engine({"DRIVER": name, key: junk}) for key in OPTIONS]
-        whole += [
-            engine({"DRIVER": name, **dict.fromkeys(COMMON, junk), **{n.upper(): junk for n in COMMON}})
-        ]
+    names = ("claude", "openai", "gemini", "azure", "local", "echo", f"{HERE}.House")
+    one = {f"{name} {key}": {"DRIVER": name, key: junk} for name in names for key in OPTIONS}
+    all_at_once = {name: {"DRIVER": name, **{key.upper(): junk for key in COMMON}} for name in names}
+    whole += [{"DEFAULT": "claude", "DRIVERS": one | all_at_once}]
     for value in whole:
         settings.BUPPLE_ENGINE = value
         if isinstance(junk, str):
@@ -883,15 +882,19 @@ def test_no_junk_is_a_traceback(junk: Any, settings: Any) -> None:
 )
 def test_an_error_is_what_ai_raises(junk: Any, settings: Any) -> None:
     """What the checks call an error fails at ai(), and what fails there is told by them."""
-    for key in OPTIONS:
-        settings.BUPPLE_ENGINE = {"DRIVERS": {"it": {"DRIVER": "openai", key: junk}}}
-        told = {str(message.id)[-4:] for message in check_settings()}
+    drivers = {str(key): {"DRIVER": "openai", key: junk} for key in OPTIONS}
+    settings.BUPPLE_ENGINE = {"DEFAULT": "DRIVER", "DRIVERS": drivers}
+    told: dict[str, set[str]] = {alias: set() for alias in drivers}
+    for message in check_settings():
+        told[message.obj.alias].add(str(message.id)[-4:])
+    for alias, ids in told.items():
         try:
-            ai()
+            ai(alias)
         except ImproperlyConfigured:
-            assert any(id.startswith("E") or id == "W007" for id in told), key
+            assert any(id.startswith("E") or id == "W007" for id in ids), alias
         else:
-            assert not any(id.startswith("E") for id in told - ({"E011"} if key == "PROXY" else set())), key
+            ids -= {"E011"} if alias == "PROXY" else set()  # whose scheme is looked at when it is used
+            assert not any(id.startswith("E") for id in ids), alias
 
 
 # The table, the command and the files
