@@ -122,10 +122,10 @@ class Terminal:
 
     def interrupt(self, expected: str) -> None:
         """Type Ctrl-C until a text is shown: between two waits, Python notes a signal and waits on."""
-        for _ in range(SECONDS):
+        for _ in range(6):
             self.type("\x03")
             with suppress(TimeoutError):
-                self.expect(expected, 1)
+                self.expect(expected, 5)
                 return
         raise TimeoutError(f"Not interrupted: {self.seen!r}")
 
@@ -518,8 +518,7 @@ def test_ctrl_c_ends_a_single_answer(terminal: Callable[..., Terminal]) -> None:
     env = environment(slow={"DRIVER": "echo", "DELAY": 0.05})
     chat = terminal(["bupple_chat", "-m", "word " * 1000], env)
     chat.expect("word word")
-    with suppress(EOFError):
-        chat.interrupt("what never comes")
+    chat.type("\x03")  # heard at the next word at the latest
     assert chat.end() == 130
     assert "Traceback" not in chat.seen
 
