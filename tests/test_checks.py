@@ -504,7 +504,7 @@ def test_what_is_right_gives_no_message(settings: Any) -> None:
             "deepseek": {"API_KEY": "sk-0123456789abcdef", "MODEL": "deepseek-chat"},
             "mistral": {"API_KEY": "sk-0123456789abcdef", "MODEL": "mistral-large"},
             "pasted": {**OLLAMA, "BASE_URL": "http://127.0.0.1:8000/v1/chat/completions"},
-            "vllm": {"MODEL": "m", "API_KEY": "EMPTY", "BASE_URL": "http://localhost:8000/v1"},
+            "vllm": {"MODEL": "m", "API_KEY": "none", "BASE_URL": "http://localhost:8000/v1"},
             "llamacpp": {"MODEL": "m", "BASE_URL": "http://[::1]:8080"},
             "local": {},
             "echo": {},

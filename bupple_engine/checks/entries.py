@@ -18,7 +18,7 @@ from bupple_engine.registry import Reading, read
 from bupple_engine.wire import Wire
 
 from .messages import Address, Places, guard, message, of_error, of_mistake
-from .values import check_files, check_key, check_model, check_proxy, check_refused, check_url
+from .values import check_files, check_key, check_model, check_proxy, check_refused, check_url, suggest_model
 
 _REQUIRED = {"api_key": "W003", "model": "W004"}
 
@@ -79,10 +79,7 @@ def _check_required(
 
 def _advice(name: str, at: Places, wire: Wire) -> str:
     if name == "model":
-        if wire.suggested_model:
-            variable = f", or set {at.variable(name)}={wire.suggested_model}" if at.alias in DRIVERS else ""
-            return f'Write "MODEL": "{wire.suggested_model}"{variable}'
-        return f'Write "MODEL": "…", one of those that `manage.py bupple_models {at.alias}` lists'
+        return suggest_model(at, wire)
     if name == "base_url":
         host = "<resource>.openai.azure.com/openai" if wire.driver == "azure" else "<host>"
         return f'Write "BASE_URL": "https://{host}/v1"'

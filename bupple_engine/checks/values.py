@@ -34,12 +34,14 @@ _FILES = ("ca_file", "model_path")
 
 def check_key(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage]:
     key = reading.config.get("api_key")
-    if key is None or not key.is_fixed or "api_key" not in wire.required:
-        return  # a callable is never asked here; a server that wants no key is often given a word
+    if key is None or not key.is_fixed:
+        return  # a callable is never asked here
     if re.search(r"\s|^[\"']|[\"']$", key.reveal()):
         words = "has white space or quotes in it, which no key has."
         hint = "Write the bare key, without 'Bearer ' before it and without quotes around it; "
         yield message("W007", at["api_key"], words, hint + "docker's --env-file keeps quotes.")
+    elif "api_key" not in wire.required:
+        return  # what wants no key is often given a word for one
     elif _PLACEHOLDER_KEY.search(key.reveal()):
         hint = (
             f"Set the environment variable {at.variable('api_key')} to the key that {reading.name} gave you."
@@ -102,11 +104,19 @@ def is_this_machine(host: str) -> bool:
     return address.is_loopback or address.is_unspecified
 
 
+def suggest_model(at: Places, wire: Wire) -> str:
+    """Return the hint that names a model, or what names those there are."""
+    if not wire.suggested_model:
+        return f'Write "MODEL": "…", one of those that `manage.py bupple_models {at.alias}` lists'
+    variable = f", or set {at.variable('model')}={wire.suggested_model}" if at.alias in DRIVERS else ""
+    return f'Write "MODEL": "{wire.suggested_model}"{variable}'
+
+
 def check_model(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage]:
     model = reading.config.get("model")
     if model is None:
         return
-    hint = f'Write "MODEL": "{wire.suggested_model or "the name of a model that it serves"}"'
+    hint = suggest_model(at, wire)
     if _PLACEHOLDER.search(model):
         yield message("W006", at["model"], "is still a placeholder.", hint)
     elif reading.config.get("base_url") is None:  # another host may give its models any name
