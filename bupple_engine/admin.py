@@ -101,7 +101,7 @@ class ConfigurationAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # Django 5
         summary = ngettext("%d driver checked.", "%d drivers checked.", len(verdicts)) % len(verdicts)
         if failed:
             summary += " " + gettext("Not ready: %s.") % ", ".join(map(str, failed))
-        if "fetch" in request.headers.get("X-Requested-With", ""):
+        if request.headers.get("X-Requested-With") == "fetch":
             run_checks_on(rows)
             return self._render(request, "drivers.html", rows, {"summary": summary})
         self.message_user(
