@@ -26,7 +26,6 @@ from .exceptions import (
     ResponseParseError,
     UnsupportedFeatureError,
 )
-from .masking import scrub
 from .options import merge
 from .registry import ai
 
@@ -119,15 +118,15 @@ def _probe(alias: str, seconds: float) -> Verdict:
         found = {"error": str(error), "advice": MEND}
     except Exception as error:  # of a third party's driver, or of a callable that gives the key
         found = {
-            "error": hide_secrets(entry, f"{type(error).__name__}: {error}"),
+            "error": f"{type(error).__name__}: {error}",
             "advice": "The driver's own code failed, or the callable that gives API_KEY.",
         }
+    found["error"] = hide_secrets(entry, found.get("error", ""))[:MAX_CHARACTERS]
     if driver is None:
         return Verdict(alias, "", False, now, **found)
-    found = {"model": driver.config.get("model"), "error": "", **found}
-    found["error"] = scrub(found["error"], _secrets(driver))[:MAX_CHARACTERS]
     if found.get("reachable"):
         found["latency"] = time.monotonic() - began
+    found = {"model": driver.config.get("model"), **found}
     return Verdict(alias, driver.name, not found["error"], now, **found)
 
 
@@ -226,15 +225,3 @@ def _overdue(alias: str, seconds: float) -> Verdict:
 
 def _only_a_message(alias: str) -> str:
     return f"only a message, which costs tokens, could tell more (`manage.py bupple_chat {alias} -m Hi`)."
-
-
-def _secrets(driver: ChatDriver) -> list[str]:
-    """Return what of an entry must not be shown, should someone quote it."""
-    config = driver.config
-    key = config.get("api_key")
-    urls = [config[name] for name in ("base_url", "proxy") if config.get(name)]
-    return [
-        *([key.reveal()] if key and key.is_fixed else []),
-        *(secret for url in urls for secret in url.credentials),
-        *(config.get("headers") or {}).values(),
-    ]

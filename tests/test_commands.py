@@ -192,6 +192,9 @@ class Subject:
     def __init__(self, alias: str) -> None:
         self.alias = alias
 
+    def __str__(self) -> str:
+        return f"DRIVERS[{self.alias!r}]"
+
 
 @pytest.fixture
 def found(monkeypatch: Any) -> list[checks.CheckMessage]:
@@ -228,10 +231,10 @@ def test_what_the_checks_find_is_told_by_driver(
         call_command("bupple_check", stdout=out, no_color=True)
     assert out.getvalue() == (
         "WARNING (bupple_engine.W099) Odd.\n  Do that.\n"
-        "WARNING (bupple_engine.W097) Of no driver.\n"
+        "WARNING DRIVERS['gone']: (bupple_engine.W097) Of no driver.\n"
         "echo (default): echo\n"
-        "other: \n"
-        "  ERROR (bupple_engine.E099) Bad.\n"
+        "other\n"
+        "  ERROR DRIVERS['other']: (bupple_engine.E099) Bad.\n"
     )
     text, _ = call("bupple_check", "echo")
     assert "Bad" not in text
@@ -240,8 +243,14 @@ def test_what_the_checks_find_is_told_by_driver(
 
 def test_the_real_checks_run(configure: Configure) -> None:
     configure(it={"DRIVER": "openai", "API_KEY": KEY, "MODEL": "m", "TEMPRATURE": 1})
+    out = io.StringIO()
     with pytest.raises(CommandError, match=r"^1 error$"):
-        call("bupple_check")
+        call_command("bupple_check", "--json", stdout=out)
+    (driver,) = json.loads(out.getvalue())["drivers"]
+    (error,) = [message for message in driver["messages"] if message["level"] == "ERROR"]
+    assert "BUPPLE_ENGINE['DRIVERS']['it']" in error["address"]
+    assert "TEMPRATURE" in error["message"]
+    assert "TEMPERATURE" in error["hint"]
 
 
 def test_live_verdicts_are_told(

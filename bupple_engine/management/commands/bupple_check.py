@@ -77,7 +77,8 @@ class Command(BaseCommand):
         for driver in report["drivers"]:
             facts = ", ".join(filter(None, (driver["driver"], driver["model"])))
             default = " (default)" if driver["default"] else ""
-            self.stdout.write(f"{self.style.MIGRATE_HEADING(driver['alias'])}{default}: {printable(facts)}")
+            alias = self.style.MIGRATE_HEADING(driver["alias"])
+            self.stdout.write(alias + default + (f": {printable(facts)}" if facts else ""))
             for message in driver["messages"]:
                 self._write_message(message, "  ")
             if driver["live"]:
@@ -89,7 +90,9 @@ class Command(BaseCommand):
     def _write_message(self, message: dict[str, Any], indent: str = "") -> None:
         serious = message["level"] in ("ERROR", "CRITICAL")
         level = (self.style.ERROR if serious else self.style.WARNING)(message["level"])
-        self.stdout.write(f"{indent}{level} ({message['id']}) {printable(message['message'])}")
+        where = f"{message['address']}: " if message["address"] else ""
+        text = printable(f"{where}({message['id']}) {message['message']}")
+        self.stdout.write(f"{indent}{level} {text}")
         if message["hint"]:
             self.stdout.write(f"{indent}  {printable(message['hint'])}")
 
@@ -114,6 +117,7 @@ def _report(known: list[str], aliases: list[str], *, deploy: bool) -> dict[str, 
         facts = {
             "id": message.id,
             "level": logging.getLevelName(message.level),
+            "address": "" if message.obj is None else str(message.obj),
             "message": str(message.msg),
             "hint": str(message.hint or ""),
         }
