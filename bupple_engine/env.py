@@ -60,7 +60,7 @@ def _suffixes(name: str) -> tuple[str, ...]:
 
 
 def _entry(env: environ.Env, name: str) -> dict[str, Any]:
-    entry: dict[str, Any] = MaskedDict()  # the next variable's error would show the key that was read
+    entry: dict[str, Any] = MaskedDict()  # what raises behind it in a settings file shows its locals
     for suffix in _suffixes(name):
         text = env.str(f"{PREFIX}{name.upper()}_{suffix}", default="").strip()
         if text:
