@@ -112,7 +112,7 @@ def _class_or_path(value: Any) -> Any:
 def _mime_type(value: Any) -> str:
     if not isinstance(value, str) or not re.fullmatch(r"[a-z]+/[\w.+-]+", value):
         raise ValueError("must hold mime types, such as 'image/png'")
-    return value
+    return value.lower()
 
 
 def _rate(value: Any) -> str:
@@ -138,6 +138,8 @@ def _ceiling(value: Any) -> Any:
 def _client_options(value: Any) -> dict[str, Any]:
     parsed = _dict_of(_ceiling)(value)
     for name in parsed:
+        if name == "model":
+            raise ValueError("has 'model'; MODELS lists which a client may name")
         if name in SITE_OPTIONS:
             raise ValueError(f"has {name!r}, which no client may set; PREPARE can")
         if name != name.lower():
