@@ -190,11 +190,13 @@ class Body:
             raise self._status_error(payload, text)
         if isinstance(payload, list) and payload and isinstance(payload[0], dict) and payload[0].get("error"):
             payload = payload[0]
-        if not isinstance(payload, dict):
+        is_expected = isinstance(payload, self._wire.payloads)
+        if not is_expected:
             if self._stream and text[:1] in ("{", "[") and text[-1:] not in ("}", "]"):
                 raise StreamInterruptedError("The answer ended before its end.")
             raise ResponseParseError(f"The answer is no JSON object: {self._excerpt(text)!r}")
-        if payload.get("error") or payload.get("object") == "error" or payload.get("type") == "error":
+        facts = payload if isinstance(payload, dict) else {}
+        if facts.get("error") or facts.get("object") == "error" or facts.get("type") == "error":
             error = self._wire.parse_error(0, payload, self._excerpt(text, 500))
             if type(error) is StreamError and not self._stream:
                 error = ProviderServerError(error.message, type=error.type, param=error.param)

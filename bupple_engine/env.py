@@ -33,8 +33,8 @@ def engine_settings(
     """Return the dict for settings.BUPPLE_ENGINE that the environment describes.
 
     A driver is there where one of its variables is, or where it is the default; default is used where
-    BUPPLE_ENGINE_DEFAULT is not set (BUPPLE_DEFAULT_ENGINE_DRIVER is understood too). A value that is no
-    number where one belongs raises an ImproperlyConfigured that names its variable.
+    BUPPLE_ENGINE_DEFAULT is not set (BUPPLE_DEFAULT_ENGINE_DRIVER is understood too). What is wrong with
+    a value is told by `manage.py check`, and by ai(): nothing raises while the settings are read.
     """
     env = env or environ.Env()
     chosen = env.str("BUPPLE_ENGINE_DEFAULT", default="") or env.str(
@@ -48,22 +48,28 @@ def engine_settings(
     return settings
 
 
+def known_variables() -> set[str]:
+    """Return the names of the variables that engine_settings() reads."""
+    return {"BUPPLE_ENGINE_DEFAULT", "BUPPLE_DEFAULT_ENGINE_DRIVER"} | {
+        f"{PREFIX}{name.upper()}_{suffix}" for name in DRIVERS for suffix in _suffixes(name)
+    }
+
+
+def _suffixes(name: str) -> tuple[str, ...]:
+    return (*SUFFIXES, *OWN_SUFFIXES.get(name, ()))
+
+
 def _entry(env: environ.Env, name: str) -> dict[str, Any]:
-    entry: dict[str, Any] = MaskedDict()  # the next variable's error would show the key that was read
-    for suffix in (*SUFFIXES, *OWN_SUFFIXES.get(name, ())):
-        variable = f"{PREFIX}{name.upper()}_{suffix}"
-        text = env.str(variable, default="").strip()
+    entry: dict[str, Any] = MaskedDict()  # what raises behind it in a settings file shows its locals
+    for suffix in _suffixes(name):
+        text = env.str(f"{PREFIX}{name.upper()}_{suffix}", default="").strip()
         if text:
-            entry[suffix] = _convert(text, SUFFIXES.get(suffix, "str"), variable)
+            entry[suffix] = _convert(text, SUFFIXES.get(suffix, "str"))
     return entry
 
 
-def _convert(text: str, kind: str, variable: str) -> Any:
-    from django.core.exceptions import ImproperlyConfigured
-
+def _convert(text: str, kind: str) -> Any:
     try:
         return {"str": str, "float": float, "int": int}[kind](text)
     except ValueError:
-        raise ImproperlyConfigured(
-            f"The environment variable {variable} must be a number, not {text!r}."
-        ) from None
+        return text  # which `manage.py check` and ai() refuse by its address

@@ -114,13 +114,13 @@ class MaskedDict(dict[str, Any]):
 class Misfit:
     """Stand for a value of a wrong type where a secret belongs, and may be all the same."""
 
-    __slots__ = ("_kind",)
+    __slots__ = ("kind",)
 
     def __init__(self, value: object) -> None:
-        self._kind = type(value).__name__
+        self.kind = type(value).__name__
 
     def __repr__(self) -> str:
-        return f"a value of type {self._kind}"
+        return f"a value of type {self.kind}"
 
 
 # Option → the type of value that is secret, and what hides it.

@@ -6,6 +6,7 @@ import difflib
 import math
 import re
 from collections.abc import Callable, Collection, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -171,6 +172,34 @@ def headers(value: Any) -> MaskedDict:
 def is_header_value(text: str) -> bool:
     """Tell whether text can stand in a header: printable, on one line, in Latin-1, nothing to strip."""
     return text == text.strip() and _HEADER_VALUE.fullmatch(text) is not None
+
+
+# What a line of an entry may look like, for the errors.
+EXAMPLES = {
+    "API_KEY": 'env.str("BUPPLE_ENGINE_CLAUDE_API_KEY")',
+    "MODEL": '"claude-sonnet-5-5"',
+    "TEMPERATURE": "0.2",
+    "MAX_TOKENS": "4096",
+    "TOP_P": "0.9",
+    "STOP": '["END"]',
+    "SEED": "7",
+    "TIMEOUT": '{"first_token": 60, "total": 300}',
+    "MAX_RETRIES": "2",
+    "EXTRA": '{"service_tier": "flex"}',
+    "HEADERS": '{"X-Team": "search"}',
+    "BASE_URL": '"https://llm.example.com/v1"',
+    "PROXY": '"http://proxy.example.com:3128"',
+    "CA_FILE": '"/etc/ssl/certs/company.pem"',
+}
+
+
+def right_line(name: str, option: Option, value: Any) -> str:
+    """Return the sentence that follows a wrong value: the line to write instead."""
+    for convert in (int, float):  # an environment variable is a string
+        with suppress(ValueError, TypeError, OverflowError):
+            if isinstance(value, str) and option.parse(convert(value)) is not None:
+                return f'Write "{name}": {convert(value)!r}, without quotes.'
+    return f'Write, for instance, "{name}": {EXAMPLES[name]}' if name in EXAMPLES else ""
 
 
 COMMON: Mapping[str, Option] = {

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
-from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
 from . import conf
-from .drivers import DRIVERS
+from .conf import Mistake
+from .drivers import DRIVERS, OTHER_NAMES
 from .drivers.base import ChatDriver, parse_options
 from .exceptions import InvalidDriverError
-from .masking import protect
-from .options import Option, Options, merge, suggest
+from .masking import Secret, protect
+from .options import Option, Options, merge, right_line, suggest
 from .wire import Wire
+
+STRIP = 'Read it without them: "API_KEY": env.str("BUPPLE_ENGINE_…_API_KEY", default="").strip()'
 
 _lock = threading.Lock()
 _drivers: dict[str, ChatDriver] = {}
@@ -42,61 +46,115 @@ def get_driver(alias: str) -> ChatDriver:
         with _lock:
             driver = _drivers.get(alias)
             if driver is None:
-                driver = _drivers[alias] = build_driver(alias, conf.entry(alias))
+                driver = _drivers[alias] = read(alias, conf.entry(alias)).build(alias)
     return driver
 
 
-def build_driver(alias: str, entry: dict[str, Any]) -> ChatDriver:
-    """Return a driver made from an entry whose secrets are wrapped."""
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What an entry says: its driver, the options that could be read, and what is wrong."""
+
+    name: str
+    mistakes: list[Mistake]
+    driver_class: type[ChatDriver] = ChatDriver
+    wire: Wire | None = None
+    known: Mapping[str, Option] = field(default_factory=dict)
+    config: Options = field(default_factory=dict)
+
+    def build(self, alias: str) -> ChatDriver:
+        """Return the driver, or raise the first mistake."""
+        for mistake in self.mistakes:
+            raise mistake.exception()
+        if self.wire is None:
+            return self.driver_class(alias, self.name, self.config)
+        return self.driver_class(alias, self.name, self.config, self.wire)  # type: ignore[call-arg]
+
+
+def read(alias: str, entry: dict[str, Any]) -> Reading:
+    """Return what an entry says, whose secrets are wrapped."""
     where = f"BUPPLE_ENGINE['DRIVERS'][{alias!r}]"
     name = entry.get("DRIVER", alias)
     if not isinstance(name, str):
-        raise ImproperlyConfigured(f"{where}['DRIVER'] must be a short name or a dotted path.")
-    driver_class, wire = load(name, where)
+        words = " must be a short name or a dotted path."
+        return Reading("", [Mistake("E009", f"{where}['DRIVER']", words, 'Write "DRIVER": "claude"')])
+    found = _find(name, where)
+    if isinstance(found, Mistake):
+        if found.id == "E007" and "DRIVER" not in entry:
+            found = found._replace(hint=f'The alias is taken for its name; add "DRIVER": … {found.hint}')
+        return Reading(name, [found])
+    driver_class, wire = found
     known = wire.options if wire is not None else driver_class.options
-    config = parse_entry(entry, known, where)
-    if wire is None:
-        return driver_class(alias, name, config)
-    return driver_class(alias, name, config, wire)  # type: ignore[call-arg]
+    config, mistakes = _read_options(entry, known, where)
+    return Reading(name, mistakes, driver_class, wire, known, config)
 
 
 def load(name: str, where: str) -> tuple[type[ChatDriver], Wire | None]:
     """Return the class behind a short name or a dotted path, and the wire where it speaks HTTP."""
+    found = _find(name, where)
+    if isinstance(found, Mistake):
+        raise found.exception()
+    return found
+
+
+def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mistake:
     path, _, service = DRIVERS.get(name, name).partition(":")
     if "." not in path:
-        raise InvalidDriverError(f"{where}: there is no driver {name!r}.{suggest(name, DRIVERS)}")
+        other = OTHER_NAMES.get(name.lower().replace("-", "_"))
+        hint = f"Did you mean {other!r}?" if other else suggest(name, DRIVERS).strip()
+        return Mistake("E007", where, f": there is no driver {name!r}.", hint, InvalidDriverError)
+    where = f"{where}['DRIVER']"
     try:
         found = import_string(path)
-    except ImportError as error:
-        raise InvalidDriverError(f"{where}['DRIVER']: {name!r} can't be imported: {error}") from error
-    if isinstance(found, type) and issubclass(found, Wire):
-        from .drivers.http import HTTPDriver
+        if isinstance(found, type) and issubclass(found, Wire):
+            from .drivers.http import HTTPDriver
 
-        return HTTPDriver, found(service or name.rpartition(".")[2])
+            return HTTPDriver, found(service or name.rpartition(".")[2])
+    except Exception as error:  # whatever a third party's module raises
+        reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        words = f": {name!r} can't be imported: {reason}"
+        hint = 'Write "DRIVER": "package.module.Class", as Python imports it.'
+        return Mistake("E008", where, words, hint, InvalidDriverError, error)
     if isinstance(found, type) and issubclass(found, ChatDriver):
         return found, None
-    raise InvalidDriverError(f"{where}['DRIVER']: {name!r} is no subclass of ChatDriver or Wire.")
+    words = f": {name!r} is no subclass of ChatDriver or Wire."
+    hint = "Derive it from bupple_engine.drivers.base.ChatDriver."
+    return Mistake("E009", where, words, hint, InvalidDriverError)
 
 
-def parse_entry(entry: dict[str, Any], known: Any, where: str) -> Options:
+def parse_entry(entry: dict[str, Any], known: Mapping[str, Option], where: str) -> Options:
     """Return an entry's options by lower-case name, the defaults of those that it lacks among them."""
+    config, mistakes = _read_options(entry, known, where)
+    for mistake in mistakes:
+        raise mistake.exception()
+    return config
+
+
+def _read_options(
+    entry: dict[str, Any], known: Mapping[str, Option], where: str
+) -> tuple[Options, list[Mistake]]:
     config: Options = {name: option.default for name, option in known.items() if option.default is not None}
     names = [name.upper() for name in known]
-    for key in entry:
+    mistakes = []
+    for key, value in entry.items():
         if key == "DRIVER":
             continue
         if key not in names:
-            raise ImproperlyConfigured(
-                f"{where}: unknown option {key!r}.{suggest(str(key), [*names, 'DRIVER'])}"
-            )
-        value = entry[key]
+            hint = suggest(str(key).upper(), [*names, "DRIVER"]).strip()
+            mistakes.append(Mistake("E010", where, f": unknown option {key!r}.", hint))
+            continue
         if value is None or (key == "API_KEY" and not _is_set(value)):
             continue
         try:
             config[key.lower()] = known[key.lower()].parse(value)
         except ValueError as error:
-            raise ImproperlyConfigured(f"{where}[{key!r}] {error}, not {value!r}.") from None
-    return config
+            address = f"{where}[{key!r}]"
+            if key == "API_KEY" and isinstance(value, Secret):
+                # It comes from an environment, and may be right in another: no error of the settings file.
+                mistakes.append(Mistake("W007", address, f" {error}.", STRIP))
+            else:
+                hint = right_line(key, known[key.lower()], value)
+                mistakes.append(Mistake("E011", address, f" {error}, not {value!r}.", hint))
+    return config, mistakes
 
 
 def _is_set(key: Any) -> bool:

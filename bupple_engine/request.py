@@ -15,20 +15,27 @@ from .masking import MaskedDict
 class Request:
     """What to send in one attempt; its repr shows no header and no body."""
 
-    __slots__ = ("body", "echo", "headers", "secrets", "stream", "url")
+    __slots__ = ("body", "echo", "headers", "method", "secrets", "stream", "url")
 
     def __init__(
-        self, url: str, headers: MaskedDict, body: bytes, stream: bool, secrets: Sequence[str] = ()
+        self,
+        url: str,
+        headers: MaskedDict,
+        body: bytes,
+        stream: bool,
+        secrets: Sequence[str] = (),
+        method: str = "POST",
     ) -> None:
         self.url = url
         self.headers = headers
         self.body = body
         self.stream = stream
         self.secrets = secrets
+        self.method = method
         self.echo: dict[str, Any] = {}
 
     def __repr__(self) -> str:
-        return f"<Request POST {self.url.partition('?')[0]}>"
+        return f"<Request {self.method} {self.url.partition('?')[0]}>"
 
 
 # json.dumps makes an encoder each time.
@@ -47,16 +54,16 @@ def dump(body: Any) -> bytes:
 
 
 @lru_cache(256)
-def join_url(base: str, path: str) -> str:
+def join_url(base: str, path: str, endpoint: str = "") -> str:
     """Return base and path as one URL, without the credentials that base had in it.
 
     A version segment or an endpoint that is in both is not doubled; a query of base stays behind the path.
+    Where path is not the endpoint that base may end with, name that one too.
     """
     parts = urlsplit(base)
     path, _, query = path.partition("?")
     head = parts.path.rstrip("/")
-    if head.endswith(path):
-        head = head[: -len(path)]
+    head = head.removesuffix(endpoint.partition("?")[0] or path)
     version = path[: max(path.find("/", 1), 0)]
     if version and head.endswith(version):
         head = head[: -len(version)]

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from .answer import NO_USAGE, Answer
@@ -28,7 +29,16 @@ class Wire:
     # Options that the API has no field for, and why.
     unsupported: ClassVar[Mapping[str, str]] = {}
     media: frozenset[str] = frozenset({"image", "document"})
-    request_id_headers: ClassVar[tuple[str, ...]] = ("x-request-id",)
+    request_id_headers: tuple[str, ...] = ("x-request-id",)
+    payloads: tuple[type, ...] = (dict,)  # what a whole answer is, as JSON
+    # Whether the list of models is refused without a good key, so that having it says something of the key.
+    models_need_key: bool = True
+    # What `manage.py check` knows without a network: what the provider's keys begin with, a model to suggest,
+    # and model → its last day, "" where that has passed; a name stands for its dated snapshots too.
+    key_prefixes: tuple[str, ...] = ()
+    suggested_model: str = ""
+    only_v1: bool = False  # whether a URL without a path can't be right
+    shutdowns: Mapping[str, str] = MappingProxyType({})
     # Words of an error's type or code that mean a class; beside those that the providers share.
     error_words: ClassVar[Mapping[str, type[EngineError]]] = {}
 
@@ -57,6 +67,10 @@ class Wire:
         """Return the body, or raise an UnsupportedFeatureError for what it cannot express."""
         raise NotImplementedError
 
+    def build_models_path(self, options: Options, page: str) -> str:
+        """Return the path of the list of models, of the page of it that parse_models named."""
+        raise UnsupportedFeatureError(f"{self.driver} has no list of models.")
+
     def build_echo(self, body: dict[str, Any], options: Options) -> dict[str, Any]:
         """Return what of the request must be known again when its answer comes back in a history."""
         return {}
@@ -75,12 +89,26 @@ class Wire:
         body = MaskedDict(self.build_body(turns, options, stream))
         if options.get("extra"):
             body = merge_dicts(body, options["extra"])  # type: ignore[assignment] # of the first one's class
-        data = dump(body)
+        request = self.address(dump(body), self.build_path(options, stream), options, stream)
+        request.echo = self.build_echo(body, options)
+        return request
+
+    def build_models_request(self, options: Options, page: str) -> Request:
+        """Return the request for a page of the list of models, of the first for ""."""
+        path = self.build_models_path(options, page)
+        return self.address(None, path, options, False, endpoint=self.build_path(options, False))
+
+    def address(
+        self, data: bytes | None, path: str, options: Options, stream: bool, endpoint: str = ""
+    ) -> Request:
+        """Return the request that takes data to a path, or asks for what is there, with the entry's key."""
         # Revealed once, since a vault may be asked, and wrapped again: whatever raises here shows its locals.
         key = Secret(options["api_key"].reveal()) if options.get("api_key") else None
         base = options.get("base_url") or SecretURL(self.base_url(options))
-        url = join_url(base.reveal(), self.build_path(options, stream))
-        headers = MaskedDict({"Content-Type": "application/json", "User-Agent": USER_AGENT})
+        url = join_url(base.reveal(), path, endpoint)
+        headers = MaskedDict({"User-Agent": USER_AGENT})
+        if data is not None:
+            headers["Content-Type"] = "application/json"
         # Compressed, a stream may be held back until a block is full.
         headers |= (
             {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
@@ -97,14 +125,13 @@ class Wire:
         headers = MaskedDict({name: value for name, value in headers.items() if name.lower() not in last})
         headers |= {name: chosen[name] for name in last.values()}
         proxy = options.get("proxy")
-        request = Request(url, headers, data, stream)
+        request = Request(url, headers, data or b"", stream, method="GET" if data is None else "POST")
         request.secrets = (
             *([key.reveal()] if key else []),
             *base.credentials,
             *(proxy.credentials if proxy else ()),
             *chosen.values(),
         )
-        request.echo = self.build_echo(body, options)
         return request
 
     def check_options(self, options: Options) -> None:
@@ -112,6 +139,14 @@ class Wire:
         for name, reason in self.unsupported.items():
             if options.get(name) is not None:
                 raise self.unsupported_option(name, reason)
+
+    def refused_options(self, options: Options) -> Iterable[tuple[str, str]]:
+        """Yield the options that the model is known to refuse, and why; they are sent all the same."""
+        return ()
+
+    def check(self, options: Options) -> Iterable[Any]:
+        """Return Django's CheckMessages about an entry, for `manage.py check`; send nothing."""
+        return ()
 
     def unsupported_option(self, name: str, reason: str) -> UnsupportedFeatureError:
         """Return the error for an option that the API has no field for."""
@@ -168,6 +203,18 @@ class Wire:
         """Tell whether an unfinished last event may be looked at, which the standard drops."""
         return False
 
+    def parse_models(self, payload: Any) -> tuple[list[str], str]:
+        """Return the names on a page of the list of models, and what names the next page, "" after the last.
+
+        A list of the API's own in `payload["data"]`, or bare, has them as OpenAI's has.
+        """
+        items = payload if isinstance(payload, list) else payload["data"]
+        return [str(item["id"]) for item in items or []], ""  # Ollama without a model says null
+
+    def offers(self, model: str, models: list[str]) -> bool | None:
+        """Tell whether a model is in the list; None where it may be there though the list lacks it."""
+        return model in models
+
     def parse_usage(self, usage: dict[str, Any]) -> Usage:
         """Return the provider's usage with the three counts that every provider has."""
         raise NotImplementedError
@@ -223,6 +270,11 @@ class Wire:
             "finish_reason": answer.finish_reason or "unknown",
             "metadata": metadata,
         }
+
+
+def family(model: str) -> str:
+    """Return a model's name without the date or the mark of a snapshot."""
+    return re.sub(r"-(\d{8}|\d{4}-\d{2}-\d{2}|\d{4}|latest)$", "", model)
 
 
 def digest(text: str) -> str:

@@ -354,9 +354,12 @@ def missing(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., None]]:
 
         monkeypatch.setattr(importlib.util, "find_spec", find)
 
-    local._import_error.cache_clear()
+    for found_once in (local._import_error, local._has_avx2):
+        found_once.cache_clear()
     yield take
-    local._import_error.cache_clear()
+    monkeypatch.undo()
+    for found_once in (local._import_error, local._has_avx2):
+        found_once.cache_clear()
 
 
 def refusal(**options: Any) -> str:

@@ -335,7 +335,7 @@ BAD_SETTINGS: list[tuple[Any, str]] = [
     ({"DRIVER": {}}, "BUPPLE_ENGINE: unknown key 'DRIVER'. Did you mean 'DRIVERS'?"),
     ({}, "BUPPLE_ENGINE['DRIVERS'] must be a dict of aliases and their entries."),
     ({"DRIVERS": []}, "BUPPLE_ENGINE['DRIVERS'] must be a dict of aliases and their entries."),
-    ({"DRIVERS": {}}, "BUPPLE_ENGINE['DEFAULT'] is not set; set it to one of DRIVERS."),
+    ({"DRIVERS": {}}, "BUPPLE_ENGINE['DRIVERS'] is empty: there is no driver."),
     ({"DRIVERS": {"a": ECHO, "b": ECHO}}, "BUPPLE_ENGINE['DEFAULT'] is not set; set it to one of 'a', 'b'."),
     (
         {"DEFAULT": "x", "DRIVERS": {}},
@@ -522,11 +522,11 @@ def test_the_default_of_the_environment() -> None:
 
 
 @pytest.mark.parametrize("name", ["TEMPERATURE", "MAX_TOKENS"])
-def test_a_number_that_is_none_names_its_variable(name: str) -> None:
-    with pytest.raises(
-        ImproperlyConfigured, match=f"BUPPLE_ENGINE_CLAUDE_{name} must be a number, not 'warm'"
-    ):
-        from_env(**{f"BUPPLE_ENGINE_CLAUDE_{name}": "warm"})
+def test_a_number_that_is_none_is_told_when_it_is_used(name: str, settings: Any) -> None:
+    """Settings that raise would stop every command, the check among them."""
+    settings.BUPPLE_ENGINE = from_env(**{f"BUPPLE_ENGINE_GEMINI_{name}": "warm"})
+    with pytest.raises(ImproperlyConfigured, match=rf"\['gemini'\]\['{name}'\] must be .*, not 'warm'"):
+        ai()
 
 
 def test_a_callable_key_is_asked_once_a_call(configure: Configure) -> None:

@@ -831,10 +831,14 @@ def test_a_call_that_a_signal_ends_shows_nothing(
     assert leaks({**error_places(caught.value), **call_places(world)}) == {}
 
 
-def test_a_bad_variable_of_the_environment_shows_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_bad_variable_of_the_environment_shows_no_other(
+    monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
     monkeypatch.setenv("BUPPLE_ENGINE_CLAUDE_API_KEY", KEY)
     monkeypatch.setenv("BUPPLE_ENGINE_OPENAI_API_KEY", OTHER_KEY)
     monkeypatch.setenv("BUPPLE_ENGINE_OPENAI_MAX_TOKENS", "many")
-    with pytest.raises(ImproperlyConfigured, match="BUPPLE_ENGINE_OPENAI_MAX_TOKENS") as caught:
-        engine_settings()
+    settings.BUPPLE_ENGINE = engine_settings()
+    assert KEY not in repr(settings.BUPPLE_ENGINE)
+    with pytest.raises(ImproperlyConfigured, match=r"\['openai'\]\['MAX_TOKENS'\]") as caught:
+        ai("openai")
     assert leaks(error_places(caught.value)) == {}

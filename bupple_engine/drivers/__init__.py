@@ -27,3 +27,15 @@ DRIVERS = {
         )
     },
 }
+
+# What else a vendor or a service is called, for a suggestion.
+OTHER_NAMES = {
+    "anthropic": "claude",
+    "chatgpt": "openai",
+    "google": "gemini",
+    "gpt": "openai",
+    "grok": "xai",
+    "azure_openai": "azure",
+    "llama_cpp": "llamacpp",
+    "lm_studio": "lmstudio",
+}

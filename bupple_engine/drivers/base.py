@@ -4,17 +4,25 @@ from __future__ import annotations
 
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
-from typing import Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from bupple_engine import threads
 from bupple_engine.answer import NO_USAGE
 from bupple_engine.call import Call
-from bupple_engine.exceptions import EngineError, InvalidRequestError, StreamInterruptedError
+from bupple_engine.exceptions import (
+    EngineError,
+    InvalidRequestError,
+    StreamInterruptedError,
+    UnsupportedFeatureError,
+)
 from bupple_engine.masking import protect
 from bupple_engine.messages import validate
 from bupple_engine.options import COMMON, Option, Options, clocks, merge, suggest
 from bupple_engine.streams import AsyncStream, Stream
 from bupple_engine.types import Chunk, Message, Reply
+
+if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
 
 
 class ChatDriver:
@@ -93,6 +101,22 @@ class ChatDriver:
         call = self._begin(messages, options, streamed=True)
         return AsyncStream(call, self._abatches(call))
 
+    def models(self) -> list[str]:
+        """Return the names of the models that the provider offers now, in its order; it costs no tokens.
+
+        Raises an EngineError where the provider does not tell them, an UnsupportedFeatureError where it has
+        no list.
+        """
+        raise UnsupportedFeatureError(f"{self.name} has no list of models: its driver has no models().")
+
+    async def amodels(self) -> list[str]:
+        """See models()."""
+        return await threads.run(self.models, Call(self, [], [], self.config, streamed=False))
+
+    def offers(self, model: str, models: list[str]) -> bool | None:
+        """Tell whether a model is among those of models(); None where their list does not say."""
+        return model in models
+
     def get_config(self) -> dict[str, Any]:
         """Return what the driver runs with; keys, headers, extra and credentials in a URL are masked."""
         config: dict[str, Any] = {"alias": self.alias, "driver": self.name}
@@ -106,6 +130,14 @@ class ChatDriver:
                 value = repr(value)
             config[name] = value
         return config
+
+    def check(self) -> Iterable[CheckMessage]:
+        """Return what is wrong with the entry, as Django's CheckMessages with ids of your own.
+
+        `manage.py check` calls it, also where there is no network: send nothing, and ask no callable key.
+        Where a message has no obj, the entry's address is put there.
+        """
+        return ()
 
     # What a driver may do in a better way than by generate()
 

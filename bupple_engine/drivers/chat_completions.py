@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from bupple_engine.answer import Answer, count, usage_of
@@ -16,7 +17,9 @@ from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, boolean, choice, string
 from bupple_engine.request import Request, dump
 from bupple_engine.types import FinishReason, Usage
-from bupple_engine.wire import Wire
+from bupple_engine.wire import Wire, family
+
+from .openai import KEY_PREFIXES, NEVER_SAMPLED, SHUTDOWNS, SUGGESTED_MODEL, refused_sampling
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "stop": "stop",
@@ -46,6 +49,9 @@ class ChatCompletionsWire(Wire):
         "stream_usage": Option(boolean, per_call=False),
     }
     media = frozenset({"image", "audio", "document"})
+    key_prefixes = KEY_PREFIXES
+    suggested_model = SUGGESTED_MODEL
+    shutdowns = SHUTDOWNS
 
     max_tokens_param = "max_completion_tokens"
     stream_usage = True  # send stream_options.include_usage
@@ -60,6 +66,20 @@ class ChatCompletionsWire(Wire):
 
     def build_path(self, options: Options, stream: bool) -> str:
         return "/chat/completions"
+
+    def build_models_path(self, options: Options, page: str) -> str:
+        return "/models"
+
+    def refused_options(self, options: Options) -> Iterable[tuple[str, str]]:
+        effort = (options.get("extra") or {}).get("reasoning_effort")
+        yield from refused_sampling(options, effort)
+        reasons = NEVER_SAMPLED.fullmatch(family(str(options.get("model"))))
+        if reasons and options.get("stop"):
+            yield "stop", f"{options['model']} reasons, and takes no stop"
+        if reasons and options.get("max_tokens_param") == "max_tokens":
+            yield "max_tokens_param", f"{options['model']} takes max_completion_tokens only"
+        if len(options.get("stop") or ()) > 4:
+            yield "stop", "the API takes four at most"
 
     def build_headers(self, options: Options) -> dict[str, str]:
         names = {"organization_id": "OpenAI-Organization", "project_id": "OpenAI-Project"}

@@ -6,7 +6,11 @@ Source: https://platform.claude.com/docs/en/api/messages
 from __future__ import annotations
 
 import hashlib
+import re
+from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Any, ClassVar
+from urllib.parse import quote
 
 from bupple_engine.answer import Answer, count, usage_of
 from bupple_engine.exceptions import EngineError, OverloadedError, QuotaExceededError
@@ -15,7 +19,7 @@ from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, merge_dicts, string
 from bupple_engine.request import dump
 from bupple_engine.types import FinishReason, Usage
-from bupple_engine.wire import Wire
+from bupple_engine.wire import Wire, family
 
 FINISH_REASONS: dict[str, FinishReason] = {
     "end_turn": "stop",
@@ -44,6 +48,23 @@ class ClaudeWire(Wire):
     }
     unsupported: ClassVar = {"seed": "the Messages API has no such field"}
     request_id_headers = ("request-id",)
+    key_prefixes = ("sk-ant-",)
+    suggested_model = "claude-sonnet-5-5"
+    # Source: the deprecations that the SDK 2.12 names.
+    shutdowns = MappingProxyType(
+        {
+            **dict.fromkeys(
+                (
+                    *("claude-2", "claude-2.0", "claude-2.1", "claude-instant-1.2"),
+                    *("claude-3-opus", "claude-3-sonnet", "claude-3-haiku", "claude-3-5-sonnet"),
+                    *("claude-3-5-haiku", "claude-3-7-sonnet", "claude-opus-4", "claude-opus-4-0"),
+                    *("claude-sonnet-4", "claude-sonnet-4-0", "claude-opus-4-1", "claude-mythos-preview"),
+                ),
+                "",
+            ),
+            "claude-sonnet-4-5": "2026-11-30",
+        }
+    )
     error_words: ClassVar = {
         "enforced_spend_limit_reached": QuotaExceededError,
         "contract_spend_limit_reached": QuotaExceededError,
@@ -55,6 +76,9 @@ class ClaudeWire(Wire):
 
     def build_path(self, options: Options, stream: bool) -> str:
         return "/v1/messages"
+
+    def build_models_path(self, options: Options, page: str) -> str:
+        return "/v1/models?limit=1000" + (f"&after_id={quote(page, safe='')}" if page else "")
 
     def build_auth(self, key: str, options: Options) -> dict[str, str]:
         return {"x-api-key": key}
@@ -71,6 +95,18 @@ class ClaudeWire(Wire):
             for name in ("temperature", "top_p"):
                 if options.get(name) is not None:
                     raise self.unsupported_option(name, SAMPLING_REMOVED)
+
+    def refused_options(self, options: Options) -> Iterator[tuple[str, str]]:
+        version = re.fullmatch(r"claude-[a-z]+-(\d)(?:-(\d))?", family(str(options.get("model"))))
+        temperature, top_p = options.get("temperature"), options.get("top_p")
+        if version and (int(version[1]), int(version[2] or 0)) >= (4, 7):
+            reason = f"{options['model']} takes its default alone"
+            if temperature not in (None, 1):
+                yield "temperature", reason
+            if top_p not in (None, 0.99, 1):
+                yield "top_p", reason
+        elif (temperature or 0) > 1:
+            yield "temperature", "it goes from 0 to 1 here"
 
     def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
         system, rest = system_and_rest(turns)
@@ -191,6 +227,14 @@ class ClaudeWire(Wire):
         if kinds & {"thinking", "redacted_thinking"} and kinds <= {"thinking", "redacted_thinking", "text"}:
             return {"items": [block for block in answer.items if block.get("text") != ""]}
         return {}
+
+    def parse_models(self, payload: Any) -> tuple[list[str], str]:
+        names, _ = super().parse_models(payload)
+        return names, str(payload["last_id"]) if payload.get("has_more") else ""
+
+    def offers(self, model: str, models: list[str]) -> bool | None:
+        # Of the older ones the list has the dated names, of which these are short forms.
+        return super().offers(model, [*models, *(re.sub(r"-\d{8}$", "", name) for name in models)])
 
     def parse_usage(self, usage: dict[str, Any]) -> Usage:
         names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")

@@ -19,6 +19,9 @@ class EchoDriver(ChatDriver):
 
     options: ClassVar = {**COMMON, "delay": Option(number(0, 60), default=0)}
 
+    def models(self) -> list[str]:
+        return [self.config.get("model") or self.name]
+
     def generate(self, messages: list[Message], options: Options) -> Iterator[dict[str, Any]]:
         turns = validate(messages)
         text = [turn.text for turn in turns if turn.role == "user"][-1]

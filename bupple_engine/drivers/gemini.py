@@ -5,6 +5,7 @@ Source: https://ai.google.dev/api/generate-content
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -61,6 +62,8 @@ class GeminiWire(Wire):
     options: ClassVar = {**COMMON, "project_id": Option(string, per_call=False)}
     media = frozenset({"image", "audio", "document"})
     request_id_headers = ("x-request-id", "x-goog-request-id")
+    key_prefixes = ("AIza",)
+    suggested_model = "gemini-3.8-flash"
 
     def base_url(self, options: Options) -> str:
         return "https://generativelanguage.googleapis.com"
@@ -70,11 +73,18 @@ class GeminiWire(Wire):
         # Without alt=sse the stream is one JSON array.
         return f"/v1beta/models/{model}:" + ("streamGenerateContent?alt=sse" if stream else "generateContent")
 
+    def build_models_path(self, options: Options, page: str) -> str:
+        return "/v1beta/models?pageSize=1000" + (f"&pageToken={quote(page, safe='')}" if page else "")
+
     def build_auth(self, key: str, options: Options) -> dict[str, str]:
         return {"x-goog-api-key": key}
 
     def build_headers(self, options: Options) -> dict[str, str]:
         return {"x-goog-user-project": options["project_id"]} if options.get("project_id") else {}
+
+    def refused_options(self, options: Options) -> Iterator[tuple[str, str]]:
+        if (options.get("temperature") or 0) > 2:
+            yield "temperature", "it goes from 0 to 2 here"
 
     def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
         system, rest = system_and_rest(turns)
@@ -180,6 +190,19 @@ class GeminiWire(Wire):
         if any("thoughtSignature" in part for part in answer.items):
             return {"items": answer.items}
         return {}
+
+    def parse_models(self, payload: Any) -> tuple[list[str], str]:
+        names = [
+            str(item["name"]).removeprefix("models/")
+            for item in payload["models"]
+            if "generateContent" in item.get("supportedGenerationMethods", ["generateContent"])
+        ]
+        return names, payload.get("nextPageToken") or ""
+
+    def offers(self, model: str, models: list[str]) -> bool | None:
+        # A model of one's own (tunedModels/…) is in another list.
+        model = model.removeprefix("models/")
+        return None if "/" in model else super().offers(model, models)
 
     def parse_usage(self, usage: dict[str, Any]) -> Usage:
         prompt = count(usage, "promptTokenCount") + count(usage, "toolUsePromptTokenCount")

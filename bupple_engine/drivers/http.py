@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import AsyncGenerator, Generator, Mapping
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+from contextlib import aclosing
 from functools import cache
 from typing import TYPE_CHECKING
 
@@ -14,8 +15,10 @@ from bupple_engine.answer import reply_of
 from bupple_engine.call import Call
 from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange import Exchange, TransportFailure
+from bupple_engine.listing import Listing
 from bupple_engine.masking import Secret
 from bupple_engine.options import Option, Options, clocks, is_header_value
+from bupple_engine.request import Request
 from bupple_engine.transports import async_transport, blocking_transport, has_aiohttp
 from bupple_engine.types import Chunk, Reply
 from bupple_engine.wire import Wire
@@ -23,6 +26,8 @@ from bupple_engine.wire import Wire
 from .base import ChatDriver
 
 if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
+
     from bupple_engine.transports.aio import AsyncTransport
     from bupple_engine.transports.blocking import BlockingTransport
 
@@ -46,10 +51,76 @@ class HTTPDriver(ChatDriver):
     def replace(self, config: Options) -> HTTPDriver:
         return type(self)(self.alias, self.name, config, self.wire)
 
+    def models(self) -> list[str]:
+        call = self._begin_listing()
+        listing = Listing(self.wire, call.options)
+        while not listing.finished:
+            call = self._turn_page(listing, call)
+            for _ in self._batches(call):
+                pass
+        return listing.models
+
+    async def amodels(self) -> list[str]:
+        call = self._begin_listing()
+        listing = Listing(self.wire, call.options)
+        while not listing.finished:
+            call = self._turn_page(listing, call)
+            async with aclosing(self._abatches(call)) as batches:
+                async for _ in batches:
+                    pass
+        return listing.models
+
+    def offers(self, model: str, models: list[str]) -> bool | None:
+        return self.wire.offers(model, models)
+
+    def knock(self) -> None:
+        """Send an empty object to where messages go, which is no message; raise what the provider says of it.
+
+        An InvalidRequestError of status 400 or 422 means that the API is there.
+        """
+        call = Call(self, [], [], self.config, streamed=False)
+        self._check_entry(call, self.wire.required)
+        path = self.wire.build_path(call.options, False)
+        call.exchange = self._exchange(self.wire, self.wire.address(b"{}", path, call.options, False), call)
+        for _ in self._batches(call):
+            pass
+
+    def _begin_listing(self) -> Call:
+        call = Call(self, [], [], self.config, streamed=False)
+        self._check_entry(call, [name for name in self.wire.required if name != "model"])
+        return call
+
+    def _turn_page(self, listing: Listing, before: Call) -> Call:
+        """Return the call for the next page, under the clock of the first."""
+        call = Call(self, [], [], before.options, streamed=False)
+        call.exchange = self._exchange(listing, listing.build_page(), call)
+        if before.exchange is not None:
+            call.exchange.started = before.exchange.started
+        return call
+
+    def check(self) -> Iterable[CheckMessage]:
+        return self.wire.check(self.config)
+
     def _prepare(self, call: Call) -> None:
+        self._check_entry(call, self.wire.required)
+        request = self.wire.build_request(call.turns, call.options, call.streamed)
+        call.exchange = self._exchange(self.wire, request, call)
+
+    def _exchange(self, wire: Wire, request: Request, call: Call) -> Exchange:
+        return Exchange(
+            wire,
+            request,
+            alias=self.alias,
+            model=call.options.get("model") or "",
+            clocks=clocks(call.options),
+            max_retries=call.options["max_retries"],
+        )
+
+    def _check_entry(self, call: Call, required: Iterable[str]) -> None:
+        """Raise what the entry lacks, and ask for the key."""
         options = call.options
         where = f"BUPPLE_ENGINE['DRIVERS'][{self.alias!r}]"
-        for name in self.wire.required:
+        for name in required:
             if not options.get(name):
                 raise ImproperlyConfigured(f"{where}: {self.name} needs {name.upper()!r}; add it.")
         if options.get("api_key"):
@@ -58,17 +129,9 @@ class HTTPDriver(ChatDriver):
             raise ImproperlyConfigured(
                 f"{where}['API_KEY'] does not fit in a header: is there a line break or a space in it?"
             )
-        call.exchange = Exchange(
-            self.wire,
-            self.wire.build_request(call.turns, options, call.streamed),
-            alias=self.alias,
-            model=options.get("model") or "",
-            clocks=clocks(options),
-            max_retries=options["max_retries"],
-        )
 
     def _batches(self, call: Call) -> Generator[list[Chunk], None, None]:
-        exchange, transport, cancellation = _exchange(call), self._transport(call), call.cancellation
+        exchange, transport, cancellation = _prepared(call), self._transport(call), call.cancellation
         while not cancellation.cancelled:
             failure: EngineError | TransportFailure
             try:
@@ -103,7 +166,7 @@ class HTTPDriver(ChatDriver):
     async def _awaited_batches(
         self, call: Call, atransport: AsyncTransport
     ) -> AsyncGenerator[list[Chunk], None]:
-        exchange = _exchange(call)
+        exchange = _prepared(call)
         while True:
             failure: EngineError | TransportFailure
             try:
@@ -146,7 +209,7 @@ class HTTPDriver(ChatDriver):
         return self._fold(call)
 
     def _fold(self, call: Call) -> Reply:
-        exchange = _exchange(call)
+        exchange = _prepared(call)
         if exchange.last is None:
             raise EngineError("The call was cancelled.")
         return reply_of(exchange.answer, exchange.last)
@@ -162,7 +225,7 @@ class HTTPDriver(ChatDriver):
         return None
 
 
-def _exchange(call: Call) -> Exchange:
+def _prepared(call: Call) -> Exchange:
     if call.exchange is None:
         raise RuntimeError("The call was not prepared.")
     return call.exchange

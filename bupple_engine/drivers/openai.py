@@ -5,6 +5,9 @@ Source: https://platform.openai.com/docs/api-reference/responses
 
 from __future__ import annotations
 
+import re
+from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from bupple_engine.answer import Answer, count, usage_of
@@ -13,13 +16,59 @@ from bupple_engine.media import Media
 from bupple_engine.messages import Turn
 from bupple_engine.options import COMMON, Option, Options, string
 from bupple_engine.types import FinishReason, Usage
-from bupple_engine.wire import Wire
+from bupple_engine.wire import Wire, family
 
 INCOMPLETE_REASONS: dict[str, FinishReason] = {
     "max_output_tokens": "length",
     "max_tokens": "length",
     "content_filter": "content_filter",
 }
+
+KEY_PREFIXES: tuple[str, ...] = ("sk-", "sk-proj-", "sk-svcacct-", "sk-admin-")
+SUGGESTED_MODEL = "gpt-6.2-sol"
+# Source: the deprecations that the SDK names in November 2026.
+SHUTDOWNS = MappingProxyType(
+    {
+        **dict.fromkeys(
+            (
+                *(
+                    "gpt-3.5-turbo",
+                    "gpt-4",
+                    "gpt-4-turbo",
+                    "gpt-4.1-nano",
+                    "gpt-4o-2024-05-13",
+                    "o1",
+                    "o3-mini",
+                ),
+                *("o4-mini", "gpt-5-chat-latest", "gpt-5.1-chat-latest", "gpt-5.2-chat-latest"),
+                *("gpt-5.3-chat-latest", "gpt-5.1-codex", "chatgpt-4o-latest"),
+            ),
+            "",
+        ),
+        **dict.fromkeys(("gpt-5", "gpt-5-mini", "gpt-5-nano", "o3"), "2026-12-11"),
+        **dict.fromkeys(("gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini"), "2027-01-14"),
+        "gpt-audio-mini": "2027-01-20",
+        **dict.fromkeys(("gpt-5.1", "gpt-5.4-nano"), "2027-04-01"),
+    }
+)
+# Reasoning models: those that never take sampling options, and those that do where the effort is none.
+NEVER_SAMPLED = re.compile(r"gpt-6-astra|gpt-6\.1-sol|gpt-6\.2-.*|gpt-5(-mini|-nano)?|o\d.*")
+SAMPLED_WITHOUT_EFFORT = re.compile(r"gpt-6-(luna|sol)|gpt-6\.1-terra|gpt-5\.6-.*|gpt-5\.5")
+
+
+def refused_sampling(options: Options, effort: Any) -> Iterator[tuple[str, str]]:
+    """Yield the sampling options that the model refuses at an effort, and why."""
+    model = family(str(options.get("model")))
+    reason = ""
+    if NEVER_SAMPLED.fullmatch(model):
+        reason = f"{model} reasons, and takes no value but 1"
+    elif SAMPLED_WITHOUT_EFFORT.fullmatch(model) and effort != "none":
+        reason = f"{model} reasons unless EXTRA sets its effort to none, and takes no value but 1 then"
+    for name in ("temperature", "top_p"):
+        if reason and options.get(name) not in (None, 1):
+            yield name, reason
+    if not reason and (options.get("temperature") or 0) > 2:
+        yield "temperature", "it goes from 0 to 2 here"
 
 
 class OpenAIWire(Wire):
@@ -35,6 +84,9 @@ class OpenAIWire(Wire):
         "stop": "the Responses API has no such field; the driver openai_chat has one",
         "seed": "the Responses API has no such field; the driver openai_chat has one",
     }
+    key_prefixes = KEY_PREFIXES
+    suggested_model = SUGGESTED_MODEL
+    shutdowns = SHUTDOWNS
     # A failed image or a vector store that timed out are the caller's to mend or to try again.
     error_words: ClassVar = dict.fromkeys(
         (
@@ -61,6 +113,13 @@ class OpenAIWire(Wire):
 
     def build_path(self, options: Options, stream: bool) -> str:
         return "/responses"
+
+    def build_models_path(self, options: Options, page: str) -> str:
+        return "/models"
+
+    def refused_options(self, options: Options) -> Iterator[tuple[str, str]]:
+        reasoning = (options.get("extra") or {}).get("reasoning")
+        return refused_sampling(options, reasoning.get("effort") if isinstance(reasoning, dict) else None)
 
     def build_headers(self, options: Options) -> dict[str, str]:
         names = {"organization_id": "OpenAI-Organization", "project_id": "OpenAI-Project"}

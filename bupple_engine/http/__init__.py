@@ -22,7 +22,7 @@ from bupple_engine.types import Message
 
 from .bodies import limit_bodies
 from .dialects import Dialect, EventStream, PlainText
-from .problems import Problem, report
+from .problems import Problem
 from .relays import AsyncRelay, Relay
 from .release import arelease_connections, release_connections
 from .shutdown import end_streams_at_shutdown
@@ -82,7 +82,7 @@ def stream_response(
     try:
         relay.open(settings.gate_seconds)
     except EngineError as error:
-        return problem_response(report(error), dialect)
+        return problem_response(dialect.report(error), dialect)
     return _streaming(request, relay, dialect)
 
 
@@ -112,7 +112,7 @@ async def astream_response(
     try:
         await relay.open(settings.gate_seconds)
     except EngineError as error:
-        return problem_response(report(error), dialect)
+        return problem_response(dialect.report(error), dialect)
     return _streaming(request, relay, dialect)
 
 

@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 from bupple_engine.sse import encode_comment
 from bupple_engine.types import Chunk
 
-from .problems import Problem
+from .problems import Problem, report
 
 # json.dumps for a str, without a call of the encoder for each chunk.
 quote = json.encoder.encode_basestring
@@ -36,6 +36,10 @@ class Dialect:
     def encode_error(self, problem: Problem) -> bytes | None:
         """Return what ends an answer that was cut off; None has the connection cut."""
         raise NotImplementedError
+
+    def report(self, error: BaseException) -> Problem:
+        """Return what the reader may know of an error, and log the error."""
+        return report(error)
 
     def error_body(self, problem: Problem) -> dict[str, Any]:
         """Return the body of a response that is an error, as JSON."""

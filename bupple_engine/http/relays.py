@@ -20,7 +20,6 @@ from bupple_engine.types import Chunk
 
 from . import shutdown
 from .dialects import Dialect
-from .problems import report
 from .release import arelease_connections, release_connections
 
 logger = logging.getLogger("bupple_engine")
@@ -54,7 +53,7 @@ class _Relay:
         error, self._error = self._error, None
         if error is None:
             return b""
-        piece = self._dialect.encode_error(report(error))
+        piece = self._dialect.encode_error(self._dialect.report(error))
         if piece is None:
             raise error
         return piece

@@ -109,12 +109,12 @@ class AsyncTransport:
         try:
             async with asyncio.timeout(read):
                 try:
-                    raw = await self._post(request, connect)
+                    raw = await self._send(request, connect)
                 except (aiohttp.ClientError, OSError) as error:
                     if not wait.is_stale(error):
                         raise
                     wait.fresh = True
-                    raw = await self._post(request, connect)
+                    raw = await self._send(request, connect)
             return AsyncResponse(raw)
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
             failure = _translate(error)
@@ -125,12 +125,14 @@ class AsyncTransport:
         # Raised out here, it has no context: the library's frames hold the headers, and so the key.
         raise failure
 
-    async def _post(self, request: Request, connect: float) -> aiohttp.ClientResponse:
+    async def _send(self, request: Request, connect: float) -> aiohttp.ClientResponse:
         session = await self._session()
         proxy, tls = self._routes.get(request.url)
-        return await session.post(
+        body = request.body or None
+        return await session.request(
+            request.method,
             request.url,
-            data=request.body if len(request.body) < LARGE_BODY else io.BytesIO(request.body),
+            data=io.BytesIO(body) if body and len(body) >= LARGE_BODY else body,
             headers=request.headers,
             allow_redirects=False,
             proxy=proxy.reveal() if proxy is not None else None,

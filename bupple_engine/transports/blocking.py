@@ -45,12 +45,12 @@ class BlockingTransport:
         present.wait = wait = Wait(cancellation, connect, read)
         try:
             try:
-                raw = self._post(request, connect, read)
+                raw = self._send(request, connect, read)
             except (urllib3.exceptions.HTTPError, OSError) as error:
                 if not wait.is_stale(error):
                     raise
                 wait.fresh = True
-                raw = self._post(request, connect, read)
+                raw = self._send(request, connect, read)
             return Response(raw, wait)
         except (urllib3.exceptions.HTTPError, requests.RequestException, OSError, ValueError) as error:
             failure = _translate(error, wait)
@@ -62,14 +62,14 @@ class BlockingTransport:
         # Raised out here, it has no context: the library's frames hold the headers, and so the key.
         raise failure
 
-    def _post(self, request: Request, connect: float, read: float) -> Any:
+    def _send(self, request: Request, connect: float, read: float) -> Any:
         adapter, proxies = self._routes.get(request.url)
         prepared = _prepare(request)
         pool: Any = adapter.get_connection_with_tls_context(prepared, True, proxies=proxies)
         return pool.urlopen(
-            "POST",
+            request.method,
             adapter.request_url(prepared, proxies),
-            body=request.body,
+            body=request.body or None,
             headers=prepared.headers,
             redirect=False,
             retries=False,
@@ -103,7 +103,7 @@ class BlockingTransport:
 def _prepare(request: Request) -> requests.PreparedRequest:
     """Return what the adapter asks for its URL and proxies; a session's work on it would cost half a call."""
     prepared = requests.PreparedRequest()
-    prepared.method = "POST"
+    prepared.method = request.method
     prepared.url = request.url
     prepared.headers = CaseInsensitiveDict(request.headers)
     prepared.body = request.body

@@ -1,99 +1,16 @@
-"""The only reader of settings.BUPPLE_ENGINE; it is read when asked, so that tests can override it."""
+"""BUPPLE_ENGINE['API']: who may call the HTTP API, and what a client may choose."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from django.conf import settings
-from django.core.exceptions import ImproperlyConfigured
+from bupple_engine.exceptions import InvalidDriverError
+from bupple_engine.options import boolean, integer, number, string, suggest
 
-from .exceptions import InvalidDriverError
-from .masking import hide_dicts, protect
-from .options import boolean, integer, number, string, suggest
-
-KEYS = ("DEFAULT", "DRIVERS", "API", "MAX_THREADS")
-
-MAX_THREADS = 500
-
-
-def _settings() -> dict[str, Any]:
-    value = hide_dicts(getattr(settings, "BUPPLE_ENGINE", None))
-    if value is None:
-        raise ImproperlyConfigured(
-            "settings.BUPPLE_ENGINE is not set. Add, for a driver that needs no key: "
-            'BUPPLE_ENGINE = {"DEFAULT": "echo", "DRIVERS": {"echo": {}}}'
-        )
-    if not isinstance(value, dict):
-        value = type(value).__name__  # a report of errors prints what a frame holds
-        raise ImproperlyConfigured(f"BUPPLE_ENGINE must be a dict, not a {value}.")
-    for key in value:
-        if key not in KEYS:
-            raise ImproperlyConfigured(f"BUPPLE_ENGINE: unknown key {key!r}.{suggest(str(key), KEYS)}")
-    return value
-
-
-def default_alias() -> str:
-    """Return DEFAULT; where it is left out, the only driver's alias."""
-    return _plain_default() or _checked_default()
-
-
-def _plain_default() -> str | None:
-    """Return DEFAULT where nothing is wrong with it: most calls ask for no more, and each call asks."""
-    value = getattr(settings, "BUPPLE_ENGINE", None)
-    if isinstance(value, dict) and value.keys() <= set(KEYS):
-        alias, drivers = value.get("DEFAULT"), value.get("DRIVERS")
-        if isinstance(alias, str) and isinstance(drivers, dict) and alias in drivers:
-            return alias
-    return None
-
-
-def _checked_default() -> str:
-    drivers = _drivers()
-    alias = _settings().get("DEFAULT")
-    if alias is None:
-        if len(drivers) == 1:
-            return next(iter(drivers))
-        raise ImproperlyConfigured(
-            "BUPPLE_ENGINE['DEFAULT'] is not set; set it to one of "
-            f"{', '.join(map(repr, drivers)) or 'DRIVERS'}."
-        )
-    if alias not in drivers:
-        raise InvalidDriverError(
-            f"BUPPLE_ENGINE['DEFAULT'] is {alias!r}, which no driver has.{_known(alias)}"
-        )
-    return str(alias)
-
-
-def entry(alias: str) -> dict[str, Any]:
-    """Return the entry of a driver, what is secret in it wrapped."""
-    drivers = _drivers()
-    if alias not in drivers:
-        raise InvalidDriverError(f"There is no driver {alias!r} in BUPPLE_ENGINE['DRIVERS'].{_known(alias)}")
-    if not isinstance(drivers[alias], dict):
-        raise ImproperlyConfigured(f"BUPPLE_ENGINE['DRIVERS'][{alias!r}] must be a dict.")
-    return protect(drivers[alias])
-
-
-def max_threads() -> int:
-    """Return how many threads may run streams for asynchronous callers where aiohttp is missing."""
-    value = _settings().get("MAX_THREADS", MAX_THREADS)
-    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-        raise ImproperlyConfigured("BUPPLE_ENGINE['MAX_THREADS'] must be a whole number of at least 1.")
-    return value
-
-
-def _drivers() -> dict[str, Any]:
-    found = _settings()
-    if not isinstance(found.get("DRIVERS"), dict):
-        raise ImproperlyConfigured("BUPPLE_ENGINE['DRIVERS'] must be a dict of aliases and their entries.")
-    return found["DRIVERS"]  # type: ignore[no-any-return]
-
-
-def _known(alias: Any) -> str:
-    return suggest(str(alias), list(_drivers())) or " There are none."
+from .engine import Mistake, default_alias, raise_first, read_setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,28 +37,45 @@ class APISettings:
 
 def api_settings() -> APISettings:
     """Return the settings of the HTTP API; by default staff alone may call it, and clients choose nothing."""
-    given = _settings().get("API")
-    given = {} if given is None else given
-    if not isinstance(given, dict):
-        raise ImproperlyConfigured("BUPPLE_ENGINE['API'] must be a dict.")
-    for key in given:
-        if key not in API:
-            raise ImproperlyConfigured(f"BUPPLE_ENGINE['API']: unknown key {key!r}.{suggest(str(key), API)}")
-    found: dict[str, Any] = {}
-    for key, (default, parse) in API.items():
-        value = given.get(key, default)
-        try:
-            found[key.lower()] = parse(value)
-        except ValueError as error:
-            raise ImproperlyConfigured(f"BUPPLE_ENGINE['API'][{key!r}] {error}, not {value!r}.") from None
+    found, mistakes = _read()
+    raise_first(iter(mistakes))
     if found["drivers"] is None:
         found["drivers"] = [default_alias()]
-    for key in ("drivers", "models"):
-        for alias in found[key]:
-            if alias not in _drivers():
-                where = f"BUPPLE_ENGINE['API'][{key.upper()!r}]"
-                raise InvalidDriverError(f"{where} has {alias!r}, which no driver has.{_known(alias)}")
     return APISettings(**found)
+
+
+def find_api_mistakes() -> Iterator[Mistake]:
+    """Yield all that is wrong in BUPPLE_ENGINE['API']."""
+    yield from _read()[1]
+
+
+def _read() -> tuple[dict[str, Any], list[Mistake]]:
+    """Return the values that can be read, by lower-case name, and what is wrong with the others."""
+    value = read_setting()
+    value = value if isinstance(value, dict) else {}
+    given, drivers = value.get("API"), value.get("DRIVERS")
+    given = {} if given is None else given
+    where = "BUPPLE_ENGINE['API']"
+    if not isinstance(given, dict):
+        return {}, [Mistake("E013", where, f" must be a dict, not a {type(given).__name__}.")]
+    mistakes = [
+        Mistake("E013", where, f": unknown key {key!r}.", suggest(str(key).upper(), API).strip())
+        for key in given
+        if key not in API
+    ]
+    found: dict[str, Any] = {}
+    for key, (default, parse) in API.items():
+        try:
+            found[key.lower()] = parse(given.get(key, default))
+        except ValueError as error:
+            words, hint = f" {error}, not {given[key]!r}.", f"The default is {default!r}."
+            mistakes.append(Mistake("E013", f"{where}[{key!r}]", words, hint))
+    for key in ("DRIVERS", "MODELS"):
+        for alias in found.get(key.lower()) or ():
+            if isinstance(drivers, dict) and alias not in drivers:
+                words, hint = f" has {alias!r}, which no driver has.", suggest(alias, list(drivers)).strip()
+                mistakes.append(Mistake("E013", f"{where}[{key!r}]", words, hint, InvalidDriverError))
+    return found, mistakes
 
 
 def _list_of(kind: Callable[[Any], Any]) -> Callable[[Any], list[Any]]:

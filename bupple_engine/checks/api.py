@@ -1,0 +1,117 @@
+"""What is checked of the HTTP API where the site includes our URLs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+
+from django.apps import apps
+from django.conf import settings
+from django.core.checks import CheckMessage
+from django.core.exceptions import ImproperlyConfigured
+from django.urls import URLResolver, get_resolver
+from django.utils.module_loading import import_string
+
+from bupple_engine import conf
+
+from .messages import Address, message, of_mistake
+
+ANYONE = "rest_framework.permissions.AllowAny"
+UNSHARED = {
+    "django.core.cache.backends.locmem.LocMemCache": "each process counts for itself",
+    "django.core.cache.backends.dummy.DummyCache": "nothing is counted",
+}
+# nginx's proxy_read_timeout, AWS' load balancers' idle timeout and others.
+PROXY_SECONDS = 60
+
+
+def includes_urls() -> bool:
+    """Tell whether the site's URLs include ours; those of a broken URLconf are Django's to tell."""
+    if not getattr(settings, "ROOT_URLCONF", None):
+        return False
+    try:
+        return _includes(get_resolver())
+    except Exception:
+        return False
+
+
+def _includes(resolver: URLResolver) -> bool:
+    return any(
+        isinstance(pattern, URLResolver) and (pattern.app_name == "bupple_engine" or _includes(pattern))
+        for pattern in resolver.url_patterns
+    )
+
+
+def check_api() -> Iterator[CheckMessage]:
+    """Yield what is wrong with API, and what our URLs need."""
+    for mistake in conf.find_api_mistakes():
+        yield of_mistake(mistake)
+    if not includes_urls():
+        return
+    if not apps.is_installed("rest_framework"):
+        words = 'lacks "rest_framework", which the URLs of bupple_engine need.'
+        yield message("E014", Address("INSTALLED_APPS"), words, 'Add to INSTALLED_APPS: "rest_framework",')
+    with suppress(ImproperlyConfigured):  # told above, or of BUPPLE_ENGINE as a whole
+        yield from _check_paths(conf.api_settings())
+
+
+def _check_paths(api: conf.APISettings) -> Iterator[CheckMessage]:
+    paths = {
+        "PERMISSION_CLASSES": api.permission_classes,
+        "AUTHENTICATION_CLASSES": api.authentication_classes or [],
+        "PREPARE": [api.prepare],
+    }
+    for key, named in paths.items():
+        for path in named:
+            try:
+                if isinstance(path, str):
+                    import_string(path)
+            except Exception as error:  # whatever the site's module raises
+                words = f": {path!r} can't be imported: {error}"
+                hint = "Write the dotted path as Python imports it."
+                yield of_mistake(conf.Mistake("E013", f"BUPPLE_ENGINE['API'][{key!r}]", words, hint))
+
+
+def check_open_api() -> Iterator[CheckMessage]:
+    """Yield what makes the API unfit for the internet."""
+    if not includes_urls():
+        return
+    try:
+        api = conf.api_settings()
+    except ImproperlyConfigured:
+        return  # check_settings tells it
+    if _is_open(api.permission_classes):
+        yield message(
+            "W104",
+            Address("BUPPLE_ENGINE['API']['PERMISSION_CLASSES']"),
+            "lets anonymous callers spend your providers' tokens.",
+            'Write "PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"]',
+        )
+    yield from _check_throttles(api)
+    for name, seconds in (("GATE_SECONDS", api.gate_seconds), ("HEARTBEAT_SECONDS", api.heartbeat_seconds)):
+        if seconds >= PROXY_SECONDS:
+            words = f"is {seconds:g}; many proxies end what is silent for {PROXY_SECONDS} seconds."
+            hint = f'Write "{name}": {conf.API[name][0]}, or raise the limit of each proxy before the site.'
+            yield message("W108", Address(f"BUPPLE_ENGINE['API'][{name!r}]"), words, hint)
+
+
+def _is_open(classes: list[Any]) -> bool:
+    names = [each if isinstance(each, str) else f"{each.__module__}.{each.__qualname__}" for each in classes]
+    return all(name == ANYONE for name in names)  # permissions add up; none of them lets everyone in
+
+
+def _check_throttles(api: conf.APISettings) -> Iterator[CheckMessage]:
+    if None in api.throttle_rates.values():
+        hint = f'Remove it, or write "THROTTLE_RATES": {conf.API["THROTTLE_RATES"][0]}'
+        words = "has no limit: one caller can spend all that your providers allow."
+        yield message("W107", Address("BUPPLE_ENGINE['API']['THROTTLE_RATES']"), words, hint)
+        return
+    backend = settings.CACHES.get("default", {}).get("BACKEND")
+    if backend in UNSHARED:
+        yield message(
+            "W103",
+            Address("CACHES['default']['BACKEND']"),
+            f"is {backend.rpartition('.')[2]}, in which the API's throttles count: {UNSHARED[backend]}.",
+            'Write "BACKEND": "django.core.cache.backends.redis.RedisCache", or another that is shared.',
+        )

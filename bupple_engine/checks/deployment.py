@@ -1,0 +1,61 @@
+"""What is checked with `check --deploy` alone: fit for development, unfit for a server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+from typing import Any
+from urllib.parse import urlsplit
+
+from django.conf import settings
+from django.core.checks import CheckMessage
+from django.core.exceptions import ImproperlyConfigured
+
+from bupple_engine import conf
+from bupple_engine.masking import Secret
+from bupple_engine.registry import read
+from bupple_engine.transports import has_aiohttp
+
+from .messages import Address, Places, message
+from .source import settings_strings
+from .values import is_this_machine
+
+# What is shorter is a word for a server that wants no key, and stands in many a file.
+_KEY_LENGTH = 16
+
+
+def check_entry_deployed(alias: str, entry: dict[str, Any]) -> Iterator[CheckMessage]:
+    """Yield what makes an entry unfit for a server."""
+    reading, at = read(alias, entry), Places(alias)
+    if file := _file_with(reading.config.get("api_key")):
+        line = f'"API_KEY": env.str("{at.variable("api_key")}", default="")'
+        hint = f"Write {line}, and take a new key where others have seen this one."
+        yield message("W101", at["api_key"], f"stands as text in {file}.", hint)
+    if reading.wire is not None:
+        base = reading.config.get("base_url")
+        host = urlsplit(base.reveal() if base else reading.wire.base_url(reading.config)).hostname
+        if host and is_this_machine(host):
+            words = f"is {host}, this very machine: a container or a second server finds nothing there."
+            hint = 'Write "BASE_URL": "https://<the host of the model server>/v1"'
+            yield message("W105", at["base_url"], words, hint)
+
+
+def _file_with(key: Secret | None) -> str | None:
+    fixed = key is not None and key.is_fixed and len(key.reveal()) >= _KEY_LENGTH
+    return settings_strings().get(key.reveal()) if key is not None and fixed else None
+
+
+def check_site_deployed() -> Iterator[CheckMessage]:
+    """Yield what makes the whole unfit for a server."""
+    readings = [read(alias, entry) for alias, entry in conf.entries() if not isinstance(entry, conf.Mistake)]
+    is_asgi = getattr(settings, "ASGI_APPLICATION", None)
+    if is_asgi and not has_aiohttp() and any(reading.wire for reading in readings):
+        words = "is set, but the extra async is missing: each asynchronous stream holds a thread."
+        hint = 'Run: pip install "bupple-engine[async]"'
+        yield message("W102", Address("ASGI_APPLICATION"), words, hint)
+    with suppress(ImproperlyConfigured):
+        alias = conf.default_alias()
+        if read(alias, conf.entry(alias)).name == "echo":
+            words = f"is {alias!r}, which answers with the question: for tests and demonstrations."
+            hint = 'Write "DEFAULT": "claude", or set BUPPLE_ENGINE_DEFAULT, which engine_settings() reads.'
+            yield message("W106", Address("BUPPLE_ENGINE['DEFAULT']", alias), words, hint)

@@ -1,0 +1,168 @@
+"""What is checked of the values in an entry, which may all be right in another place."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+from collections.abc import Iterator
+from datetime import date
+from functools import cache
+from importlib.util import find_spec
+from urllib.parse import urlsplit
+
+from django.core.checks import CheckMessage
+
+from bupple_engine.drivers import DRIVERS
+from bupple_engine.exceptions import UnsupportedFeatureError
+from bupple_engine.masking import SecretURL
+from bupple_engine.registry import Reading, load
+from bupple_engine.request import join_url
+from bupple_engine.wire import Wire, family
+
+from .messages import Places, message
+
+_PLACEHOLDER = re.compile(r"<|\{|\.\.\.|…|\byour\b|your[-_]|placeholder", re.IGNORECASE)
+_PLACEHOLDER_KEY = re.compile(
+    rf"{_PLACEHOLDER.pattern}|x{{6,}}|(change|replace|insert|fill)[-_ ]?(me|it|this|here)|^\$|^%.*%$"
+    r"|^(x+|none|null|todo|dummy|test|secret|key|token|example|password|api[-_ ]?key)$|^[a-z_]+_(key|token)$",
+    re.IGNORECASE,
+)
+_VERSION_TWICE = re.compile(r"/v\d+\w*/v\d+\w*(?=/|$)")
+_FILES = ("ca_file", "model_path")
+
+
+def check_key(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage]:
+    key = reading.config.get("api_key")
+    if key is None or not key.is_fixed:
+        return  # a callable is never asked here
+    if re.search(r"\s|^[\"']|[\"']$", key.reveal()):
+        words = "has white space or quotes in it, which no key has."
+        hint = "Write the bare key, without 'Bearer ' before it and without quotes around it; "
+        yield message("W007", at["api_key"], words, hint + "docker's --env-file keeps quotes.")
+    elif "api_key" not in wire.required:
+        return  # what wants no key is often given a word for one
+    elif _PLACEHOLDER_KEY.search(key.reveal()):
+        hint = (
+            f"Set the environment variable {at.variable('api_key')} to the key that {reading.name} gave you."
+        )
+        yield message("W006", at["api_key"], "is still a placeholder.", hint)
+    elif reading.config.get("base_url") is None:
+        prefix = max(filter(key.reveal().startswith, _owners()), key=len, default="")
+        owners = _owners().get(prefix, ())
+        # Several vendors' keys begin with sk-: that alone says little of one whose beginnings aren't known.
+        if owners and prefix not in wire.key_prefixes and (wire.key_prefixes or prefix != "sk-"):
+            words = f"begins with {prefix!r}, as keys of {' and '.join(owners)} do: is it another vendor's?"
+            hint = f"Set the environment variable {at.variable('api_key')} to a key of {reading.name}."
+            yield message("W008", at["api_key"], words, hint)
+
+
+@cache
+def _owners() -> dict[str, list[str]]:
+    """Return what keys begin with, and the drivers whose keys do."""
+    owners: dict[str, list[str]] = {}
+    for name in DRIVERS:
+        _, wire = load(name, name)
+        for prefix in wire.key_prefixes if wire else ():
+            owners.setdefault(prefix, []).append(name)
+    return owners
+
+
+def check_url(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage]:
+    url = reading.config.get("base_url")
+    if url is None:
+        return
+    parts = urlsplit(url.reveal())
+    shown = repr(url)
+    if "…" in shown and "…" not in url.reveal():
+        words = "has credentials in it, which error pages and logs of others show."
+        hint = "Remove them; a key goes by API_KEY, a password before the server by HEADERS."
+        yield message("W011", at["base_url"], words, hint)
+    elif _PLACEHOLDER.search(url.reveal()):
+        yield message("W006", at["base_url"], "is still a placeholder.", "Write the URL of the service.")
+    if parts.scheme == "http" and not is_this_machine(parts.hostname or ""):
+        words = "is plain http: keys and conversations go to another host for all between to read."
+        hint = f'Write "BASE_URL": "https{shown[4:]}", or, where only a network of your own is between, '
+        hint += 'SILENCED_SYSTEM_CHECKS = ["bupple_engine.W009"]'
+        yield message("W009", at["base_url"], words, hint)
+    final = urlsplit(join_url(url.reveal(), wire.build_path({"model": "m", **reading.config}, False))).path
+    if twice := _VERSION_TWICE.search(final):
+        words = f"doubles the version: calls go to {final}"
+        right = shown.replace(twice[0].rpartition("/")[0], "", 1)
+        yield message("W010", at["base_url"], words, f'Write "BASE_URL": "{right}"')
+    elif wire.only_v1 and not parts.path.strip("/"):
+        words = f"lacks the path: {reading.name} answers below /v1 alone."
+        yield message("W010", at["base_url"], words, f'Write "BASE_URL": "{shown.rstrip("/")}/v1"')
+
+
+def is_this_machine(host: str) -> bool:
+    """Tell whether a host's name or address is the machine itself; no name is looked up."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return host == "localhost" or host.endswith(".localhost")
+    return address.is_loopback or address.is_unspecified
+
+
+def suggest_model(at: Places, wire: Wire) -> str:
+    """Return the hint that names a model, or what names those there are."""
+    if not wire.suggested_model:
+        return f'Write "MODEL": "…", one of those that `manage.py bupple_models {at.alias}` lists'
+    variable = f", or set {at.variable('model')}={wire.suggested_model}" if at.alias in DRIVERS else ""
+    return f'Write "MODEL": "{wire.suggested_model}"{variable}'
+
+
+def check_model(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage]:
+    model = reading.config.get("model")
+    if model is None:
+        return
+    hint = suggest_model(at, wire)
+    if _PLACEHOLDER.search(model):
+        yield message("W006", at["model"], "is still a placeholder.", hint)
+    elif reading.config.get("base_url") is None:  # another host may give its models any name
+        day = wire.shutdowns.get(model, wire.shutdowns.get(family(model)))
+        if day is not None:
+            when = f"on {day}" if day else "by November 2026"
+            past = not day or date.fromisoformat(day) < date.today()
+            words = f"was shut down {when}" if past else f"will be shut down {when}"
+            yield message("W013", at["model"], f"is {model}, which {words}.", hint)
+
+
+def check_refused(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage]:
+    options = dict(reading.config)
+    while True:
+        try:
+            wire.check_options(options)
+            break
+        except UnsupportedFeatureError as error:
+            name = error.param or ""
+            if options.pop(name, None) is None:
+                raise
+            words = error.message.removeprefix(f"{name} ")
+            yield message("W012", at[name], words, f'Remove "{name.upper()}" from the entry.')
+    for name, reason in wire.refused_options(options):
+        yield message(
+            "W012", at[name], f"will be refused: {reason}.", f'Remove "{name.upper()}" from the entry.'
+        )
+
+
+def check_files(at: Places, reading: Reading) -> Iterator[CheckMessage]:
+    for name in _FILES:
+        path = reading.config.get(name) if name in reading.known else None
+        if path is not None and not os.path.exists(path):
+            yield message("W014", at[name], f"is {path!r}, which is not there.", "Write the path of a file.")
+
+
+def check_proxy(at: Places, reading: Reading) -> Iterator[CheckMessage]:
+    proxy = reading.config.get("proxy") if "proxy" in reading.known else None
+    if not isinstance(proxy, SecretURL):
+        return
+    scheme = urlsplit(proxy.reveal()).scheme
+    if scheme.startswith("socks") and find_spec("socks") is None:
+        hint = (
+            'Run: pip install "requests[socks]"; asynchronous calls know http:// and https:// proxies only.'
+        )
+        yield message("W015", at["proxy"], "is a SOCKS proxy, for which PySocks is missing.", hint)
+    elif not scheme.startswith(("http", "socks")):
+        hint = 'Write "PROXY": "http://proxy.example:3128"'
+        yield message("E011", at["proxy"], "must begin with http://, https:// or socks5://", hint)

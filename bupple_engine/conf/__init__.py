@@ -1,0 +1,19 @@
+"""The only reader of settings.BUPPLE_ENGINE; it is read when asked, so that tests can override it."""
+
+from .api import API, APISettings, api_settings, find_api_mistakes
+from .engine import KEYS, MAX_THREADS, Mistake, default_alias, entries, entry, find_mistakes, max_threads
+
+__all__ = [
+    "API",
+    "KEYS",
+    "MAX_THREADS",
+    "APISettings",
+    "Mistake",
+    "api_settings",
+    "default_alias",
+    "entries",
+    "entry",
+    "find_api_mistakes",
+    "find_mistakes",
+    "max_threads",
+]

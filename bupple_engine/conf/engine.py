@@ -1,0 +1,201 @@
+"""BUPPLE_ENGINE as a whole, and the entries of its drivers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any, NamedTuple
+
+from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
+
+from bupple_engine.drivers import DRIVERS
+from bupple_engine.exceptions import InvalidDriverError
+from bupple_engine.masking import Misfit, hide_dicts, protect
+from bupple_engine.options import suggest
+
+KEYS = ("DEFAULT", "DRIVERS", "API", "MAX_THREADS")
+
+MAX_THREADS = 500
+
+SHAPE = 'Its shape is {"DEFAULT": "claude", "DRIVERS": {"claude": {"API_KEY": …, "MODEL": …}}}'
+
+
+class Mistake(NamedTuple):
+    """One thing that is wrong in the settings: ai() raises the first, `manage.py check` tells all of them.
+
+    The words go on where the address ends; the hint says what to do.
+    """
+
+    id: str
+    address: str
+    words: str
+    hint: str = ""
+    error: type[ImproperlyConfigured] = ImproperlyConfigured
+    cause: BaseException | None = None
+
+    def __str__(self) -> str:
+        return " ".join(filter(None, (self.address + self.words, self.hint)))
+
+    def exception(self) -> ImproperlyConfigured:
+        """Return what to raise."""
+        error = self.error(str(self))
+        error.__cause__ = self.cause
+        return error
+
+
+def find_mistakes() -> Iterator[Mistake]:
+    """Yield all that is wrong in BUPPLE_ENGINE, but for what is inside an entry and inside API."""
+    value = read_setting()
+    yield from _wrong_shape(value)
+    if isinstance(value, dict):
+        yield from _wrong_drivers(value)
+        if isinstance(value.get("DRIVERS"), dict):
+            yield from _wrong_default(value)
+        yield from _wrong_max_threads(value)
+
+
+def raise_first(mistakes: Iterator[Mistake]) -> None:
+    """Raise the first mistake, if there is one."""
+    for mistake in mistakes:
+        raise mistake.exception()
+
+
+def read_setting() -> Any:
+    """Return BUPPLE_ENGINE, its keys wrapped; of a wrong type, what stands for it."""
+    value = getattr(settings, "BUPPLE_ENGINE", None)
+    # A report of errors prints what a frame holds.
+    return hide_dicts(value) if value is None or isinstance(value, dict) else Misfit(value)
+
+
+def _settings() -> dict[str, Any]:
+    value = read_setting()
+    raise_first(_wrong_shape(value))
+    return value  # type: ignore[no-any-return]
+
+
+def _wrong_shape(value: Any) -> Iterator[Mistake]:
+    if value is None:
+        yield Mistake(
+            "W001",
+            "settings.BUPPLE_ENGINE",
+            " is not set.",
+            "Add, for a driver that needs no key: "
+            'BUPPLE_ENGINE = {"DEFAULT": "echo", "DRIVERS": {"echo": {}}}',
+        )
+    elif not isinstance(value, dict):
+        yield Mistake("E001", "BUPPLE_ENGINE", f" must be a dict, not a {value.kind}.", SHAPE)
+    else:
+        for key in value:
+            if key not in KEYS:
+                hint = suggest(str(key).upper(), KEYS).strip()
+                if key in DRIVERS:
+                    hint = f'Entries go into DRIVERS: "DRIVERS": {{{key!r}: …}}'
+                yield Mistake("E002", "BUPPLE_ENGINE", f": unknown key {key!r}.", hint)
+
+
+def _wrong_drivers(value: dict[str, Any]) -> Iterator[Mistake]:
+    if not isinstance(value.get("DRIVERS"), dict):
+        yield Mistake(
+            "E003", "BUPPLE_ENGINE['DRIVERS']", " must be a dict of aliases and their entries.", SHAPE
+        )
+
+
+def _wrong_default(value: dict[str, Any]) -> Iterator[Mistake]:
+    alias, drivers = value.get("DEFAULT"), value["DRIVERS"]
+    address = "BUPPLE_ENGINE['DEFAULT']"
+    if alias is None and not drivers:
+        yield Mistake(
+            "W002",
+            "BUPPLE_ENGINE['DRIVERS']",
+            " is empty: there is no driver.",
+            'Add one that needs no key: "DRIVERS": {"echo": {}}, or set a variable that engine_settings() '
+            "reads, such as BUPPLE_ENGINE_CLAUDE_API_KEY.",
+        )
+    elif alias is None and len(drivers) > 1:
+        words = f" is not set; set it to one of {', '.join(map(repr, drivers))}."
+        yield Mistake("E004", address, words, f'Write "DEFAULT": {next(iter(drivers))!r}')
+    elif alias is not None and not (isinstance(alias, str) and alias in drivers):
+        words = f" is {alias!r}, which no driver has."
+        yield Mistake("E004", address, words, _known(alias, drivers), InvalidDriverError)
+
+
+def _wrong_max_threads(value: dict[str, Any]) -> Iterator[Mistake]:
+    count = value.get("MAX_THREADS", MAX_THREADS)
+    if isinstance(count, bool) or not isinstance(count, int) or count < 1:
+        address = "BUPPLE_ENGINE['MAX_THREADS']"
+        yield Mistake(
+            "E005", address, " must be a whole number of at least 1.", f'Write "MAX_THREADS": {MAX_THREADS}'
+        )
+
+
+def default_alias() -> str:
+    """Return DEFAULT; where it is left out, the only driver's alias."""
+    return _plain_default() or _checked_default()
+
+
+def _plain_default() -> str | None:
+    """Return DEFAULT where nothing is wrong with it: most calls ask for no more, and each call asks."""
+    value = getattr(settings, "BUPPLE_ENGINE", None)
+    if isinstance(value, dict) and value.keys() <= set(KEYS):
+        alias, drivers = value.get("DEFAULT"), value.get("DRIVERS")
+        if isinstance(alias, str) and isinstance(drivers, dict) and alias in drivers:
+            return alias
+    return None
+
+
+def _checked_default() -> str:
+    value = _settings()
+    raise_first(_wrong_drivers(value))
+    raise_first(_wrong_default(value))
+    return str(value.get("DEFAULT") or next(iter(value["DRIVERS"])))
+
+
+def entry(alias: str) -> dict[str, Any]:
+    """Return the entry of a driver, what is secret in it wrapped."""
+    drivers = _drivers()
+    if alias not in drivers:
+        raise InvalidDriverError(
+            f"There is no driver {alias!r} in BUPPLE_ENGINE['DRIVERS']. {_known(alias, drivers)}"
+        )
+    raise_first(_wrong_entry(alias, drivers[alias]))
+    return protect(drivers[alias])
+
+
+def _wrong_entry(alias: Any, entry: Any) -> Iterator[Mistake]:
+    address = f"BUPPLE_ENGINE['DRIVERS'][{alias!r}]"
+    if not isinstance(alias, str) or not alias:
+        yield Mistake(
+            "E006", address, ": an alias must be a string that is not empty.", 'Write "claude": {…}'
+        )
+    elif not isinstance(entry, dict):
+        yield Mistake(
+            "E006",
+            address,
+            " must be a dict.",
+            'Write {"API_KEY": …, "MODEL": …}, or {} for a driver without options',
+        )
+
+
+def entries() -> Iterator[tuple[str, dict[str, Any] | Mistake]]:
+    """Yield each alias with its entry, what is secret in it wrapped, or with what is wrong with it."""
+    value = read_setting()
+    drivers = value.get("DRIVERS") if isinstance(value, dict) else None
+    for alias, entry in drivers.items() if isinstance(drivers, dict) else ():
+        yield alias, next(_wrong_entry(alias, entry), None) or protect(entry)
+
+
+def max_threads() -> int:
+    """Return how many threads may run streams for asynchronous callers where aiohttp is missing."""
+    value = _settings()
+    raise_first(_wrong_max_threads(value))
+    return value.get("MAX_THREADS", MAX_THREADS)  # type: ignore[no-any-return]
+
+
+def _drivers() -> dict[str, Any]:
+    found = _settings()
+    raise_first(_wrong_drivers(found))
+    return found["DRIVERS"]  # type: ignore[no-any-return]
+
+
+def _known(alias: Any, drivers: dict[str, Any]) -> str:
+    return suggest(str(alias), list(map(str, drivers))).strip() or "There are none."

@@ -1,0 +1,172 @@
+"""What the admin page shows of each driver: its entry, what the checks say, what the last probe found."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import logging
+from contextlib import suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from importlib.util import find_spec
+from typing import Any
+
+from django.conf import settings
+from django.core.cache import cache
+from django.core.checks import ERROR, CheckMessage, Error, run_checks
+from django.core.exceptions import ImproperlyConfigured
+from django.utils.timesince import timesince
+from django.utils.translation import gettext
+
+from . import __version__, conf
+from .drivers.base import ChatDriver
+from .drivers.http import HTTPDriver
+from .drivers.local import LocalDriver, model_path
+from .masking import mask_url
+from .probe import Verdict
+from .registry import get_driver
+from .transports import has_aiohttp
+
+logger = logging.getLogger("bupple_engine")
+
+VERDICT_SECONDS = 7 * 86_400  # how long the cache keeps a verdict
+
+
+@dataclass(frozen=True)
+class Extra:
+    """An extra that a driver makes use of, or can't do without."""
+
+    name: str
+    is_ready: bool
+    is_required: bool = False
+
+
+@dataclass
+class Row:
+    """One driver as the page shows it; mistake is why its entry can't be made into one."""
+
+    alias: str
+    is_default: bool = False
+    messages: list[CheckMessage] = field(default_factory=list)
+    mistake: str = ""
+    config: dict[str, Any] = field(default_factory=dict)
+    base_url: str = ""
+    extras: list[Extra] = field(default_factory=list)
+    verdict: Verdict | None = None
+
+    def read(self) -> None:
+        """Fill in what the driver says of itself."""
+        try:
+            driver = get_driver(self.alias)
+            self.config, self.base_url, self.extras = driver.get_config(), _base_url(driver), _extras(driver)
+        except ImproperlyConfigured as error:
+            self.mistake = str(error)
+        except Exception as error:  # a driver of the site's own may raise anything
+            logger.exception("The driver %r can't be made", self.alias)
+            self.mistake = gettext("The driver raises %(error)s; the server's log says where.") % {
+                "error": type(error).__name__
+            }
+
+    @property
+    def cache_key(self) -> str:
+        """Bind the verdict to the entry as it is now: one on another model or key says nothing of it."""
+        facts = json.dumps([__version__, self.alias, self.config, self.base_url], default=str)
+        return f"bupple_engine.verdict.{hashlib.sha256(facts.encode()).hexdigest()}"
+
+    @property
+    def facts(self) -> list[tuple[str, bool | None]]:
+        """Return what the probe asked and found; nothing where it could ask nothing."""
+        verdict = self.verdict
+        if verdict is None or verdict.reachable is None:
+            return []
+        facts: list[tuple[str, bool | None]] = [(gettext("reachable"), verdict.reachable)]
+        if verdict.reachable and (self.config.get("api_key") or verdict.key_accepted is not None):
+            facts.append((gettext("key accepted"), verdict.key_accepted))
+        if verdict.reachable:
+            facts.append((gettext("model known"), verdict.model_known))
+        return facts
+
+    @property
+    def verdict_says_more(self) -> bool:
+        """Whether the verdict has words that are not the mistake's."""
+        words = self.verdict and (self.verdict.error or self.verdict.advice)
+        return bool(words) and words != self.mistake
+
+    @property
+    def age(self) -> str:
+        """Say how old the verdict is."""
+        if self.verdict is None:
+            return ""
+        if datetime.now(UTC) - self.verdict.checked_at < timedelta(minutes=1):
+            return gettext("just now")
+        return gettext("%(age)s ago") % {"age": timesince(self.verdict.checked_at)}
+
+    @property
+    def untold_mistake(self) -> str:
+        """The mistake, unless the checks have said it."""
+        return "" if _told(self.mistake, self.messages) else self.mistake
+
+
+def _base_url(driver: ChatDriver) -> str:
+    """Return where requests go, by the entry or by the driver's own default; masked."""
+    if not isinstance(driver, HTTPDriver) or "base_url" not in driver.known_options:
+        return ""
+    chosen = driver.config.get("base_url")
+    return repr(chosen) if chosen else mask_url(driver.wire.base_url(driver.config))
+
+
+def _extras(driver: ChatDriver) -> list[Extra]:
+    if not isinstance(driver, HTTPDriver):
+        return []
+    speed = Extra("speed", find_spec("orjson") is not None)
+    if not isinstance(driver, LocalDriver):
+        return [Extra("async", has_aiohttp()), speed]
+    try:
+        model_path(driver.config)
+    except ImproperlyConfigured:
+        return [Extra("local", False, is_required=True), speed]
+    return [Extra("local", True), speed]
+
+
+def read_rows() -> list[Row]:
+    """Return a row for each entry of DRIVERS, with the verdict that the cache keeps."""
+    rows: dict[Any, Row] = {alias: Row(alias) for alias, _entry in conf.entries()}
+    with suppress(ImproperlyConfigured):
+        rows[conf.default_alias()].is_default = True
+    for row in rows.values():
+        row.read()
+    kept = cache.get_many([row.cache_key for row in rows.values()])
+    for row in rows.values():
+        if row.cache_key in kept:
+            row.verdict = Verdict.from_dict(kept[row.cache_key])
+    return list(rows.values())
+
+
+def keep_verdicts(rows: list[Row]) -> None:
+    """Have the cache keep the rows' verdicts."""
+    kept = {row.cache_key: row.verdict.as_dict() for row in rows if row.verdict}
+    cache.set_many(kept, VERDICT_SECONDS)
+
+
+def run_checks_on(rows: list[Row]) -> list[CheckMessage]:
+    """Give each row what the checks say of it, and return what they say of no single one.
+
+    With DEBUG off, what `check --deploy` says is among it.
+    """
+    by_alias: dict[Any, Row] = {row.alias: row for row in rows}
+    general: list[CheckMessage] = []
+    for message in run_checks(tags=["bupple_engine"], include_deployment_checks=not settings.DEBUG):
+        if not message.is_silenced():
+            row = by_alias.get(getattr(message.obj, "alias", None))
+            (row.messages if row else general).append(message)
+    try:
+        conf.default_alias()
+    except ImproperlyConfigured as error:
+        if not _told(str(error), general):
+            general.append(Error(str(error)))
+    return general
+
+
+def _told(mistake: str, found: list[CheckMessage]) -> bool:
+    """Tell whether the checks, some of which a site may silence, have said what is wrong."""
+    return any(message.level >= ERROR or str(message.msg).lower() in mistake.lower() for message in found)
