@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
 from queue import SimpleQueue
@@ -422,3 +423,44 @@ async def test_the_other_world(settings: Any) -> None:
     under_wsgi = await astream_response(RequestFactory().get("/"), messages=HELLO, dialect=PlainText())
     assert isinstance(under_wsgi._iterator, Relay)
     await asyncio.to_thread(lambda: list(under_wsgi))
+
+
+@pytest.fixture
+def signals() -> Iterator[list[Any]]:
+    """Give what a server's own handlers hear, of which SIGTERM's is set; all is as before afterwards."""
+    heard: list[Any] = []
+    kept = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    signal.signal(signal.SIGTERM, lambda number, frame: heard.append(number))
+    yield heard
+    for number, handler in kept.items():
+        signal.signal(number, handler)
+
+
+async def test_a_signal_ends_the_streams(world: World, settings: Any, signals: list[Any]) -> None:
+    set_api(settings, SHUTDOWN_SECONDS=0)
+    own = signal.getsignal(signal.SIGINT)
+    shutdown.end_streams_at_shutdown()
+    relay = await world.open(ONE)
+    await world.take(relay)
+    signal.raise_signal(signal.SIGTERM)
+    assert told(await world.take(relay))["type"] == "ShuttingDownError"
+    assert signals == [signal.SIGTERM]
+    assert signal.getsignal(signal.SIGINT) is own  # it is none of the server's
+    handler = signal.getsignal(signal.SIGTERM)
+    shutdown.end_streams_at_shutdown()
+    assert signal.getsignal(signal.SIGTERM) is handler
+    await world.until(lambda: world.ends)
+
+
+async def test_both_signals_of_a_server(signals: list[Any]) -> None:
+    signal.signal(signal.SIGINT, signal.getsignal(signal.SIGTERM))
+    shutdown.end_streams_at_shutdown()
+    signal.raise_signal(signal.SIGINT)
+    assert signals == [signal.SIGINT]
+    assert signal.getsignal(signal.SIGINT) is signal.getsignal(signal.SIGTERM)
+
+
+async def test_signals_are_the_main_thread_s(signals: list[Any]) -> None:
+    handler = signal.getsignal(signal.SIGTERM)
+    await asyncio.to_thread(shutdown.end_streams_at_shutdown)
+    assert signal.getsignal(signal.SIGTERM) is handler

@@ -88,3 +88,10 @@ def test_without_it_nothing_of_it_is_loaded() -> None:
     environment = {**os.environ, "DJANGO_SETTINGS_MODULE": "tests.settings"}
     root = Path(__file__).parent.parent
     subprocess.run([sys.executable, "-c", code], cwd=root, env=environment, check=True)
+
+
+def test_no_view_is_forgotten() -> None:
+    from bupple_engine.api.schema import OPERATIONS
+    from bupple_engine.urls import urlpatterns
+
+    assert set(OPERATIONS) == {path.callback.cls.__name__ for path in urlpatterns}
