@@ -111,12 +111,12 @@ ALL = ("floor", "ours", "openai")
 def relay(bench: Bench) -> Iterator[Row]:
     """Relay to readers under both kinds of server; the floor is a raw relay of the same run."""
     for kind, reach, memory, gone in (("uvicorn", 0.8, 75, 50), ("gthread", 0.85, None, None)):
-        step, seconds = (100, 1) if bench.quick else (25, 2)
-        results = trials(bench, kind, 5, partial(hold, step=step, seconds=seconds), ALL)
+        step, seconds = (50, 1) if bench.quick else (50, 2)
+        results = trials(bench, kind, 3, partial(hold, step=step, seconds=seconds), ALL)
         yield _row(f"{kind}: streams held, p99 < 100 ms", results, "streams", "", None, reach)
         if kind == "uvicorn":
             crowd = partial(hold, step=step, seconds=seconds)
-            results = trials(bench, kind, 5, crowd, ("floor", "ours"), gc_set=True)
+            results = trials(bench, kind, 3, crowd, ("floor", "ours"), gc_set=True)
             yield _row("… with the GC setting", results, "streams", "", None, 1.0)
         results = trials(bench, kind, 7, partial(cost, seconds=1 if bench.quick else 4), ALL)
         yield _row(f"{kind}: CPU a relayed chunk", results, "cpu", "µs")

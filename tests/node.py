@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 JS = Path(__file__).parent / "js"
-SECONDS = 10.0  # how long the process may take to end
+SECONDS = 30.0  # how long the process may take to end
 
 
 def missing(*packages: str) -> str | None:

@@ -30,7 +30,7 @@ from urllib.parse import urlsplit
 
 # An Event cannot be polled together with a socket: it is looked at this often.
 EVENT_SECONDS = 0.005
-JOIN_SECONDS = 10
+JOIN_SECONDS = 30
 NOT_FORWARDED = {
     "connection",
     "content-length",
@@ -152,7 +152,7 @@ class Provider:
             self._repeated = None
             self.requests.clear()
 
-    def wait_closed(self, connection_id: int | None = None, timeout: float = 5) -> float:
+    def wait_closed(self, connection_id: int | None = None, timeout: float = 20) -> float:
         """Wait until the client has left a connection; return the moment (monotonic).
 
         The latest connection unless one is named. Raises TimeoutError.

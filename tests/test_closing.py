@@ -25,7 +25,7 @@ from tests.worlds import END, SECONDS, WORLDS, Asynchronous, World, until, waits
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 WIRE = ChatCompletions()
 FIRST = WIRE.stream_without_end(["Hello"])
-AT_ONCE = 1.0  # seconds; it takes a few milliseconds, which this file prints
+AT_ONCE = 5.0  # seconds; it takes a few milliseconds, which this file prints
 MOMENTS = ["first", "head", "body", "pause"]
 
 

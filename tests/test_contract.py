@@ -259,7 +259,7 @@ def test_the_clocks_run_out(
     error = run(ai(), verb, HELLO).error
     assert isinstance(error, ProviderTimeoutError)
     assert error.clock == clock
-    assert 0.25 < time.monotonic() - started < 5
+    assert 0.25 < time.monotonic() - started < 15
 
 
 def test_the_signal_is_sent_once_a_call(wire: Wire, verb: str, driver: Any, provider: Provider) -> None:

@@ -148,7 +148,7 @@ def test_all_pages_are_under_one_clock(provider: Provider, configure: Configure)
     with pytest.raises(ProviderTimeoutError) as caught:
         ai().models()
     assert caught.value.clock == "total"
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 15
     assert len(provider.requests) < 10
 
 
@@ -438,7 +438,7 @@ def test_a_slow_provider_is_cut_off_by_the_clock(
     provider.answer(answer)
     began = time.monotonic()
     verdict = probe("it", HASTE)
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < 20
     assert (verdict.ok, verdict.reachable, verdict.latency) == (False, False, None)
     assert verdict.error == "The clock 'total' ran out: the provider took more than 0.3 s."
     provider.wait_closed()
@@ -614,7 +614,7 @@ def test_settings_that_name_no_driver_have_no_verdicts(value: Any, settings: Any
 
 
 def test_drivers_are_probed_side_by_side(provider: Provider, configure: Configure) -> None:
-    meeting = threading.Barrier(3, timeout=10)
+    meeting = threading.Barrier(3, timeout=30)
 
     def meet(request: Any) -> Answer:
         meeting.wait()

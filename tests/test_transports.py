@@ -414,7 +414,7 @@ def test_closing_reaches_through_a_proxy(
             assert pending.result(SECONDS) is None
     started = time.monotonic()
     behind.wait_closed()
-    assert time.monotonic() - started < 1
+    assert time.monotonic() - started < 5
 
 
 # TLS
@@ -535,7 +535,7 @@ def test_clocks_run_out_on_what_trickles(verb: str, configure: Configure, part: 
         configure(it=WIRE.settings(url, MAX_RETRIES=0, TIMEOUT={"total": 0.4}))
         started = time.monotonic()
         error = run(ai(), verb, HELLO).error
-        assert time.monotonic() - started < 2
+        assert time.monotonic() - started < 10
     assert isinstance(error, ProviderTimeoutError)
     assert error.clock == "total"
 

@@ -13,7 +13,7 @@ from typing import Any
 from bupple_engine.drivers.base import ChatDriver
 
 END = "the end of the stream"
-SECONDS = 5.0  # how long a test waits for what must happen
+SECONDS = 20.0  # how long a test waits for what must happen, on a busy machine
 
 
 def until(condition: Callable[[], Any], seconds: float = SECONDS) -> Any:
