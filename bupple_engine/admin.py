@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import replace
 from typing import Any
 
@@ -21,6 +22,8 @@ from .models import Configuration
 from .overview import Row, keep_verdicts, read_rows, run_checks_on
 from .probe import probe_all
 from .types import Message
+
+logger = logging.getLogger("bupple_engine")
 
 PROBE_SECONDS = 10
 MESSAGE_CHARACTERS = 2000
@@ -128,7 +131,13 @@ class ConfigurationAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # Django 5
         try:
             return stream_response(request, messages=asked, driver=driver, dialect=StaffEventStream())
         except (EngineError, ImproperlyConfigured) as error:
-            return JsonResponse({"error": {"message": str(error)}}, status=500)
+            said = str(error)
+        except Exception as error:  # of a driver of the site's own, or of the callable that gives the key
+            logger.exception("The driver %r can't be tried", driver)
+            said = gettext("The driver raises %(error)s; the server's log says where.") % {
+                "error": type(error).__name__
+            }
+        return JsonResponse({"error": {"message": said}}, status=500)
 
     def _redirect(self) -> HttpResponseRedirect:
         """Go to the page, as also after a login that a POST had been sent to."""

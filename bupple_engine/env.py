@@ -63,6 +63,7 @@ def _entry(env: environ.Env, name: str) -> dict[str, Any]:
     entry: dict[str, Any] = MaskedDict()  # what raises behind it in a settings file shows its locals
     for suffix in _suffixes(name):
         text = env.str(f"{PREFIX}{name.upper()}_{suffix}", default="").strip()
+        text = text or env.ENVIRON.get(f"{PREFIX}{name.upper()}_{suffix}", "").strip()  # "$NAME" of none
         if text:
             entry[suffix] = _convert(text, SUFFIXES.get(suffix, "str"))
     return entry

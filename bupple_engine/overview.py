@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from importlib.util import find_spec
@@ -19,6 +20,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext
 
 from . import __version__, conf
+from .checks.entries import hide_secrets
 from .drivers.base import ChatDriver
 from .drivers.http import HTTPDriver
 from .drivers.local import LocalDriver, model_path
@@ -60,12 +62,17 @@ class Row:
             driver = get_driver(self.alias)
             self.config, self.base_url, self.extras = driver.get_config(), _base_url(driver), _extras(driver)
         except ImproperlyConfigured as error:
-            self.mistake = str(error)
+            self.mistake = self._hide(str(error))
         except Exception as error:  # a driver of the site's own may raise anything
             logger.exception("The driver %r can't be made", self.alias)
             self.mistake = gettext("The driver raises %(error)s; the server's log says where.") % {
                 "error": type(error).__name__
             }
+
+    def _hide(self, words: str) -> str:
+        """Return words without the entry's secrets, which a driver of the site's own may quote."""
+        entry = next((entry for alias, entry in conf.entries() if alias == self.alias), {})
+        return hide_secrets(entry, words) if isinstance(entry, dict) else words
 
     @property
     def cache_key(self) -> str:
@@ -135,7 +142,9 @@ def read_rows() -> list[Row]:
         rows[conf.default_alias()].is_default = True
     for row in rows.values():
         row.read()
-    kept = cache.get_many([row.cache_key for row in rows.values()])
+    kept = {}
+    with _cache_may_fail():
+        kept = cache.get_many([row.cache_key for row in rows.values()])
     for row in rows.values():
         if row.cache_key in kept:
             row.verdict = Verdict.from_dict(kept[row.cache_key])
@@ -145,7 +154,17 @@ def read_rows() -> list[Row]:
 def keep_verdicts(rows: list[Row]) -> None:
     """Have the cache keep the rows' verdicts."""
     kept = {row.cache_key: row.verdict.as_dict() for row in rows if row.verdict}
-    cache.set_many(kept, VERDICT_SECONDS)
+    with _cache_may_fail():
+        cache.set_many(kept, VERDICT_SECONDS)
+
+
+@contextmanager
+def _cache_may_fail() -> Iterator[None]:
+    """Log what a cache raises: operators open the page just when something is down."""
+    try:
+        yield
+    except Exception:
+        logger.exception("The cache does not keep the verdicts")
 
 
 def run_checks_on(rows: list[Row]) -> list[CheckMessage]:

@@ -142,7 +142,7 @@ def _read_options(
             hint = suggest(str(key).upper(), [*names, "DRIVER"]).strip()
             mistakes.append(Mistake("E010", where, f": unknown option {key!r}.", hint))
             continue
-        if value is None or (key == "API_KEY" and not _is_set(value)):
+        if value is None or (key in ("API_KEY", "MODEL") and value in ("", Secret(""))):
             continue
         try:
             config[key.lower()] = known[key.lower()].parse(value)
@@ -155,11 +155,6 @@ def _read_options(
                 hint = right_line(key, known[key.lower()], value)
                 mistakes.append(Mistake("E011", address, f" {error}, not {value!r}.", hint))
     return config, mistakes
-
-
-def _is_set(key: Any) -> bool:
-    """Tell an empty key, as an environment variable that is not set gives it, from one that is there."""
-    return bool(key != protect({"api_key": ""})["api_key"])
 
 
 def reset() -> None:

@@ -292,7 +292,7 @@ def test_fifty_abandoned_streams_leave_nothing(
     abandon(1)
     until(lambda: facts)
     threads.reset()
-    until(lambda: not [t for t in threading.enumerate() if t.name.startswith("bupple_engine")])
+    until(lambda: not [t for t in threading.enumerate() if t.name.startswith("bupple_engine_")])
     open_before, threads_before, objects_before = descriptors(), set(threading.enumerate()), count_objects()
     abandon(50)
     if isinstance(world, Asynchronous):
@@ -328,7 +328,7 @@ def test_a_thread_ends_where_its_loop_was_closed(
     loop.close()
     provider.wait_closed()
     threads.reset()
-    until(lambda: not [t for t in threading.enumerate() if t.name.startswith("bupple_engine")])
+    until(lambda: not [t for t in threading.enumerate() if t.name.startswith("bupple_engine_")])
     del stream
 
 

@@ -103,7 +103,7 @@ class World:
     async def respond(self, **arguments: Any) -> Any:
         arguments = {"dialect": self.dialect, "on_end": self.end, **arguments}
         if "messages" not in arguments:
-            arguments["chunks"] = self.source
+            arguments.setdefault("chunks", self.source)
         if self.is_async:
             return await astream_response(self.request(), **arguments)
         return await asyncio.to_thread(stream_response, self.request(), **arguments)
@@ -261,6 +261,31 @@ async def test_an_error_behind_a_whole_answer_is_not_told(world: World) -> None:
     assert b"event: error" not in await world.rest(relay)
 
 
+async def test_a_last_chunk_that_cannot_be_told_is_an_error(world: World) -> None:
+    class Fussy(EventStream):
+        def encode(self, chunk: Any) -> bytes:
+            if chunk["done"]:
+                raise KeyError(chunk["finish_reason"])
+            return super().encode(chunk)
+
+    world.dialect = Fussy()
+    relay = await world.open(ONE, LAST, None)
+    assert b"event: error" in await world.rest(relay)
+
+
+async def test_chunks_that_cannot_be_closed(world: World) -> None:
+    def fail() -> None:
+        raise OSError("can't be closed")
+
+    async def afail() -> None:
+        fail()
+
+    world.source.close, world.source.aclose = fail, afail
+    relay = await world.open(ONE, ValueError("a bug"))
+    assert b"event: error" in await world.rest(relay)
+    await world.until(lambda: world.ends and relay not in shutdown._open)
+
+
 async def test_an_unexpected_error_raises_before_and_is_told_after(world: World, caplog: Any) -> None:
     world.source.say(KeyError("a bug"))
     with pytest.raises(KeyError):
@@ -393,6 +418,26 @@ async def test_what_fails_at_the_end_is_logged(world: World, caplog: Any) -> Non
     )
 
 
+@pytest.mark.parametrize(
+    "arguments", [{"chunks": None}, {"messages": HELLO, "chunks": []}, {"driver": "echo"}, {"seed": 1}]
+)
+async def test_arguments_that_do_not_go_together(world: World, arguments: dict[str, Any]) -> None:
+    with pytest.raises(TypeError, match="chunks"):
+        await world.respond(**arguments)
+
+
+async def test_a_request_of_drf_is_taken_for_what_it_wraps(world: World) -> None:
+    class Wrapped:
+        def __init__(self, request: Any) -> None:
+            self._request = request
+
+    request = world.request
+    world.request = lambda: Wrapped(request())  # type: ignore[method-assign]
+    response = await world.respond(messages=HELLO, driver="echo", dialect=PlainText())
+    assert isinstance(response._iterator, AsyncRelay if world.is_async else Relay)
+    assert await world.rest(response._iterator) == b"Hello there"
+
+
 async def test_chunks_of_the_other_world(world: World) -> None:
     world.source = BlockingSource() if world.is_async else AwaitedSource()
     with pytest.raises(TypeError, match=r"Under [AW]SGI chunks must be"):
@@ -434,6 +479,10 @@ def signals() -> Iterator[list[Any]]:
     yield heard
     for number, handler in kept.items():
         signal.signal(number, handler)
+    shutdown._ours.clear()
+    while not shutdown._told.empty():
+        shutdown._told.get()
+    until(lambda: shutdown._watcher is None)
 
 
 async def test_a_signal_ends_the_streams(world: World, settings: Any, signals: list[Any]) -> None:

@@ -17,7 +17,7 @@ from typing import Any
 
 import pytest
 from django.core.cache import cache
-from django.core.cache.backends import base, locmem
+from django.core.cache.backends import base, filebased, locmem
 from django.core.handlers.asgi import ASGIHandler
 from django.test import AsyncClient, Client
 
@@ -184,6 +184,9 @@ def test_a_length_that_lies_reads_no_more_than_is_allowed(site: Site) -> None:
         ({}, {"messages": [{"role": "user", "type": "audio", "content": "https://x.example/a"}]}),
         ({}, {"messages": [{"role": "user", "type": "image", "content": "file:///etc/passwd"}]}),
         ({}, {"messages": [{"role": "user", "type": "image", "content": "data:image/svg+xml;base64,AAAA"}]}),
+        ({}, {"messages": [
+            {"role": "user", "type": "audio", "content": "AAAA", "metadata": {"mime_type": "image/png"}}
+        ]}),
         ({"OPTIONS": {"stop": True}}, {"messages": HELLO, "options": {"stop": ["x" * 9] * 2000}}),
         ({"MAX_CHARACTERS": 30}, {"messages": [
             {"role": "user", "type": "image", "content": "iVBORw0KGgo=", "metadata": {"caption": "x" * 31}}
@@ -267,6 +270,8 @@ def test_an_address_is_not_what_a_client_says_it_is(site: Site, settings: Any) -
     settings.REST_FRAMEWORK = {"NUM_PROXIES": 1}
     assert [call(f"10.0.0.{n}, 192.0.2.9") for n in range(3)] == [200, 200, 429]
     assert call("192.0.2.9, 192.0.2.10") == 200
+    assert [call(f"192.0.2.11:{port}") for port in (80, 81, 82)] == [200, 200, 429]
+    assert [call(f"[2001:db8:0:2::1]:{port}") for port in (80, 81, 82)] == [200, 200, 429]
     for odd in ("x" * 5000, "a b\x01c", "bupple_engine:calls:user:1", ":", "é", ","):
         assert call(odd) in (200, 429)
 
@@ -302,6 +307,20 @@ def test_calls_at_the_same_time_never_get_more_than_the_limit(site: Site) -> Non
         statuses = [status for found in threads.map(call, range(16)) for status in found]
     assert 0 < statuses.count(200) <= 7
     assert statuses.count(200) + statuses.count(429) == 48
+
+
+def test_a_cache_that_counts_by_reading_and_writing_keeps_the_count(
+    site: Site, settings: Any, clock: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(filebased, "time", base.time)
+    backend = "django.core.cache.backends.filebased.FileBasedCache"
+    settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": str(tmp_path)}}
+    site(THROTTLE_RATES={"anon": "2/day"})
+    statuses = []
+    for _ in range(4):
+        statuses.append(Caller("wsgi").post("chat/").status)
+        clock.now += 400  # longer than a cache keeps what it is not told to
+    assert statuses == [200, 200, 429, 429]
 
 
 def test_a_counter_that_the_cache_forgets_breaks_nothing(
@@ -397,6 +416,14 @@ def test_a_place_given_back_while_it_is_taken_is_free(monkeypatch: pytest.Monkey
     place.take()
     monkeypatch.undo()
     _take(user=1).give_back()
+
+
+def test_a_place_given_back_before_it_is_taken_is_not_taken() -> None:
+    place = _place()
+    place.give_back()  # its client left while a thread was on its way to here
+    place.take()
+    assert not slots._streams
+    assert not slots._leases
 
 
 def test_a_cache_that_is_down_takes_no_place(monkeypatch: pytest.MonkeyPatch) -> None:

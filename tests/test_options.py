@@ -281,7 +281,15 @@ def test_a_wrong_value_is_told_by_its_name(name: str, value: Any, configure: Con
             way()
         assert (caught.value.code, caught.value.param) == (0, name)
         assert str(caught.value).startswith(f"{name} ")
-    wrong_in_settings("openai_chat", name.upper(), value, configure)
+    if (name, value) != ("model", ""):  # in the settings it is as good as missing: see below
+        wrong_in_settings("openai_chat", name.upper(), value, configure)
+
+
+@pytest.mark.parametrize("key", ["API_KEY", "MODEL"])
+def test_what_an_unset_variable_gives_is_missing(key: str, configure: Configure) -> None:
+    configure(it={"DRIVER": "openai_chat", "API_KEY": "k", "MODEL": "m", key: ""})
+    with pytest.raises(ImproperlyConfigured, match=f"openai_chat needs '{key}'"):
+        ai().stream(HELLO)
 
 
 @pytest.mark.parametrize(

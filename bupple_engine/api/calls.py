@@ -131,12 +131,11 @@ def _check_media(part: Part, api: APISettings) -> None:
         # A URL whose name doesn't tell: what it is said to be has to do.
         allowed = any(media_type(each) == part.type for each in api.media_types)
     else:
-        allowed = found.mime_type in api.media_types
+        # One that does not fit the part would pass as what is allowed, and be sent as what is not.
+        allowed = found.mime_type in api.media_types and media_type(found.mime_type) == part.type
     if not allowed:
-        raise wrong(
-            where,
-            f"is {found.mime_type or part.type}; allowed are {', '.join(api.media_types) or 'no media'}",
-        )
+        known = ", ".join(api.media_types) or "no media"
+        raise wrong(where, f"is {found.mime_type or 'something'} as {part.type}; allowed are {known}")
 
 
 def media_type(mime_type: str) -> str:

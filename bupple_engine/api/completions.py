@@ -140,7 +140,7 @@ class CompletionsDialect(Dialect):
         if chunk["content"]:
             pieces.append(self._event(f'{{"content":{quote(chunk["content"])}}}'))
         if chunk["done"]:
-            reason = FINISH_REASONS[chunk["finish_reason"]]
+            reason = FINISH_REASONS.get(chunk["finish_reason"], "stop")
             pieces.append(
                 f'data: {self._head},"choices":[{{"index":0,"delta":{{}},'
                 f'"finish_reason":"{reason}","logprobs":null}}]}}\n\n'
@@ -172,7 +172,7 @@ class CompletionsDialect(Dialect):
         choice = {
             "index": 0,
             "message": message,
-            "finish_reason": FINISH_REASONS[reply["finish_reason"]],
+            "finish_reason": FINISH_REASONS.get(reply["finish_reason"], "stop"),
             "logprobs": None,
         }
         return {

@@ -47,6 +47,8 @@ class Place:
         global _streams
         limit = self._limits["process"]
         with _lock:
+            if self._over:
+                return  # whoever wanted the place has left meanwhile
             if limit is not None and _streams >= limit:
                 raise _refusal(
                     503, "ServerBusy", "This server has as many streams as it may. Try again later."

@@ -26,8 +26,15 @@ def caller(request: Request) -> str:
     if rest_settings.NUM_PROXIES is None:
         address = request.META.get("REMOTE_ADDR") or ""
     else:
-        address = BaseThrottle().get_ident(request) or ""
+        address = _without_port(BaseThrottle().get_ident(request) or "")
     return f"anon:{_digest(_network(address))}"
+
+
+def _without_port(address: str) -> str:
+    """Return an address of X-Forwarded-For without the port that some gateways add."""
+    if address.startswith("["):
+        return address[1:].partition("]")[0]
+    return address.partition(":")[0] if address.count(":") == 1 else address
 
 
 def _digest(who: str) -> str:
@@ -50,7 +57,8 @@ class CallThrottle(BaseThrottle):
     """Hold a caller to THROTTLE_RATES, over a window that slides.
 
     DRF's own throttles read a list from the cache and write it back, so that calls at the same time count as
-    one; here each is an atomic increment. The count is that of the present window and the share of the one
+    one; here each is an increment, which Redis, Memcached and LocMemCache do at once, a database or files do
+    not. The count is that of the present window and the share of the one
     before that the last period still covers.
     """
 
@@ -70,10 +78,12 @@ class CallThrottle(BaseThrottle):
         except ValueError:  # evicted in between
             cache.set(key, count := 1, timeout=2 * period)
         if before * (1 - into / period) + count <= limit:
+            cache.touch(key, 2 * period)  # the incr() of a database or of files sets the default timeout
             return True
         self._wait = self._until_room(limit, period, into, before, count)
         with suppress(ValueError):
             cache.decr(key)  # a call that was refused does not count
+            cache.touch(key, 2 * period)
         return False
 
     @staticmethod

@@ -72,8 +72,8 @@ class UIDialect(Dialect):
         if chunk["content"]:
             pieces += self._delta("text", chunk["content"])
         if chunk["done"]:
-            pieces += [*self._close(), _event(type="finish-step")]
-            pieces.append(_event(type="finish", finishReason=FINISH_REASONS[chunk["finish_reason"]]))
+            reason = FINISH_REASONS.get(chunk["finish_reason"], "other")
+            pieces += [*self._close(), _event(type="finish-step"), _event(type="finish", finishReason=reason)]
             pieces.append("data: [DONE]\n\n")
         return "".join(pieces).encode("utf-8", "replace")
 

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import wraps
-from inspect import iscoroutinefunction
 from typing import Any, ClassVar
 
-from asgiref.sync import async_to_sync, sync_to_async
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIRequest
@@ -79,7 +78,7 @@ class ChatView(EngineView):
 
     def _finish(self, call: ChatCall) -> HttpResponseBase:
         prepare = self._prepare
-        if iscoroutinefunction(prepare):
+        if prepare is not None and _is_async(prepare):
             call = async_to_sync(prepare)(self.request, call)
         elif prepare is not None:
             call = prepare(self.request, call)
@@ -106,12 +105,12 @@ class ChatView(EngineView):
         except Exception as error:
             # In a thread: who hears of it may use the database.
             response = await sync_to_async(self.handle_exception)(error)
-        self.headers = self.default_response_headers  # those of Pending have been taken from
+        self.headers = self.default_response_headers  # finalize_response() of Pending has taken Vary out
         return self.finalize_response(self.request, response)  # type: ignore[arg-type] # any response, says DRF
 
     async def _afinish(self, call: ChatCall) -> HttpResponseBase:
         prepare = self._prepare
-        if iscoroutinefunction(prepare):
+        if prepare is not None and _is_async(prepare):
             call = await prepare(self.request, call)
         elif prepare is not None:
             call = await sync_to_async(prepare)(self.request, call)
@@ -154,6 +153,10 @@ class ChatView(EngineView):
         if call.model is not None:
             options["model"] = call.model
         return ai(call.driver), options
+
+
+def _is_async(prepare: Any) -> bool:
+    return iscoroutinefunction(prepare) or iscoroutinefunction(type(prepare).__call__)
 
 
 class ChatStreamView(ChatView):

@@ -57,20 +57,27 @@ def check_api() -> Iterator[CheckMessage]:
 
 
 def _check_paths(api: conf.APISettings) -> Iterator[CheckMessage]:
-    paths = {
-        "PERMISSION_CLASSES": api.permission_classes,
-        "AUTHENTICATION_CLASSES": api.authentication_classes or [],
-        "PREPARE": [api.prepare],
-    }
-    for key, named in paths.items():
+    for key, named, method in (
+        ("PERMISSION_CLASSES", api.permission_classes, "has_permission"),
+        ("AUTHENTICATION_CLASSES", api.authentication_classes or [], "authenticate"),
+        ("PREPARE", [api.prepare], "__call__"),
+    ):
         for path in named:
+            words, hint = "", "Write the dotted path as Python imports it."
             try:
-                if isinstance(path, str):
-                    import_string(path)
+                found = import_string(path) if isinstance(path, str) else path
             except Exception as error:  # whatever the site's module raises
                 words = f": {path!r} can't be imported: {error}"
-                hint = "Write the dotted path as Python imports it."
+            else:
+                if found is not None and not (callable(found) and _has(found, method)):
+                    words, hint = f": {path!r} is no such thing: it has no {method}().", ""
+            if words:
                 yield of_mistake(conf.Mistake("E013", f"BUPPLE_ENGINE['API'][{key!r}]", words, hint))
+
+
+def _has(found: Any, method: str) -> bool:
+    # Permissions joined by | and & are no classes, but make instances that have it.
+    return hasattr(found, method) or not isinstance(found, type)
 
 
 def check_open_api() -> Iterator[CheckMessage]:
@@ -97,7 +104,10 @@ def check_open_api() -> Iterator[CheckMessage]:
 
 
 def _is_open(classes: list[Any]) -> bool:
-    names = [each if isinstance(each, str) else f"{each.__module__}.{each.__qualname__}" for each in classes]
+    names = [
+        each if isinstance(each, str) else f"{each.__module__}.{getattr(each, '__qualname__', '')}"
+        for each in classes
+    ]
     return all(name == ANYONE for name in names)  # permissions add up; none of them lets everyone in
 
 

@@ -96,7 +96,7 @@ def _check_driver(at: Places, reading: Reading) -> Iterator[CheckMessage]:
     try:
         driver = reading.build(at.alias)
     except ImproperlyConfigured as error:
-        yield of_error("E012", error, at.entry)
+        yield of_error("E012", error, at.entry, partial(hide_secrets, reading.config))
         return
     except Exception as error:
         words = f"{reading.name} can't be made: {type(error).__name__}: {error}"

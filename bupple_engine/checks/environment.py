@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from django.core.checks import CheckMessage
 
 from bupple_engine import conf
-from bupple_engine.drivers import DRIVERS
+from bupple_engine.drivers import DRIVERS, OTHER_NAMES
 from bupple_engine.env import PREFIX, known_variables
 from bupple_engine.options import COMMON
 
@@ -34,7 +34,8 @@ def _variables_of_entries() -> Iterator[str]:
     for alias, entry in conf.entries():
         if not isinstance(entry, conf.Mistake):
             for option in entry:
-                yield re.sub(r"\W", "_", f"{PREFIX}{alias}_{option}".upper())
+                name = re.sub(r"\W", "_", f"{PREFIX}{alias}_{option}".upper())
+                yield from (name, f"{name}_FILE")  # FileAwareEnv of django-environ reads both
 
 
 def _advice(name: str, known: set[str]) -> str:
@@ -43,6 +44,10 @@ def _advice(name: str, known: set[str]) -> str:
         if option.lower() in COMMON and option != name:
             address = f"BUPPLE_ENGINE['DRIVERS'][{driver!r}][{option!r}]"
             return f"engine_settings() does not read it; write {address} = … behind it in the settings file."
+    vendor = name.upper().removeprefix(PREFIX)
+    for other, driver in OTHER_NAMES.items():
+        if vendor.startswith(f"{other.upper()}_"):
+            return f"Did you mean {PREFIX}{driver.upper()}{vendor[len(other) :]}?"
     near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
     if near:
         return f"Did you mean {near[0]}?"

@@ -97,9 +97,9 @@ def of_mistake(mistake: Mistake, alias: str | None = None) -> CheckMessage:
     return message(mistake.id, Address(mistake.address, alias), mistake.words.lstrip(": "), mistake.hint)
 
 
-def of_error(id: str, error: Exception, address: Address) -> CheckMessage:
+def of_error(id: str, error: Exception, address: Address, hide: Callable[[str], str]) -> CheckMessage:
     """Return the message for an error whose text begins with an address, at least with the one given."""
-    text = str(error)
+    text = hide(str(error))
     if found := re.match(re.escape(address.text) + r"(\[[^]]*\])*", text):
         address = Address(found[0], address.alias)
         text = text[found.end() :].lstrip(": ")

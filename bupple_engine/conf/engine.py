@@ -8,7 +8,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from bupple_engine.drivers import DRIVERS
+from bupple_engine.drivers import DRIVERS, OTHER_NAMES
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.masking import Misfit, hide_dicts, protect
 from bupple_engine.options import suggest
@@ -198,4 +198,7 @@ def _drivers() -> dict[str, Any]:
 
 
 def _known(alias: Any, drivers: dict[str, Any]) -> str:
+    other = OTHER_NAMES.get(str(alias).lower().replace("-", "_"))
+    if other and alias not in drivers:
+        return f"Did you mean {other!r}?"
     return suggest(str(alias), list(map(str, drivers))).strip() or "There are none."

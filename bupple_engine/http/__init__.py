@@ -67,11 +67,13 @@ def stream_response(
     error response, or within the stream. A synchronous view under ASGI holds a thread until the first chunk
     is there; an asynchronous one with astream_response() does not.
     """
+    request = getattr(request, "_request", request)  # Django's, where it is DRF's
     if isinstance(request, ASGIRequest):
         return async_to_sync(astream_response)(
             request, chunks, messages=messages, driver=driver, dialect=dialect, on_end=on_end, **options
         )
     dialect = dialect or EventStream()
+    _check_arguments(chunks, messages, driver, options)
     if messages is not None:
         chunks = _driver(driver).stream(messages, **options)
     settings = conf.api_settings()
@@ -97,17 +99,20 @@ async def astream_response(
     **options: Any,
 ) -> HttpResponseBase:
     """See stream_response()."""
+    request = getattr(request, "_request", request)
     if not isinstance(request, ASGIRequest):
         return await sync_to_async(stream_response)(
             request, chunks, messages=messages, driver=driver, dialect=dialect, on_end=on_end, **options
         )
     dialect = dialect or EventStream()
+    _check_arguments(chunks, messages, driver, options)
     if messages is not None:
-        chunks = _driver(driver).astream(messages, **options)
+        # In a thread: a key may be asked of a vault.
+        chunks = await sync_to_async(lambda: _driver(driver).astream(messages, **options))()
     settings = conf.api_settings()
     await arelease_connections()
     if not isinstance(chunks, AsyncIterable):
-        raise TypeError(f"Under ASGI chunks must be awaitable, such as astream() returns, not {chunks!r}.")
+        raise TypeError(f"Under ASGI chunks must be asynchronous, such as astream() returns, not {chunks!r}.")
     relay = AsyncRelay(aiter(chunks), dialect, heartbeat=settings.heartbeat_seconds, on_end=on_end)
     try:
         await relay.open(settings.gate_seconds)
@@ -119,6 +124,13 @@ async def astream_response(
 def problem_response(problem: Problem, dialect: Dialect) -> JsonResponse:
     """Return an error response in the dialect's own shape."""
     return JsonResponse(dialect.error_body(problem), status=problem.status, headers=problem.headers)
+
+
+def _check_arguments(chunks: Any, messages: Any, driver: Any, options: dict[str, Any]) -> None:
+    if (chunks is None) == (messages is None):
+        raise TypeError("Give either chunks or messages.")
+    if chunks is not None and (driver is not None or options):
+        raise TypeError("A driver and options go with messages: chunks have had theirs.")
 
 
 def _driver(driver: ChatDriver | str | None) -> ChatDriver:

@@ -158,8 +158,12 @@ class Relay(_Relay, Iterator[bytes]):
 
     def _close_chunks(self) -> None:
         if close := getattr(self._chunks, "close", None):
-            with suppress(ValueError):  # a generator that the pump is in, which looks at _closed
+            try:
                 close()
+            except ValueError:
+                pass  # a generator that the pump is in, which looks at _closed
+            except Exception:
+                logger.exception("The chunks could not be closed")
 
     def _pump(self) -> None:
         last: BaseException | None = None
@@ -167,8 +171,9 @@ class Relay(_Relay, Iterator[bytes]):
             for chunk in self._chunks:
                 if self._closed:
                     return
-                self._done = chunk["done"]
-                self._arrived.put(self._dialect.encode(chunk))
+                piece = self._dialect.encode(chunk)
+                self._done = chunk["done"]  # not before it can be told
+                self._arrived.put(piece)
                 while self._arrived.qsize() >= BACKLOG_PIECES and not self._closed:
                     self._room.clear()
                     if self._arrived.qsize() >= BACKLOG_PIECES:
@@ -309,8 +314,8 @@ class AsyncRelay(_Relay, AsyncIterator[bytes]):
     async def _pump(self) -> None:
         try:
             async for chunk in self._chunks:
-                self._done = chunk["done"]
                 piece = self._dialect.encode(chunk)
+                self._done = chunk["done"]
                 self._pieces.append(piece)
                 self._size += len(piece)
                 self._wake()
@@ -330,6 +335,8 @@ class AsyncRelay(_Relay, AsyncIterator[bytes]):
             try:
                 if aclose := getattr(self._chunks, "aclose", None):
                     await aclose()
+            except Exception:
+                logger.exception("The chunks could not be closed")
             finally:
                 if self._on_end is not None:
                     threads.submit(self._tell_end)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import os
 import signal
 import threading
@@ -11,9 +12,13 @@ from queue import SimpleQueue
 from typing import Any, Protocol
 from weakref import WeakSet
 
+from django.core.exceptions import ImproperlyConfigured
+
 from bupple_engine import conf
 
 from .problems import ShuttingDownError
+
+logger = logging.getLogger("bupple_engine")
 
 
 class Ending(Protocol):
@@ -75,13 +80,21 @@ def unregister(stream: Ending) -> None:
 
 
 def _watch() -> None:
-    while True:
-        _told.get()
+    """Wait for the signal, and end the streams; one that comes later begins another watch."""
+    global _watcher
+    _told.get()
+    try:
         time.sleep(conf.api_settings().shutdown_seconds)
-        with _lock:
-            streams = list(_open)
-        for stream in streams:
+    except ImproperlyConfigured:
+        logger.exception("SHUTDOWN_SECONDS can't be read, so the streams end at once")
+    with _lock:
+        streams = list(_open)
+        _watcher = None
+    for stream in streams:
+        try:
             stream.end(ShuttingDownError("The server ends."))
+        except Exception:  # of chunks of the site's own, whose close() fails
+            logger.exception("A stream could not be ended")
 
 
 def _after_fork() -> None:

@@ -35,11 +35,15 @@ def reported() -> Iterator[None]:
         sys.stdout.flush()
     except (EngineError, ImproperlyConfigured) as error:
         raise CommandError(printable(str(error))) from error
+    except CommandError:
+        raise
     except BrokenPipeError:
         # The interpreter flushes once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except KeyboardInterrupt:
         sys.exit(130)
+    except Exception as error:  # of a site's own driver, or of the callable that gives the key
+        raise CommandError(printable(f"{type(error).__name__}: {error}")) from error
     finally:
         logger.removeHandler(hush)

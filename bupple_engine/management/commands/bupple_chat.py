@@ -93,6 +93,8 @@ class Command(BaseCommand):
             ending = "stopped"
         except (EngineError, ImproperlyConfigured) as error:
             ending = str(error)
+        except Exception as error:  # of a site's own driver, or of the callable that gives the key
+            ending = f"{type(error).__name__}: {error}"
         if chunks or ending == "stopped":
             self.stdout.write("")
         if chunks and chunks[-1]["done"]:

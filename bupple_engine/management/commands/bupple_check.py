@@ -54,7 +54,9 @@ class Command(BaseCommand):
             known = [alias for alias, _ in conf.entries()]
             for alias in options["aliases"]:
                 if alias not in known:
-                    raise CommandError(f"There is no driver {alias!r}.{suggest(alias, known)}")
+                    raise CommandError(
+                        f"There is no driver {alias!r}.{suggest(alias, list(map(str, known)))}"
+                    )
             aliases = list(dict.fromkeys(options["aliases"])) or known
             report = _report(known, aliases, deploy=options["deploy"])
             if options["live"]:
@@ -77,7 +79,7 @@ class Command(BaseCommand):
         for driver in report["drivers"]:
             facts = ", ".join(filter(None, (driver["driver"], driver["model"])))
             default = " (default)" if driver["default"] else ""
-            alias = self.style.MIGRATE_HEADING(driver["alias"])
+            alias = self.style.MIGRATE_HEADING(printable(str(driver["alias"])))
             self.stdout.write(alias + default + (f": {printable(facts)}" if facts else ""))
             for message in driver["messages"]:
                 self._write_message(message, "  ")
@@ -138,7 +140,7 @@ def _driver(alias: str) -> dict[str, Any]:
     # What can't be told of a wrong entry, the checks say.
     with suppress(ImproperlyConfigured):
         facts["default"] = conf.default_alias() == alias
-    with suppress(ImproperlyConfigured):
+    with suppress(Exception):  # whatever a third party's driver raises
         config = ai(alias).get_config()
         facts |= {"driver": config["driver"], "model": config.get("model")}
     return {**facts, "messages": [], "live": None}
