@@ -281,6 +281,31 @@ def test_a_script_gets_the_table_at_once_whatever_the_cache_keeps(
     assert "Not checked yet" in html(client.get(PAGE))
 
 
+def test_the_page_opens_while_the_cache_is_down(
+    provider: Provider, configure: Configure, client: Client, monkeypatch: pytest.MonkeyPatch, caplog: Any
+) -> None:
+    def fail(*args: Any, **kwargs: Any) -> Any:
+        raise ConnectionError("The cache is down.")
+
+    monkeypatch.setattr(overview.cache, "get_many", fail, raising=False)
+    monkeypatch.setattr(overview.cache, "set_many", fail, raising=False)
+    configure(main=WIRE.settings(provider.url))
+    provider.answer(models(WIRE.model))
+    assert "Not checked yet" in html(client.get(PAGE))
+    assert ">Ready<" in html(client.post(PROBE, headers={"X-Requested-With": "fetch"}))
+    assert "does not keep the verdicts" in caplog.text
+
+
+def test_a_driver_whose_key_cannot_be_had_is_told(client: Client, configure: Configure) -> None:
+    def ask() -> str:
+        raise OSError("The vault is closed.")
+
+    configure(main=WIRE.settings("http://127.0.0.1:9", API_KEY=ask))
+    tried = client.post(TRY, {"driver": "main", "message": "Hi"})
+    assert tried.status_code == 500
+    assert "OSError" in tried.json()["error"]["message"]
+
+
 def test_drivers_are_probed_side_by_side(provider: Provider, configure: Configure, client: Client) -> None:
     """Each answer waits until the requests of all have come: one after another they would run out of time."""
     everyone = threading.Barrier(3)

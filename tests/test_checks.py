@@ -87,6 +87,13 @@ class Choosy(ChatDriver):
         raise ImproperlyConfigured("BUPPLE_ENGINE['DRIVERS']['it']['ROOM'] is taken.")
 
 
+class Talkative(ChatDriver):
+    """Be a driver that quotes its key where it can't be made."""
+
+    def __init__(self, alias: str, name: str, config: Any) -> None:
+        raise ImproperlyConfigured(f"There is no house for {config['api_key'].reveal()}.")
+
+
 class HouseWire(ChatCompletionsWire):
     """Be a third party's wire that checks its own entry."""
 
@@ -685,6 +692,51 @@ ANYONE = "rest_framework.permissions.AllowAny"
 USERS = "rest_framework.permissions.IsAuthenticated"
 LOCMEM = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 DUMMY = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
+
+
+def test_what_a_driver_says_of_itself_shows_no_key(settings: Any) -> None:
+    key = "k-0123456789abcdef"
+    settings.BUPPLE_ENGINE = engine({"DRIVER": f"{HERE}.Talkative", "API_KEY": key})
+    message = only(check_settings())
+    assert "There is no house for" in str(message)
+    assert key not in str(message)
+
+
+@pytest.mark.usefixtures("urls")
+@pytest.mark.parametrize(
+    ("key", "path"),
+    [
+        ("PERMISSION_CLASSES", "rest_framework.authentication.SessionAuthentication"),
+        ("AUTHENTICATION_CLASSES", "rest_framework.permissions.IsAdminUser"),
+        ("PREPARE", "bupple_engine.conf.KEYS"),
+    ],
+)
+def test_a_path_of_the_api_that_leads_to_something_else(key: str, path: str, settings: Any) -> None:
+    settings.BUPPLE_ENGINE = engine(API={key: path if key == "PREPARE" else [path]})
+    message = only(check_settings())
+    assert message.id == "bupple_engine.E013"
+    assert "is no such thing" in message.msg
+
+
+@pytest.mark.usefixtures("urls")
+def test_permissions_that_are_joined_are_right(settings: Any) -> None:
+    from rest_framework.permissions import IsAdminUser, IsAuthenticated
+
+    settings.BUPPLE_ENGINE = engine(API={"PERMISSION_CLASSES": [IsAdminUser | IsAuthenticated]})
+    assert check_settings() == []
+
+
+def test_the_vendors_own_name_is_understood(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUPPLE_ENGINE_ANTHROPIC_API_KEY", "k")
+    settings.BUPPLE_ENGINE = engine()
+    message = only(check_settings())
+    assert message.hint == "Did you mean BUPPLE_ENGINE_CLAUDE_API_KEY?"
+
+
+def test_a_file_that_holds_a_variable_is_known(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUPPLE_ENGINE_CLAUDE_API_KEY_FILE", "/run/secrets/claude")
+    settings.BUPPLE_ENGINE = engine()
+    assert check_settings() == []
 
 
 @pytest.mark.usefixtures("urls")

@@ -253,6 +253,28 @@ def test_the_real_checks_run(configure: Configure) -> None:
     assert "TEMPERATURE" in error["hint"]
 
 
+@pytest.mark.parametrize(
+    "drivers", [{1: {}}, {"it": {"DRIVER": "tests.test_checks.Unmade"}}], ids=["alias", "driver"]
+)
+def test_settings_of_any_kind_are_told(drivers: Any, settings: Any) -> None:
+    settings.BUPPLE_ENGINE = {"DEFAULT": next(iter(drivers)), "DRIVERS": drivers}
+    for options in ([], ["--json"]):
+        with pytest.raises(CommandError, match=r"^\d errors?$"):
+            call("bupple_check", *options)
+    with pytest.raises(CommandError, match="There is no driver 'nobody'"):
+        call("bupple_check", "nobody")
+
+
+def test_a_vault_that_fails_is_told_in_a_line(configure: Configure) -> None:
+    def ask() -> str:
+        raise OSError("The vault is closed.")
+
+    configure(it=WIRE.settings("http://127.0.0.1:9", API_KEY=ask))
+    for command in (["bupple_models"], ["bupple_chat", "-m", "Hello"]):
+        with pytest.raises(CommandError, match=r"^OSError: The vault is closed\.$"):
+            call(*command)
+
+
 def test_live_verdicts_are_told(
     found: list[checks.CheckMessage], provider: Provider, configure: Configure
 ) -> None:
