@@ -187,6 +187,7 @@ class AsyncStream(AsyncIterator[Chunk]):
             return
         self._closed = True
         if (loop := self._loop) is not None:
+            self._call.abandon()  # now: where a thread reads, the end of the process would wait for it
             _run_in(loop, self._context, lambda: self._shut(loop), self._call)
 
     async def _shut(self, loop: asyncio.AbstractEventLoop) -> None:

@@ -7,11 +7,13 @@ import base64
 import html
 import json
 import logging
+import os
 import pickle
 import re
 import signal
 import socket
 import threading
+import time
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, suppress
@@ -820,13 +822,19 @@ def test_a_call_that_a_signal_ends_shows_nothing(
     def out_of_time(*args: Any) -> None:
         raise OutOfTime
 
+    def interrupt() -> None:
+        until(lambda: scene.provider.requests)
+        time.sleep(0.1)  # for the call to wait; while it connects, a socket is nobody's yet
+        os.kill(os.getpid(), signal.SIGALRM)
+
     before = signal.signal(signal.SIGALRM, out_of_time)
-    signal.setitimer(signal.ITIMER_REAL, 0.1)
+    interrupter = threading.Thread(target=interrupt)
+    interrupter.start()
     try:
         with pytest.raises(OutOfTime) as caught:
             view(RequestFactory().get("/"))
     finally:
-        signal.setitimer(signal.ITIMER_REAL, 0)
+        interrupter.join()
         signal.signal(signal.SIGALRM, before)
     assert leaks({**error_places(caught.value), **call_places(world)}) == {}
 

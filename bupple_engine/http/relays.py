@@ -300,6 +300,8 @@ class AsyncRelay(_Relay, AsyncIterator[bytes]):
         """End the answer with an error that its reader is told."""
         if not self._done:
             self._error = error
+            if close := getattr(self._chunks, "close", None):
+                close()  # breaks a thread's wait, also where the loop has stopped before its tasks
             self._stop()
 
     def _stop(self) -> None:
