@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.cache import cache
 from django.core.exceptions import (
     ImproperlyConfigured,
@@ -29,6 +30,10 @@ from bupple_engine.signals import call_finished
 from tests.api import BODIES, HELLO, OPEN, Answered, Caller
 from tests.provider import Answer, Provider
 from tests.wires import KEY, KINDS, ChatCompletions
+
+pytestmark = pytest.mark.skipif(
+    not apps.is_installed("rest_framework"), reason="The API is for sites that have rest_framework installed"
+)
 
 WIRE = ChatCompletions()
 PNG = "iVBORw0KGgo="

@@ -16,6 +16,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
+from django.apps import apps
 from django.core.cache import cache
 from django.core.cache.backends import base, filebased, locmem
 from django.core.handlers.asgi import ASGIHandler
@@ -29,6 +30,10 @@ from tests.api import BODIES, HELLO, OPEN, Caller
 from tests.provider import Answer, Provider
 from tests.wires import ChatCompletions
 from tests.worlds import SECONDS, until
+
+pytestmark = pytest.mark.skipif(
+    not apps.is_installed("rest_framework"), reason="The API is for sites that have rest_framework installed"
+)
 
 WIRE = ChatCompletions()
 Site = Callable[..., None]
