@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, cast
 
 from .types import Chunk, FinishReason, Reply, Usage
 
@@ -78,7 +78,7 @@ def usage_of(usage: dict[str, Any], prompt: int, completion: int, total: Any = N
         "completion_tokens": completion,
         "total_tokens": total if isinstance(total, int) else prompt + completion,
     }
-    return {**usage, **counts}  # type: ignore[typeddict-item]
+    return cast("Usage", {**usage, **counts})
 
 
 def count(usage: Mapping[str, Any], *path: str) -> int:
@@ -93,4 +93,4 @@ def reply_of(answer: Answer, last: dict[str, Any]) -> Reply:
     """Return the whole answer as a Reply."""
     if answer.reasoning:
         last["metadata"] = {**last["metadata"], "reasoning": "".join(answer.reasoning)}
-    return {"role": "assistant", "content": "".join(answer.texts), **last}  # type: ignore[typeddict-item]
+    return cast("Reply", {"role": "assistant", "content": "".join(answer.texts), **last})

@@ -646,7 +646,7 @@ def test_a_limit_that_is_none_is_none_and_one_left_out_is_the_default(settings: 
     api = {"THROTTLE_RATES": {"user": None}, "MAX_CONCURRENT_STREAMS": {"process": None}}
     settings.BUPPLE_ENGINE = {"DRIVERS": {"echo": {}}, "API": {**api, "MEDIA_TYPES": ["image/PNG"]}}
     found = api_settings()
-    assert found.throttle_rates == {"user": None, "anon": "10/min"}
+    assert found.throttle_rates == {"user": None, "anon": (10, 60)}
     assert found.max_concurrent_streams == {"user": 5, "process": None}
     assert found.media_types == ["image/png"]
     assert found.drivers == ["echo"]

@@ -444,6 +444,16 @@ async def test_chunks_of_the_other_world(world: World) -> None:
         await world.respond()
 
 
+async def test_a_response_that_nobody_sends_ends(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A request that is cancelled between its view and the first byte is closed by nobody."""
+    set_api(settings, HEARTBEAT_SECONDS=0.02)
+    monkeypatch.setattr(relays, "BEGIN_SECONDS", 0)
+    world = World("asgi")
+    relay = await world.open(ONE)
+    await world.until(lambda: world.source.closed.is_set() and world.ends)
+    assert b"event: error" in await world.rest(relay)  # should it be sent after all, it is no whole answer
+
+
 async def test_a_thread_that_cannot_be_started(settings: Any, monkeypatch: Any) -> None:
     set_api(settings)
     world = World("wsgi")

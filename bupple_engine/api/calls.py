@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 from bupple_engine import media
 from bupple_engine.conf import APISettings, default_alias
@@ -163,8 +163,8 @@ def _rebuild(turn: Turn) -> Message:
         for part in turn.parts
     ]
     if len(parts) == 1 and parts[0]["type"] == "text" and "metadata" not in parts[0]:
-        return {"role": turn.role, "content": parts[0]["content"]}  # type: ignore[typeddict-item]
-    return {"role": turn.role, "content": parts}  # type: ignore[typeddict-item]
+        return cast("Message", {"role": turn.role, "content": parts[0]["content"]})
+    return cast("Message", {"role": turn.role, "content": parts})
 
 
 def wrong(where: str, what: str) -> InvalidRequestError:

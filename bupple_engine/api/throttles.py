@@ -11,7 +11,7 @@ from typing import Any
 from django.core.cache import cache
 from rest_framework.request import Request
 from rest_framework.settings import api_settings as rest_settings
-from rest_framework.throttling import BaseThrottle, SimpleRateThrottle
+from rest_framework.throttling import BaseThrottle
 
 
 def caller(request: Request) -> str:
@@ -67,7 +67,7 @@ class CallThrottle(BaseThrottle):
         rate = view.api.throttle_rates[who.partition(":")[0]]
         if rate is None:
             return True
-        limit, period = (int(part or 0) for part in SimpleRateThrottle.parse_rate(self, rate))  # type: ignore[arg-type]
+        limit, period = rate
         now = time.time()
         window, into = divmod(now, period)
         key = f"bupple_engine:calls:{who}:{period}:{int(window)}"

@@ -13,7 +13,7 @@ from bupple_engine.conf import APISettings
 from bupple_engine.exceptions import InvalidRequestError
 from bupple_engine.http.dialects import Dialect, dump, quote
 from bupple_engine.http.problems import Problem
-from bupple_engine.types import Chunk, Reply
+from bupple_engine.types import Chunk
 
 from .calls import ChatCall, check_messages, choose_driver, media_type, read_options, wrong
 
@@ -83,10 +83,6 @@ class UIDialect(Dialect):
         text = f"{problem.message} ({problem.id})" if problem.id else problem.message
         pieces = [*self._close(), _event(type="error", errorText=text), "data: [DONE]\n\n"]
         return "".join(pieces).encode()
-
-    def reply_body(self, reply: Reply) -> dict[str, Any]:
-        """There is none: this dialect only streams."""
-        raise NotImplementedError
 
     def _delta(self, kind: str, text: str) -> list[str]:
         pieces = []

@@ -50,10 +50,10 @@ class ChatView(EngineView):
 
         @wraps(begin)
         async def view(request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-            response: Any = await sync_to_async(begin)(request, *args, **kwargs)
+            response: HttpResponseBase = await sync_to_async(begin)(request, *args, **kwargs)
             if isinstance(response, Pending):
                 return await response.view.afinish(response.call)
-            return response  # type: ignore[no-any-return]
+            return response
 
         # ATOMIC_REQUESTS would hold a transaction for minutes, and Django can't give one to an async view.
         for alias in settings.DATABASES:
@@ -123,7 +123,6 @@ class ChatView(EngineView):
         try:
             # In a thread: a key may be asked of a vault, the place of a cache.
             chunks = await sync_to_async(self._open)(driver, call, options, place)
-            await arelease_connections()
             return await astream_response(
                 self.request._request, chunks, dialect=dialect, on_end=place.give_back
             )
@@ -147,6 +146,7 @@ class ChatView(EngineView):
         if not isinstance(call, ChatCall):
             kind = type(call).__name__
             raise ImproperlyConfigured(f"BUPPLE_ENGINE['API']['PREPARE'] must return the call, not a {kind}.")
+        call.stream = call.stream or self.always_streams
         if call.driver is None:
             raise InvalidRequestError("No driver is open to clients.", param="driver")
         options = {**call.options, "context": call.context}
@@ -172,8 +172,9 @@ class CompletionsView(ChatView):
 
 
 class UIChatView(ChatView):
-    """Answer a useChat request of the Vercel AI SDK."""
+    """Answer a useChat request of the Vercel AI SDK, which only streams."""
 
+    always_streams = True
     dialect_class = UIDialect
 
 

@@ -27,7 +27,7 @@ class APISettings:
     max_characters: int
     max_body_bytes: int
     media_types: list[str]
-    throttle_rates: dict[str, str | None]
+    throttle_rates: dict[str, tuple[int, int] | None]  # calls in so many seconds
     max_concurrent_streams: dict[str, int | None]
     gate_seconds: float
     heartbeat_seconds: float
@@ -115,12 +115,16 @@ def _mime_type(value: Any) -> str:
     return value.lower()
 
 
-def _rate(value: Any) -> str:
+_PERIODS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
+
+
+def _rate(value: Any) -> tuple[int, int]:
     if not isinstance(value, str) or not re.fullmatch(
         r"[1-9]\d*/(s|sec|second|m|min|minute|h|hour|d|day)", value
     ):
         raise ValueError("must hold rates, such as '60/min' (of s, min, hour or day)")
-    return value
+    calls, _, period = value.partition("/")
+    return int(calls), _PERIODS[period[0]]
 
 
 # Never a client's: what it could bill to others, or send past every other limit.
@@ -150,7 +154,7 @@ def _client_options(value: Any) -> dict[str, Any]:
 def _both(default: dict[str, Any], kind: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
     """Return a parser of a dict with the default's names; None is no limit, a missing one the default's."""
     parse = _dict_of(_or_none(kind), *default)
-    return lambda value: {**default, **parse(value)}
+    return lambda value: parse({**default, **value} if isinstance(value, Mapping) else value)
 
 
 _RATES = {"user": "60/min", "anon": "10/min"}

@@ -39,8 +39,8 @@ class Problem:
     def headers(self) -> dict[str, str]:
         """Return the headers of an error response."""
         headers = {"Cache-Control": "no-store"}
-        if self.retry_after is not None:
-            headers["Retry-After"] = str(math.ceil(min(max(self.retry_after, 0), MAX_RETRY_AFTER)))
+        if self._wait is not None:
+            headers["Retry-After"] = str(math.ceil(self._wait))
         if not self.retryable and (self.status >= 500 or self.status == 429):
             # The official clients would try a 502 for a bad key again, and again.
             headers["x-should-retry"] = "false"
@@ -48,11 +48,19 @@ class Problem:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the error object of the native dialect."""
-        found = {"type": self.type, "message": self.message, "code": self.status}
-        for name in ("param", "retry_after", "id"):
-            if value := getattr(self, name):
-                found[name] = value
-        return found
+        found: dict[str, Any] = {"type": self.type, "message": self.message, "code": self.status}
+        optional = {"param": self.param, "retry_after": self._wait, "id": self.id}
+        return found | {name: value for name, value in optional.items() if value not in (None, "")}
+
+    @property
+    def _wait(self) -> float | None:
+        return None if self.retry_after is None else min(max(self.retry_after, 0), MAX_RETRY_AFTER)
+
+
+class ShuttingDownError(EngineError):
+    """The server ends; raised into its open streams."""
+
+    retryable = True
 
 
 # Class → status and sentence. Source: errors-and-retries, "Classes".
@@ -75,17 +83,9 @@ _TOLD: dict[type[EngineError], tuple[int, str]] = {
     exceptions.StreamInterruptedError: (502, "The answer was cut off before its end."),
     exceptions.StreamError: (502, "The AI provider reported an error in its answer."),
     exceptions.ResponseParseError: (502, "The AI provider's answer could not be read."),
+    ShuttingDownError: (503, "The server is being restarted. Try again."),
     EngineError: (502, "The AI provider failed."),
 }
-
-
-class ShuttingDownError(EngineError):
-    """The server ends; raised into its open streams."""
-
-    retryable = True
-
-
-_TOLD[ShuttingDownError] = (503, "The server is being restarted. Try again.")
 
 
 def problem_of(error: BaseException) -> Problem:

@@ -282,7 +282,7 @@ class AsyncRelay(_Relay, AsyncIterator[bytes]):
         due = self._quiet_since + self._heartbeat
         now = self._loop.time()
         if not self._begun and now > self._opened + BEGIN_SECONDS:
-            self.close()
+            self.end(_cut_off())
         if now >= due:
             due = now + self._heartbeat
             if self._reader is not None and not self._pieces:
