@@ -22,8 +22,17 @@ from bupple_engine import (
     StreamInterruptedError,
     ai,
 )
-from bupple_engine.http import EventStream, PlainText, astream_response, relays, shutdown, stream_response
-from bupple_engine.http.relays import AsyncRelay, Relay
+from bupple_engine.http import (
+    EventStream,
+    PlainText,
+    aio,
+    astream_response,
+    blocking,
+    shutdown,
+    stream_response,
+)
+from bupple_engine.http.aio import AsyncRelay
+from bupple_engine.http.blocking import Relay
 from tests.worlds import SECONDS, until
 
 ONE: Any = {"role": "assistant", "content": "one ", "done": False}
@@ -372,8 +381,8 @@ async def test_a_reader_that_leaves_while_it_waits() -> None:
 
 
 async def test_a_slow_reader_slows_the_provider(world: World, monkeypatch: Any) -> None:
-    monkeypatch.setattr(relays, "BACKLOG_PIECES", 4)
-    monkeypatch.setattr(relays, "BACKLOG_BYTES", 200)
+    monkeypatch.setattr(blocking, "BACKLOG_PIECES", 4)
+    monkeypatch.setattr(aio, "BACKLOG_BYTES", 200)
     world.source.say(*[ONE] * 100)
     relay = await world.open()
     await world.until(lambda: world.source.asked >= 3)
@@ -447,7 +456,7 @@ async def test_chunks_of_the_other_world(world: World) -> None:
 async def test_a_response_that_nobody_sends_ends(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that is cancelled between its view and the first byte is closed by nobody."""
     set_api(settings, HEARTBEAT_SECONDS=0.02)
-    monkeypatch.setattr(relays, "BEGIN_SECONDS", 0)
+    monkeypatch.setattr(aio, "BEGIN_SECONDS", 0)
     world = World("asgi")
     relay = await world.open(ONE)
     await world.until(lambda: world.source.closed.is_set() and world.ends)

@@ -20,10 +20,11 @@ from bupple_engine.exceptions import EngineError
 from bupple_engine.registry import ai
 from bupple_engine.types import Message
 
+from .aio import AsyncRelay
+from .blocking import Relay
 from .bodies import limit_bodies
 from .dialects import Dialect, EventStream, PlainText
 from .problems import Problem
-from .relays import AsyncRelay, Relay
 from .release import arelease_connections, release_connections
 from .shutdown import end_streams_at_shutdown
 
