@@ -77,8 +77,13 @@ class Page:
         self.run("await page.getByRole('textbox', {name: 'Your message'}).waitFor()")
 
     def run(self, code: str, **values: Any) -> Any:
-        """Have the browser's driver do something."""
-        return self.browser.run(code, **values)
+        """Have the browser's driver do something; where it fails, tell what the page shows."""
+        try:
+            return self.browser.run(code, **values)
+        except AssertionError as error:
+            url, text = self.browser.run("return [page.url(), await page.locator('body').innerText()]")
+            error.add_note(f"{url} shows: {text}\nIts faults: {self.faults}")
+            raise
 
     def say(self, text: str) -> None:
         """Write a message, and send it."""
@@ -208,6 +213,27 @@ def test_stop_ends_the_call_and_keeps_what_was_written(how: str, page: Page, pro
     page.say("Go on")
     page.wait_for(".assistant .content", "two")
     assert page.turns == ["Count", "one ", "Go on", "two"]
+    assert page.faults == []
+
+
+def test_nothing_is_sent_before_the_script_is_there(page: Page, provider: Provider) -> None:
+    provider.answer(stream("one"))
+    page.run("await page.route('**/chat.js', (route) => { globalThis.held = route; })")
+    page.run("await page.reload({waitUntil: 'commit'})")
+    page.run("await page.getByRole('textbox', {name: 'Your message'}).fill('Count')")
+    buttons = "return await page.getByRole('button', {disabled: true}).allTextContents()"
+    assert page.run(buttons) == [
+        "New chat",
+        "Write a short poem about the sea",
+        "Explain to a child why the sky is blue",
+        "What is the capital of Japan?",
+        "Send",
+    ]
+    page.run("await held.continue()")
+    page.click("Send")
+    page.wait_for(".assistant .content", "one")
+    assert page.turns == ["Count", "one"]
+    assert page.run(buttons) == []
     assert page.faults == []
 
 

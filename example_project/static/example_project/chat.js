@@ -55,6 +55,9 @@ addEventListener("pagehide", () => {
 
 restore();
 
+// Sent before this script was there, a message would leave the page, and be lost.
+for (const button of document.querySelectorAll("button:disabled")) button.disabled = false;
+
 function ask(content) {
   if (!content || controller) return;
   text.value = "";
