@@ -554,7 +554,7 @@ def test_ctrl_c_ends_a_single_answer(terminal: Callable[..., Terminal]) -> None:
     assert "Traceback" not in chat.seen
 
 
-@pytest.mark.skipif(bool(local.missing_parts()), reason=" ".join(local.missing_parts()))
+@pytest.mark.skipif(bool(local.find_missing()), reason=str(local.find_missing()))
 def test_the_local_model_talks(terminal: Callable[..., Terminal]) -> None:
     env = environment(local={"CONTEXT_TOKENS": 512, "MAX_TOKENS": 400, "EXTRA": {"ignore_eos": True}})
     chat = terminal(["bupple_chat"], env)

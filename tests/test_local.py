@@ -28,6 +28,7 @@ from bupple_engine import (
     call_finished,
 )
 from bupple_engine.drivers import local
+from bupple_engine.transports import local as engines
 from tests.conftest import Configure
 from tests.verbs import STREAMS, VERBS, run
 from tests.worlds import END, SECONDS, WORLDS, World, until
@@ -37,8 +38,8 @@ COUNT: Any = [{"role": "user", "content": "Count from one to a thousand, one num
 ENDLESS: dict[str, Any] = {"max_tokens": 400, "extra": {"ignore_eos": True}}  # it goes on for seconds
 # One engine for all of these tests: they share its key, and so its two seconds of loading.
 ENTRY = {"DRIVER": "local", "CONTEXT_TOKENS": 512, "PARALLEL": 4, "MAX_TOKENS": 8}
-MISSING = local.missing_parts()
-needs_engine = pytest.mark.skipif(bool(MISSING), reason=" ".join(MISSING))
+MISSING = local.find_missing()
+needs_engine = pytest.mark.skipif(bool(MISSING), reason=str(MISSING))
 
 
 @pytest.fixture
@@ -51,7 +52,7 @@ def driver(configure: Configure) -> Any:
 
 def loaded() -> Any:
     """Return the engine of these tests."""
-    return local._engine(str(local.weights_path()), 512, 4, 1)
+    return engines._engine(str(local.weights_path()), 512, 4, 1)
 
 
 @pytest.fixture
@@ -91,7 +92,7 @@ def test_the_model_answers(driver: Any, facts: list[dict[str, Any]], verb: str) 
     (fact,) = facts
     assert (fact["outcome"], fact["driver"], fact["attempts"]) == ("complete", "local", 1)
     assert fact["usage"] == usage
-    assert not local._running
+    assert not engines._running
 
 
 @needs_engine
@@ -110,14 +111,14 @@ def test_several_threads_at_once(driver: Any) -> None:
         together.wait(SECONDS)
         stream = driver.stream(HELLO, seed=7)
         chunks = [next(stream)]
-        most.append(len(local._running))
+        most.append(len(engines._running))
         return "".join(chunk["content"] for chunk in [*chunks, *stream])
 
     with ThreadPoolExecutor(6) as pool:
         texts = list(pool.map(answer, range(6)))
     assert all(texts)
     assert max(most) > 1
-    until(lambda: not local._running)
+    until(lambda: not engines._running)
 
 
 @needs_engine
@@ -134,7 +135,7 @@ def test_it_is_loaded_once(driver: Any) -> None:
     with ThreadPoolExecutor(4) as pool:
         replies = list(pool.map(lambda _: ai(max_tokens=1).send(HELLO), range(4)))
     assert all(replies)
-    assert list(local._engines.values()).count(engine) == 1
+    assert list(engines._engines.values()).count(engine) == 1
     assert loaded() is engine
 
 
@@ -153,13 +154,13 @@ def world(request: pytest.FixtureRequest) -> Iterator[World]:
 def said(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[str]]:
     """Give what the engine has said; after the test, hold it to less than it was asked for."""
     said: list[str] = []
-    take = local._LocalResponse._take
+    take = engines.LocalResponse._take
 
     def listen(response: Any, event: str) -> bool:
         said.append(event)
         return take(response, event)
 
-    monkeypatch.setattr(local._LocalResponse, "_take", listen)
+    monkeypatch.setattr(engines.LocalResponse, "_take", listen)
     yield said
     assert len(said) < ENDLESS["max_tokens"]
 
@@ -177,9 +178,9 @@ def test_who_stops_reading_stops_the_model(
     world.begin(driver, COUNT, **ENDLESS)
     if moment == "between":
         assert world.read().result(SECONDS)["done"] is False
-        assert len(local._running) == 1
+        assert len(engines._running) == 1
     world.end(way)
-    until(lambda: not local._running)
+    until(lambda: not engines._running)
     if moment == "between":
         until(lambda: facts)
         assert [fact["outcome"] for fact in facts] == ["interrupted"]
@@ -196,20 +197,20 @@ def test_a_blocked_read_ends_at_once(driver: Any, world: World, said: list[str])
     world.end("close", pending[0])
     while pending[-1].result(SECONDS) is not END:
         pending.append(world.read())
-    until(lambda: not local._running)
+    until(lambda: not engines._running)
 
 
 @needs_engine
 def test_a_cancelled_call_stops_the_model(driver: Any, said: list[str]) -> None:
     async def cancel() -> None:
         task = asyncio.create_task(driver.asend(COUNT, **ENDLESS))
-        await asyncio.to_thread(until, lambda: local._running)
+        await asyncio.to_thread(until, lambda: engines._running)
         task.cancel()
         with pytest.raises(asyncio.CancelledError):
             await task
 
     asyncio.run(cancel())
-    until(lambda: not local._running)
+    until(lambda: not engines._running)
 
 
 @needs_engine
@@ -221,7 +222,7 @@ def test_the_clocks_are_kept(driver: Any, verb: str, clock: str, seconds: float)
     outcome = run(driver, verb, COUNT, **ENDLESS, timeout={clock: seconds})
     assert isinstance(outcome.error, ProviderTimeoutError)
     assert outcome.error.clock == clock
-    until(lambda: not local._running)
+    until(lambda: not engines._running)
 
 
 # Options
@@ -267,7 +268,7 @@ def test_a_history_longer_than_the_context(driver: Any, verb: str) -> None:
     assert "512 tokens" in error.message
     assert error.code == 0
     assert (error.alias, error.driver, error.attempts) == ("it", "local", 1)
-    until(lambda: not local._running)
+    until(lambda: not engines._running)
 
 
 def test_what_it_does_not_take(configure: Configure) -> None:
@@ -308,6 +309,7 @@ settings.configure(INSTALLED_APPS=["bupple_engine"], BUPPLE_ENGINE={"DRIVERS": {
 django.setup()
 from bupple_engine import ai
 from bupple_engine.drivers import local
+from bupple_engine.transports import local as engines
 
 messages = [{"role": "user", "content": "Say hello."}]
 
@@ -317,7 +319,7 @@ def answer(who):
 def fork(work):
     if child := os.fork():
         return child
-    assert not local._engines  # the parent's threads are not here
+    assert not engines._engines  # the parent's threads are not here
     atexit.register(print, "a child ends", flush=True)
     work()
     sys.exit(3)

@@ -30,6 +30,7 @@ from bupple_engine.drivers.chat_completions import ChatCompletionsWire
 from bupple_engine.drivers.compatible import SERVICES
 from bupple_engine.options import COMMON
 from bupple_engine.probe import Verdict, probe, probe_all
+from bupple_engine.transports import local as engines
 from bupple_engine.wire import Wire as OurWire
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
@@ -260,9 +261,9 @@ def test_every_service_has_a_list(name: str, provider: Provider, configure: Conf
 
 
 def test_the_local_model_is_named_and_not_loaded(configure: Configure, monkeypatch: Any) -> None:
-    monkeypatch.setattr(local, "_engine", lambda *args: pytest.fail("loaded"))
+    monkeypatch.setattr(engines, "_engine", lambda *args: pytest.fail("loaded"))
     configure(local={}, own={"DRIVER": "local", "MODEL_PATH": "/nowhere/x.gguf"})
-    if local.missing_parts():
+    if local.find_missing():
         with pytest.raises(ImproperlyConfigured, match="not installed"):
             ai().models()
     else:
