@@ -1,4 +1,4 @@
-"""The only reader of settings.BUPPLE_ENGINE; it is read when asked, so that tests can override it."""
+"""The only reader of settings.BUPPLE_ENGINE, which follows a test that overrides it."""
 
 from .api import API, APISettings, api_settings, find_api_mistakes
 from .engine import KEYS, MAX_THREADS, Mistake, default_alias, entries, entry, find_mistakes, max_threads

@@ -5,7 +5,10 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from typing import Any
+
+from django.core.signals import setting_changed
 
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.options import boolean, integer, number, string, suggest
@@ -35,6 +38,7 @@ class APISettings:
     prepare: Any
 
 
+@cache
 def api_settings() -> APISettings:
     """Return the settings of the HTTP API; by default staff alone may call it, and clients choose nothing."""
     found, mistakes = _read()
@@ -42,6 +46,14 @@ def api_settings() -> APISettings:
     if found["drivers"] is None:
         found["drivers"] = [default_alias()]
     return APISettings(**found)
+
+
+def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
+    if setting == "BUPPLE_ENGINE":
+        api_settings.cache_clear()
+
+
+setting_changed.connect(_on_setting_changed)
 
 
 def find_api_mistakes() -> Iterator[Mistake]:

@@ -14,6 +14,7 @@ from django.db import transaction
 from django.http import HttpRequest, HttpResponseBase, JsonResponse
 from django.utils.deprecation import MiddlewareMixin
 
+from bupple_engine import conf
 from bupple_engine.http import EventStream, PlainText, astream_response, shutdown, stream_response
 from tests.site.database.base import opened
 
@@ -57,6 +58,7 @@ def from_atomic_view(request: HttpRequest) -> HttpResponseBase:
 async def state(request: HttpRequest) -> JsonResponse:
     """Tell what this process has open; set what the query has of the API's settings before."""
     settings.BUPPLE_ENGINE["API"].update({key: float(value) for key, value in request.GET.items()})
+    conf.api_settings.cache_clear()
     names = sorted(thread.name for thread in threading.enumerate())
     descriptors = []
     for number in os.listdir("/proc/self/fd"):
