@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import partial
 from typing import Any
 
 from asgiref.sync import async_to_sync
+from django.core.cache import cache
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from django.urls import include, path
@@ -34,6 +36,22 @@ OPEN: dict[str, Any] = {
     "AUTHENTICATION_CLASSES": [],
     "THROTTLE_RATES": {"user": None, "anon": None},
 }
+
+
+Site = Callable[..., None]
+
+
+def open_site(settings: Any) -> Site:
+    """Open the API to all, with the echo driver; return a function that sets other drivers and settings."""
+    cache.clear()
+    settings.ROOT_URLCONF = "tests.api"
+
+    def site(drivers: dict[str, Any] | None = None, **api: Any) -> None:
+        drivers = drivers or {"echo": {}}
+        settings.BUPPLE_ENGINE = {"DEFAULT": next(iter(drivers)), "DRIVERS": drivers, "API": {**OPEN, **api}}
+
+    site()
+    return site
 
 
 class Answered:

@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 import trustme
 
+from bupple_engine import call_finished
 from bupple_engine.drivers import http
 from tests.provider import Provider
 
@@ -30,6 +31,13 @@ def provider() -> Iterator[Provider]:
         yield provider
 
 
+@pytest.fixture(scope="module")
+def shared_provider() -> Iterator[Provider]:
+    """Give one provider to the servers, which take as long to start as all the tests."""
+    with Provider() as provider:
+        yield provider
+
+
 @pytest.fixture
 def configure(settings: Any) -> Configure:
     """Give a function that sets the drivers, by alias; the first is the default."""
@@ -38,6 +46,19 @@ def configure(settings: Any) -> Configure:
         settings.BUPPLE_ENGINE = {"DEFAULT": next(iter(drivers)), "DRIVERS": drivers}
 
     return configure
+
+
+@pytest.fixture
+def facts() -> Iterator[list[dict[str, Any]]]:
+    """Give what the signal says."""
+    heard: list[dict[str, Any]] = []
+
+    def listen(**facts: Any) -> None:
+        heard.append(facts)
+
+    call_finished.connect(listen)
+    yield heard
+    call_finished.disconnect(listen)
 
 
 @pytest.fixture

@@ -5,12 +5,11 @@ from __future__ import annotations
 import json
 import logging
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
 from django.apps import apps
-from django.core.cache import cache
 from django.core.exceptions import (
     ImproperlyConfigured,
     PermissionDenied,
@@ -27,7 +26,7 @@ from bupple_engine.conf import api_settings
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import InvalidRequestError
 from bupple_engine.signals import call_finished
-from tests.api import BODIES, HELLO, OPEN, Answered, Caller
+from tests.api import BODIES, HELLO, Answered, Caller, Site, open_site
 from tests.provider import Answer, Provider
 from tests.wires import KEY, KINDS, ChatCompletions
 
@@ -39,21 +38,11 @@ WIRE = ChatCompletions()
 PNG = "iVBORw0KGgo="
 BROWSER = "text/html,application/xhtml+xml,*/*;q=0.8"
 
-Site = Callable[..., None]
-
 
 @pytest.fixture(autouse=True)
 def site(settings: Any) -> Site:
     """Give a function that sets the API's settings; the echo driver is the default, the API open to all."""
-    cache.clear()
-    settings.ROOT_URLCONF = "tests.api"
-
-    def site(drivers: dict[str, Any] | None = None, **api: Any) -> None:
-        drivers = drivers or {"echo": {}}
-        settings.BUPPLE_ENGINE = {"DEFAULT": next(iter(drivers)), "DRIVERS": drivers, "API": {**OPEN, **api}}
-
-    site()
-    return site
+    return open_site(settings)
 
 
 @pytest.fixture(params=["wsgi", "asgi"])

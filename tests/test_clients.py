@@ -34,13 +34,6 @@ Token.objects.create(user=User.objects.create_user("ada"), key="{TOKEN}")
 """
 
 
-@pytest.fixture(scope="module")
-def shared_provider() -> Iterator[Provider]:
-    """Give one provider to the servers, which take as long to start as all the tests."""
-    with Provider() as provider:
-        yield provider
-
-
 @pytest.fixture
 def provider(shared_provider: Provider) -> Provider:
     """Give the provider, which has been asked nothing yet."""

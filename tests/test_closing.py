@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from asgiref.sync import sync_to_async
 
-from bupple_engine import ai, call_finished, threads
+from bupple_engine import ai, threads
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
 from tests.wires import ChatCompletions
@@ -68,19 +68,6 @@ tasks_only = pytest.mark.parametrize("world", ["aiohttp", "threads"], indirect=T
 def server(request: pytest.FixtureRequest) -> Provider:
     """Give a provider, with and without TLS."""
     return request.getfixturevalue("provider" if request.param == "http" else "tls_provider")  # type: ignore[no-any-return]
-
-
-@pytest.fixture
-def facts() -> Iterator[list[dict[str, Any]]]:
-    """Give what the signal says."""
-    heard: list[dict[str, Any]] = []
-
-    def listen(**facts: Any) -> None:
-        heard.append(facts)
-
-    call_finished.connect(listen)
-    yield heard
-    call_finished.disconnect(listen)
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import socket
 import threading
 import time
 import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from types import SimpleNamespace
@@ -26,7 +26,7 @@ from bupple_engine.api import slots, throttles
 from bupple_engine.conf import api_settings
 from bupple_engine.http import limit_bodies
 from bupple_engine.http.problems import ProblemError
-from tests.api import BODIES, HELLO, OPEN, Caller
+from tests.api import BODIES, HELLO, Caller, Site, open_site
 from tests.provider import Answer, Provider
 from tests.wires import ChatCompletions
 from tests.worlds import SECONDS, until
@@ -36,20 +36,12 @@ pytestmark = pytest.mark.skipif(
 )
 
 WIRE = ChatCompletions()
-Site = Callable[..., None]
 
 
 @pytest.fixture(autouse=True)
 def site(settings: Any) -> Iterator[Site]:
     """Give a function that sets the API's settings, and see that no stream keeps its place."""
-    cache.clear()
-    settings.ROOT_URLCONF = "tests.api"
-
-    def site(drivers: dict[str, Any] | None = None, **api: Any) -> None:
-        drivers = drivers or {"echo": {}}
-        settings.BUPPLE_ENGINE = {"DEFAULT": next(iter(drivers)), "DRIVERS": drivers, "API": {**OPEN, **api}}
-
-    site()
+    site = open_site(settings)
     yield site
     until(lambda: not slots._streams and not slots._leases)
 

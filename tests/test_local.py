@@ -25,7 +25,6 @@ from bupple_engine import (
     ProviderTimeoutError,
     UnsupportedFeatureError,
     ai,
-    call_finished,
 )
 from bupple_engine.drivers import local
 from bupple_engine.transports import local as engines
@@ -53,19 +52,6 @@ def driver(configure: Configure) -> Any:
 def loaded() -> Any:
     """Return the engine of these tests."""
     return engines._engine(str(local.weights_path()), 512, 4, 1)
-
-
-@pytest.fixture
-def facts() -> Iterator[list[dict[str, Any]]]:
-    """Give what the signal says."""
-    heard: list[dict[str, Any]] = []
-
-    def listen(**facts: Any) -> None:
-        heard.append(facts)
-
-    call_finished.connect(listen)
-    yield heard
-    call_finished.disconnect(listen)
 
 
 # The model answers

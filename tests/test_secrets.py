@@ -787,8 +787,7 @@ def test_the_table_of_settings_on_the_debug_page(scene: Scene, settings: Any) ->
 def test_a_cancelled_call_shows_nothing(
     scene: Scene, world: SimpleNamespace, settings: Any, answered: bool
 ) -> None:
-    silence = threading.Event()
-    scene.provider.answer(Answer(pieces=[b": wait\n", silence]) if answered else Answer(hold=silence))
+    fall_silent(scene.provider, answered)
     settings.BUPPLE_ENGINE = scene.settings()
 
     async def cancel() -> BaseException:
@@ -806,6 +805,12 @@ def test_a_cancelled_call_shows_nothing(
     assert leaks({**error_places(error), **call_places(world)}) == {}
 
 
+def fall_silent(provider: Provider, answered: bool) -> None:
+    """Have the provider say nothing, or nothing behind its head."""
+    silence = threading.Event()
+    provider.answer(Answer(pieces=[b": wait\n", silence]) if answered else Answer(hold=silence))
+
+
 class OutOfTime(BaseException):
     """As a task queue raises from a signal."""
 
@@ -815,8 +820,7 @@ class OutOfTime(BaseException):
 def test_a_call_that_a_signal_ends_shows_nothing(
     scene: Scene, world: SimpleNamespace, settings: Any, answered: bool
 ) -> None:
-    silence = threading.Event()
-    scene.provider.answer(Answer(pieces=[b": wait\n", silence]) if answered else Answer(hold=silence))
+    fall_silent(scene.provider, answered)
     settings.BUPPLE_ENGINE = scene.settings()
 
     def out_of_time(*args: Any) -> None:
