@@ -135,7 +135,7 @@ def _run_renewer() -> None:
                 return
         try:
             renew()
-        except Exception:
+        except Exception:  # of whichever cache the site has; the next renewal may succeed
             logger.exception("The places of open streams could not be renewed in the cache")
         finally:
             release_connections()

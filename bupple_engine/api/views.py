@@ -102,7 +102,7 @@ class ChatView(EngineView):
         """See _finish()."""
         try:
             response = await self._afinish(call)
-        except Exception as error:
+        except Exception as error:  # as dispatch() does, which is over by now
             # In a thread: who hears of it may use the database.
             response = await sync_to_async(self.handle_exception)(error)
         self.headers = self.default_response_headers  # finalize_response() of Pending has taken Vary out

@@ -112,6 +112,6 @@ def guard(
     """Yield what a check finds; where it fails itself, that is a message too."""
     try:
         yield from check()
-    except Exception as error:
+    except Exception as error:  # a third party's check(), and no reason to keep the others' findings back
         words = hide(f"could not be checked: {type(error).__name__}: {error}")
         yield message("W017", address, words, "Mend what raises this, or report it to whoever wrote it.")

@@ -152,7 +152,7 @@ class AsyncRelay(BaseRelay, AsyncIterator[bytes]):
                 if self._size > BACKLOG_BYTES:
                     self._room = self._loop.create_future()
                     await self._room
-        except Exception as error:
+        except Exception as error:  # of a driver's stream, or of chunks of the site's own: told to the reader
             self._error = self._error or error
         finally:
             if self._done:

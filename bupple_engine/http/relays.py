@@ -48,7 +48,7 @@ class BaseRelay:
         try:
             if on_end is not None:
                 on_end()
-        except Exception:
+        except Exception:  # whatever the site's on_end raises: the stream has ended, and nobody waits for it
             logger.exception("What was to be done at the end of a stream failed")
         finally:
             release_connections()  # of this thread, which is none of the request's

@@ -93,7 +93,7 @@ class LocalTransport:
         """Begin to generate; the engine is loaded where this is its first call."""
         try:
             engine = _engine(*self.key)
-        except Exception as error:
+        except Exception as error:  # the engine documents none
             raise TransportFailure(f"The model could not be loaded: {error}", connected=False) from None
         return LocalResponse(engine, request.body.decode(), cancellation)
 
