@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import math
+import os
 import re
 from collections.abc import Callable, Collection, Mapping
 from contextlib import suppress
@@ -44,6 +45,11 @@ def string(value: Any) -> str:
     if not is_text(value):
         raise ValueError("has a lone surrogate, which is no character and can't be sent")
     return value
+
+
+def path(value: Any) -> str:
+    """Accept a path, as a string or as an object such as pathlib's."""
+    return string(os.fspath(value) if isinstance(value, os.PathLike) else value)
 
 
 def is_text(value: str) -> bool:
@@ -216,7 +222,7 @@ COMMON: Mapping[str, Option] = {
     "headers": Option(headers),
     "base_url": Option(url, per_call=False),
     "proxy": Option(proxy, per_call=False),
-    "ca_file": Option(string, per_call=False),
+    "ca_file": Option(path, per_call=False),
 }
 
 

@@ -114,7 +114,7 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
         words = f": {name!r} can't be imported: {reason}"
         hint = 'Write "DRIVER": "package.module.Class", as Python imports it.'
         return Mistake("E008", where, words, hint, InvalidDriverError, error)
-    if isinstance(found, type) and issubclass(found, ChatDriver):
+    if isinstance(found, type) and issubclass(found, ChatDriver) and found is not ChatDriver:
         return found, None
     words = f": {name!r} is no subclass of ChatDriver or Wire."
     hint = "Derive it from bupple_engine.drivers.base.ChatDriver."

@@ -150,6 +150,7 @@ PLACES = {
     "E009": [
         (engine({"DRIVER": "json.loads"}), "it.DRIVER", "no subclass", "ChatDriver"),
         (engine({"DRIVER": 7}), "it.DRIVER", "dotted path", '"DRIVER": "claude"'),
+        (engine({"DRIVER": "bupple_engine.drivers.base.ChatDriver"}), "it.DRIVER", "no subclass"),
     ],
     "E010": [
         (engine({**CLAUDE, "DRIVER": "claude", "TEMPRATURE": 1}), "it", "'TEMPRATURE'", "'TEMPERATURE'"),
@@ -206,6 +207,12 @@ PLACES = {
         ),
         (engine(API={"DRIVERS": ["nobody"]}), "BUPPLE_ENGINE['API']['DRIVERS']", "'nobody'"),
         (engine(API={"OPTIONS": {"api_key": True}}), "BUPPLE_ENGINE['API']['OPTIONS']", "no client may set"),
+        (
+            engine(API={"OPTIONS": {"temprature": 1}}),
+            "BUPPLE_ENGINE['API']['OPTIONS']",
+            "'temprature', an option of none",
+            "'temperature'",
+        ),
     ],
     "W001": [(None, "settings.BUPPLE_ENGINE", "not set", '"DRIVERS": {"echo": {}}')],
     "W002": [({"DRIVERS": {}}, "BUPPLE_ENGINE['DRIVERS']", "empty", '"DRIVERS": {"echo": {}}')],
@@ -256,6 +263,9 @@ PLACES = {
                 "sk-xxxxxxxxxx",
                 "TODO",
                 "${OPENAI_KEY}",
+                "sk-xxxx",
+                "test-key",
+                "my-openai-api-key",
             )
         ],
         (engine({**OPENAI, "MODEL": "..."}), "it.MODEL", "placeholder", '"MODEL": "gpt-6.2-sol"'),
@@ -293,6 +303,12 @@ PLACES = {
             "it.BASE_URL",
             "/v1/v1/chat/completions",
             '"BASE_URL": "https://gpu.example.com/v1"',
+        ),
+        (
+            engine({**OLLAMA, "BASE_URL": "https://v1.example.com/v1/v1"}),
+            "it.BASE_URL",
+            "/v1/v1/chat/completions",
+            '"BASE_URL": "https://v1.example.com/v1"',
         ),
         (
             engine({**GEMINI, "BASE_URL": "https://gpu.example.com/v1"}),
@@ -830,6 +846,18 @@ def test_a_key_in_the_settings_file(files: dict[str, str], module: Callable[...,
     assert [*files][-1] + ".py" in message.msg
     assert KEY not in str(message)
     assert 'env.str("BUPPLE_ENGINE_CLAUDE_API_KEY", default="")' in str(message.hint)
+
+
+def test_a_key_among_the_headers(module: Callable[..., str], settings: Any) -> None:
+    token = "0123456789abcdef0123"
+    headers = {"X-Gateway-Token": token, "X-Team": "a-team-with-a-long-name"}
+    settings.BUPPLE_ENGINE = engine({**OPENAI, "HEADERS": headers})
+    settings.SETTINGS_MODULE = module(settings=f"HEADERS = {headers!r}")
+    message = only(check_deployment())
+    assert message.id == "bupple_engine.W101"
+    assert (str(message.obj), message.obj.alias) == address("it.HEADERS")
+    assert "'X-Gateway-Token'" in message.msg
+    assert token not in str(message)
 
 
 def test_a_key_of_the_environment(module: Callable[..., str], settings: Any) -> None:

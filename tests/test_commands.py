@@ -335,7 +335,7 @@ def test_a_check_of_nonsense_is_refused(args: list[str], words: str) -> None:
 @pytest.mark.parametrize("value", [None, "claude", {"DRIVERS": []}])
 def test_a_check_reports_where_the_settings_are_no_settings(value: Any, settings: Any) -> None:
     settings.BUPPLE_ENGINE = value
-    with suppress(CommandError):  # the settings are one error or a warning
+    with pytest.raises(CommandError, match="^1 error$" if value else "no driver to ask"):
         call("bupple_check", "--live")
     with pytest.raises(CommandError):
         call("bupple_chat", "-m", "hi")
@@ -391,6 +391,19 @@ def test_what_cannot_be_asked_ends_with_status_1(args: list[str], typed: str | N
     assert words in done.stderr
     assert done.stderr.startswith("CommandError: ")
     assert done.stderr.count("\n") == 1
+
+
+def test_a_closed_standard_input_is_no_message() -> None:
+    command = [sys.executable, "-m", "django", "bupple_chat"]
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *command],
+        env=environment(echo={}),
+        capture_output=True,
+        encoding="utf-8",
+        timeout=SECONDS,
+    )
+    assert done.returncode == 1
+    assert done.stderr == "CommandError: There is no message: give one with -m, or on standard input.\n"
 
 
 def test_bytes_that_are_no_text_are_refused() -> None:

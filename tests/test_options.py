@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import itertools
 import json
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import environ
@@ -548,6 +550,33 @@ def test_a_callable_key_is_asked_once_a_call(configure: Configure) -> None:
     ai().stream([{"role": "user", "content": "Hello"}])
     assert asked == [1]
     assert ai().get_config()["api_key"] == "…"
+
+
+def test_a_callable_key_is_asked_in_a_thread(configure: Configure) -> None:
+    """A vault's answer is waited for, and the event loop goes on meanwhile."""
+    asked_in: list[bool] = []
+
+    def vault() -> str:
+        try:
+            asyncio.get_running_loop()
+        except RuntimeError:
+            asked_in.append(True)
+        raise OSError("The vault is closed.")
+
+    configure(claude={"API_KEY": vault, "MODEL": "m"})
+    for call in (lambda: ai().asend([{"role": "user", "content": "Hello"}]), lambda: ai().amodels()):
+        with pytest.raises(OSError, match="closed"):
+            asyncio.run(call())
+    assert asked_in == [True, True]
+
+
+def test_a_path_may_be_an_object(configure: Configure, tmp_path: Path) -> None:
+    configure(
+        claude={"API_KEY": "sk-test-0123456789abcd", "MODEL": "m", "CA_FILE": tmp_path / "ca.pem"},
+        local={"MODEL_PATH": tmp_path / "m.gguf"},
+    )
+    assert ai().get_config()["ca_file"] == str(tmp_path / "ca.pem")
+    assert ai("local").get_config()["model_path"] == str(tmp_path / "m.gguf")
 
 
 def test_a_tenant_without_a_key_is_not_billed_to_the_site(configure: Configure) -> None:

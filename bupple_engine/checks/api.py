@@ -14,6 +14,8 @@ from django.urls import URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
 from bupple_engine import conf
+from bupple_engine.options import suggest
+from bupple_engine.registry import read
 
 from .messages import Address, message, of_mistake
 
@@ -47,12 +49,14 @@ def check_api() -> Iterator[CheckMessage]:
     """Yield what is wrong with API, and what our URLs need."""
     for mistake in conf.find_api_mistakes():
         yield of_mistake(mistake)
+    with suppress(ImproperlyConfigured):  # told above, or of BUPPLE_ENGINE as a whole
+        yield from _check_options(conf.api_settings())
     if not includes_urls():
         return
     if not apps.is_installed("rest_framework"):
         words = 'lacks "rest_framework", which the URLs of bupple_engine need.'
         yield message("E014", Address("INSTALLED_APPS"), words, 'Add to INSTALLED_APPS: "rest_framework",')
-    with suppress(ImproperlyConfigured):  # told above, or of BUPPLE_ENGINE as a whole
+    with suppress(ImproperlyConfigured):
         yield from _check_paths(conf.api_settings())
 
 
@@ -73,6 +77,19 @@ def _check_paths(api: conf.APISettings) -> Iterator[CheckMessage]:
                     words, hint = f": {path!r} is no such thing: it has no {method}().", ""
             if words:
                 yield of_mistake(conf.Mistake("E013", f"BUPPLE_ENGINE['API'][{key!r}]", words, hint))
+
+
+def _check_options(api: conf.APISettings) -> Iterator[CheckMessage]:
+    readings = {alias: read(alias, entry) for alias, entry in conf.entries() if isinstance(entry, dict)}
+    known = [readings[alias].known if alias in readings else () for alias in api.drivers]
+    if not all(known):
+        return  # an entry that can't be read does not tell what its driver knows
+    names = {name for options in known for name in options}
+    for name in api.options:
+        if name not in names:
+            words = f" has {name!r}, an option of none of its drivers."
+            hint = suggest(name, names).strip()
+            yield of_mistake(conf.Mistake("E013", "BUPPLE_ENGINE['API']['OPTIONS']", words, hint))
 
 
 def _has(found: Any, method: str) -> bool:

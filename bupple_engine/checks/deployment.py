@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from contextlib import suppress
 from typing import Any
@@ -12,7 +13,6 @@ from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine import conf
-from bupple_engine.masking import Secret
 from bupple_engine.registry import read
 from bupple_engine.transports import has_aiohttp
 
@@ -22,15 +22,21 @@ from .values import is_this_machine
 
 # What is shorter is a word for a server that wants no key, and stands in many a file.
 _KEY_LENGTH = 16
+_SECRET_HEADER = re.compile("auth|key|token|secret", re.IGNORECASE)
 
 
 def check_entry_deployed(alias: str, entry: dict[str, Any]) -> Iterator[CheckMessage]:
     """Yield what makes an entry unfit for a server."""
     reading, at = read(alias, entry), Places(alias)
-    if file := _file_with(reading.config.get("api_key")):
+    key = reading.config.get("api_key")
+    if key is not None and key.is_fixed and (file := _file_with(key.reveal())):
         line = f'"API_KEY": env.str("{at.variable("api_key")}", default="")'
         hint = f"Write {line}, and take a new key where others have seen this one."
         yield message("W101", at["api_key"], f"stands as text in {file}.", hint)
+    for name, value in (reading.config.get("headers") or {}).items():
+        if _SECRET_HEADER.search(name) and (file := _file_with(value)):
+            hint = f'Read it from the environment: "HEADERS": {{"{name}": env.str("…")}}'
+            yield message("W101", at["headers"], f"has {name!r}, which stands as text in {file}.", hint)
     if reading.wire is not None:
         base = reading.config.get("base_url")
         host = urlsplit(base.reveal() if base else reading.wire.base_url(reading.config)).hostname
@@ -40,9 +46,8 @@ def check_entry_deployed(alias: str, entry: dict[str, Any]) -> Iterator[CheckMes
             yield message("W105", at["base_url"], words, hint)
 
 
-def _file_with(key: Secret | None) -> str | None:
-    fixed = key is not None and key.is_fixed and len(key.reveal()) >= _KEY_LENGTH
-    return settings_strings().get(key.reveal()) if key is not None and fixed else None
+def _file_with(secret: str) -> str | None:
+    return settings_strings().get(secret) if len(secret) >= _KEY_LENGTH else None
 
 
 def check_site_deployed() -> Iterator[CheckMessage]:

@@ -24,8 +24,9 @@ from .messages import Places, message
 
 _PLACEHOLDER = re.compile(r"<|\{|\.\.\.|…|\byour\b|your[-_]|placeholder", re.IGNORECASE)
 _PLACEHOLDER_KEY = re.compile(
-    rf"{_PLACEHOLDER.pattern}|x{{6,}}|(change|replace|insert|fill)[-_ ]?(me|it|this|here)|^\$|^%.*%$"
-    r"|^(x+|none|null|todo|dummy|test|secret|key|token|example|password|api[-_ ]?key)$|^[a-z_]+_(key|token)$",
+    rf"{_PLACEHOLDER.pattern}|x{{6,}}|x{{4,}}$|(change|replace|insert|fill)[-_ ]?(me|it|this|here)|^\$|^%.*%$"
+    r"|^(x+|none|null|todo|dummy|test|secret|key|token|example|password|api[-_ ]?key)$"
+    r"|^[a-z]+([-_ ][a-z]+)*[-_ ](key|token)$",
     re.IGNORECASE,
 )
 _VERSION_TWICE = re.compile(r"/v\d+\w*/v\d+\w*(?=/|$)")
@@ -88,7 +89,7 @@ def check_url(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
     final = urlsplit(join_url(url.reveal(), wire.build_path({"model": "m", **reading.config}, False))).path
     if twice := _VERSION_TWICE.search(final):
         words = f"doubles the version: calls go to {final}"
-        right = shown.replace(twice[0].rpartition("/")[0], "", 1)
+        right = "".join(shown.rpartition(twice[0].rpartition("/")[0])[::2])
         yield message("W010", at["base_url"], words, f'Write "BASE_URL": "{right}"')
     elif wire.only_v1 and not parts.path.strip("/"):
         words = f"lacks the path: {reading.name} answers below /v1 alone."

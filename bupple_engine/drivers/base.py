@@ -6,6 +6,8 @@ import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
+from asgiref.sync import sync_to_async
+
 from bupple_engine import threads
 from bupple_engine.answer import NO_USAGE
 from bupple_engine.call import Call
@@ -15,7 +17,7 @@ from bupple_engine.exceptions import (
     StreamInterruptedError,
     UnsupportedFeatureError,
 )
-from bupple_engine.masking import protect
+from bupple_engine.masking import Secret, protect
 from bupple_engine.messages import validate
 from bupple_engine.options import COMMON, Option, Options, clocks, merge, suggest
 from bupple_engine.streams import AsyncStream, Stream
@@ -85,7 +87,7 @@ class ChatDriver:
     async def asend(self, messages: list[Message], **options: Any) -> Reply:
         """See send()."""
         options = protect(options)
-        call = self._begin(messages, options, streamed=False)
+        call = await self._abegin(messages, options)
         call.begin()
         try:
             call.last = reply = await self._areply(call)
@@ -187,6 +189,13 @@ class ChatDriver:
         call = Call(self, messages, validate(messages), merged, streamed=streamed, context=context)
         self._prepare(call)
         return call
+
+    async def _abegin(self, messages: list[Message], options: dict[str, Any]) -> Call:
+        """See _begin(); a callable that gives the key, which may wait for a vault, is asked in a thread."""
+        key = options.get("api_key") or self.config.get("api_key")
+        if not isinstance(key, Secret) or key.is_fixed:
+            return self._begin(messages, options, streamed=False)
+        return await sync_to_async(self._begin)(messages, options, streamed=False)
 
     def _complete(self, piece: Any, call: Call) -> Chunk:
         if not isinstance(piece, Mapping):

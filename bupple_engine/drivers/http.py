@@ -9,6 +9,7 @@ from contextlib import aclosing
 from functools import cache
 from typing import TYPE_CHECKING
 
+from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine.answer import reply_of
@@ -61,7 +62,7 @@ class HTTPDriver(ChatDriver):
         return listing.models
 
     async def amodels(self) -> list[str]:
-        call = self._begin_listing()
+        call = await sync_to_async(self._begin_listing)()  # the key may have to be asked for
         listing = Listing(self.wire, call.options)
         while not listing.finished:
             call = self._turn_page(listing, call)

@@ -22,7 +22,7 @@ from bupple_engine.call import Call
 from bupple_engine.exceptions import ContextLengthExceededError, EngineError
 from bupple_engine.exchange import Exchange
 from bupple_engine.messages import Turn
-from bupple_engine.options import COMMON, Clocks, Option, Options, clocks, integer, string
+from bupple_engine.options import COMMON, Clocks, Option, Options, clocks, integer, path
 from bupple_engine.request import Request
 from bupple_engine.transports.local import LocalTransport
 
@@ -41,7 +41,7 @@ OPTIONS: dict[str, Option] = {
         for name, option in COMMON.items()
         if name not in ("api_key", "base_url", "proxy", "ca_file")
     },
-    "model_path": Option(string, per_call=False),
+    "model_path": Option(path, per_call=False),
     "context_tokens": Option(integer(128), per_call=False, default=4096),
     "parallel": Option(integer(1), per_call=False, default=2),
     # As many threads as processors collapse beside a busy web server: they wait for each other in a spin.

@@ -43,17 +43,17 @@ class Command(BaseCommand):
             history: list[Message] = []
             if options["system"]:
                 history.append({"role": "system", "content": options["system"]})
-            if options["message"] is None and sys.stdin.isatty() and self.stdout.isatty():
+            if options["message"] is None and _is_typed() and self.stdout.isatty():
                 self._converse(driver, history)
             else:
                 self._answer_once(driver, history, options["message"])
 
     def _answer_once(self, driver: ChatDriver, history: list[Message], message: str | None) -> None:
         if message is None:
-            if sys.stdin.isatty():
+            if _is_typed():
                 self._note("Type the message and end it with Ctrl-D.")
             try:
-                message = sys.stdin.read()
+                message = sys.stdin.read() if sys.stdin else ""
             except UnicodeDecodeError:
                 raise CommandError("Standard input is no text.") from None
         if not message.strip():
@@ -146,6 +146,11 @@ class Command(BaseCommand):
 
     def _note(self, text: str) -> None:
         self.stderr.write(printable(text), str)
+
+
+def _is_typed() -> bool:
+    """Tell whether standard input is a terminal; it is None where it was closed."""
+    return sys.stdin is not None and sys.stdin.isatty()
 
 
 def _text(chunks: list[Chunk]) -> str:

@@ -65,13 +65,15 @@ class Command(BaseCommand):
                 ):
                     driver["live"] = verdict.as_dict()
                     report["errors"] += not verdict.ok
-            report["ok"] = not report["errors"]
+            nobody = options["live"] and not aliases
+            report["ok"] = not (report["errors"] or nobody)
             if options["json"]:
                 self.stdout.write(json.dumps(report, indent=2))
             else:
                 self._write(report)
         if not report["ok"]:
-            raise CommandError(_count(report["errors"], "error"))
+            errors = _count(report["errors"], "error")
+            raise CommandError("There is no driver to ask." if nobody and not report["errors"] else errors)
 
     def _write(self, report: dict[str, Any]) -> None:
         for message in report["messages"]:
