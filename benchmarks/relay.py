@@ -111,7 +111,7 @@ ALL = ("floor", "ours", "openai")
 def relay(bench: Bench) -> Iterator[Row]:
     """Relay to readers under both kinds of server; the floor is a raw relay of the same run."""
     for kind, reach, memory, gone in (("uvicorn", 0.8, 75, 50), ("gthread", 0.85, None, None)):
-        step, seconds = (50, 1) if bench.quick else (50, 2)
+        step, seconds = (50, 1) if bench.quick else (25, 2)
         results = trials(bench, kind, 3, partial(hold, step=step, seconds=seconds), ALL)
         yield _row(f"{kind}: streams held, p99 < 100 ms", results, "streams", "", None, reach)
         if kind == "uvicorn":

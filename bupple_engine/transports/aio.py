@@ -220,11 +220,18 @@ _closing: set[asyncio.Task[None]] = set()
 
 
 class AsyncResponse:
-    """An answer whose body is read as it arrives."""
+    """An answer whose body is read as it arrives.
+
+    A wait's clock is one timer for all of them, which is set again when it has run too early: a timer a wait
+    costs as much as the reading.
+    """
 
     def __init__(self, raw: aiohttp.ClientResponse) -> None:
         self._raw = raw
         self._content = raw.content
+        self._loop = asyncio.get_running_loop()
+        self._deadline = 0.0  # of the wait, by the loop's clock; 0 while nobody waits
+        self._timer: asyncio.TimerHandle | None = None
         self.status = raw.status
         self.headers: Mapping[str, str] = raw.headers
 
@@ -238,20 +245,39 @@ class AsyncResponse:
 
     def close(self) -> None:
         """End the connection at once, unless the body has been read to its end."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
         self._raw.close()
 
     async def read(self, seconds: float) -> bytes:
         """Return what has arrived, waiting so long at most; b"" is the end."""
         content = self._content
         try:
-            # What is here already needs no clock, which would cost as much as the reading.
             if (data := content.read_nowait()) or content.at_eof():
                 return data
-            async with asyncio.timeout(seconds):
-                return await content.readany()
+            self._deadline = self._loop.time() + seconds
+            if self._timer is None or self._timer.when() > self._deadline:
+                self._set_timer()
+            return await content.readany()
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
             failure = _translate(error)
+        finally:
+            self._deadline = 0.0
         raise failure
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = self._loop.call_at(self._deadline, self._look)
+
+    def _look(self) -> None:
+        """Break the wait if its time is over."""
+        self._timer = None
+        if self._deadline > self._loop.time():
+            self._set_timer()
+        elif self._deadline:
+            self._content.set_exception(TimeoutError())
 
     async def drain(self, seconds: float) -> None:
         """Read on to the end of the body for so long at most, so that the connection can be used again."""
