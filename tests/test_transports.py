@@ -17,6 +17,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -26,6 +27,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from bupple_engine import ProviderConnectionError, ProviderTimeoutError, ai, call_finished
+from bupple_engine.exchange import TransportFailure
 from bupple_engine.transports import has_aiohttp
 from tests.conftest import Configure
 from tests.provider import Answer, Provider, split
@@ -788,3 +790,55 @@ assert os.wait()[1] == 0
         until=lambda: provider.wait_closed(1, 20),
     )
     assert [request.connection for request in provider.requests].count(2) == (3 if has_aiohttp() else 5)
+
+
+class Trickle:
+    """Be aiohttp's reader of a body of which a test gives the pieces."""
+
+    def __init__(self) -> None:
+        self.piece: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+
+    def read_nowait(self) -> bytes:
+        return b""
+
+    def at_eof(self) -> bool:
+        return False
+
+    async def readany(self) -> bytes:
+        self.piece = asyncio.get_running_loop().create_future()
+        return await self.piece
+
+    def set_exception(self, error: BaseException) -> None:
+        self.piece.set_exception(error)
+
+
+async def test_one_timer_is_the_clock_of_every_wait() -> None:
+    """It may run out while a later wait has time left, or nobody waits; and a later wait may be shorter."""
+    pytest.importorskip("aiohttp")
+    from bupple_engine.transports.aio import AsyncResponse
+
+    content: Any = Trickle()
+    closed: list[int] = []
+    raw: Any = SimpleNamespace(content=content, status=200, headers={}, close=lambda: closed.append(1))
+    async with AsyncResponse(raw) as response:
+        reading = asyncio.create_task(response.read(600))
+        await asyncio.sleep(0)
+        first = response._timer
+        response._look()
+        assert response._timer is not first
+        content.piece.set_result(b"a")
+        assert await reading == b"a"
+        response._look()
+        assert response._timer is None
+        reading = asyncio.create_task(response.read(600))
+        await asyncio.sleep(0)
+        content.piece.set_result(b"b")
+        assert await reading == b"b"
+        with pytest.raises(TransportFailure) as caught:
+            await response.read(0.01)
+        assert caught.value.timed_out
+        response._set_timer()
+        last = response._timer
+    assert last is not None
+    assert last.cancelled()
+    assert closed
