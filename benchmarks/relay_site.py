@@ -48,6 +48,7 @@ settings.configure(
 django.setup()
 
 logging.getLogger("bupple_engine").addHandler(logging.NullHandler())  # that readers leave is no news here
+logging.getLogger("asyncio").setLevel(logging.ERROR)  # nor is that a server still writes to them
 
 floor, sdk = Floor(ORIGIN), OpenAISDK(ORIGIN)
 
