@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from dataclasses import replace
 from typing import Any
 
@@ -19,11 +18,9 @@ from django.utils.translation import gettext_lazy as _
 from .exceptions import EngineError
 from .http import EventStream, Problem, stream_response
 from .models import Configuration
-from .overview import Row, keep_verdicts, read_rows, run_checks_on
+from .overview import Row, keep_verdicts, read_rows, report_crash, run_checks_on
 from .probe import probe_all
 from .types import Message
-
-logger = logging.getLogger("bupple_engine")
 
 PROBE_SECONDS = 10
 MESSAGE_CHARACTERS = 2000
@@ -133,10 +130,7 @@ class ConfigurationAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # Django 5
         except (EngineError, ImproperlyConfigured) as error:
             said = str(error)
         except Exception as error:  # of a driver of the site's own, or of the callable that gives the key
-            logger.exception("The driver %r can't be tried", driver)
-            said = gettext("The driver raises %(error)s; the server's log says where.") % {
-                "error": type(error).__name__
-            }
+            said = report_crash(driver, error)
         return JsonResponse({"error": {"message": said}}, status=500)
 
     def _redirect(self) -> HttpResponseRedirect:

@@ -41,7 +41,7 @@ try:
 except ImportError:
     _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined] # typeshed leaves it out
 
-    def _loads(text: str) -> Any:  # type: ignore[misc]
+    def _loads(text: str) -> Any:  # type: ignore[misc] # orjson's takes bytes, too
         # json.loads looks for an encoding and for white space first, which takes half as long again.
         if "\\ud" in text or "\\uD" in text:
             return _loads_leniently(text)

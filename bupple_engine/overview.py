@@ -64,10 +64,7 @@ class Row:
         except ImproperlyConfigured as error:
             self.mistake = self._hide(str(error))
         except Exception as error:  # a driver of the site's own may raise anything
-            logger.exception("The driver %r can't be made", self.alias)
-            self.mistake = gettext("The driver raises %(error)s; the server's log says where.") % {
-                "error": type(error).__name__
-            }
+            self.mistake = report_crash(self.alias, error)
 
     def _hide(self, words: str) -> str:
         """Return words without the entry's secrets, which a driver of the site's own may quote."""
@@ -133,6 +130,13 @@ def _extras(driver: ChatDriver) -> list[Extra]:
     except ImproperlyConfigured:
         return [Extra("local", False, is_required=True), speed]
     return [Extra("local", True), speed]
+
+
+def report_crash(alias: str, error: Exception) -> str:
+    """Log what a driver of the site's own raised; return what the page says of it, which quotes nothing."""
+    logger.error("The driver %r raises an error", alias, exc_info=error)
+    words = gettext("The driver raises %(error)s; the server's log says where.")
+    return words % {"error": type(error).__name__}
 
 
 def read_rows() -> list[Row]:

@@ -58,8 +58,8 @@ class CallThrottle(BaseThrottle):
 
     DRF's own throttles read a list from the cache and write it back, so that calls at the same time count as
     one; here each is an increment, which Redis, Memcached and LocMemCache do at once, a database or files do
-    not. The count is that of the present window and the share of the one
-    before that the last period still covers.
+    not. The count is that of the present window and the share of the one before that the last period still
+    covers.
     """
 
     def allow_request(self, request: Request, view: Any) -> bool:

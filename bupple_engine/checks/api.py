@@ -34,7 +34,7 @@ def includes_urls() -> bool:
         return False
     try:
         return _includes(get_resolver())
-    except Exception:
+    except Exception:  # whatever importing the site's URLs raises
         return False
 
 

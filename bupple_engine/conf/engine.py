@@ -68,9 +68,9 @@ def read_setting() -> Any:
 
 
 def _settings() -> dict[str, Any]:
-    value = read_setting()
+    value: dict[str, Any] = read_setting()
     raise_first(_wrong_shape(value))
-    return value  # type: ignore[no-any-return]
+    return value
 
 
 def _wrong_shape(value: Any) -> Iterator[Mistake]:
@@ -188,13 +188,15 @@ def max_threads() -> int:
     """Return how many threads may run streams for asynchronous callers where aiohttp is missing."""
     value = _settings()
     raise_first(_wrong_max_threads(value))
-    return value.get("MAX_THREADS", MAX_THREADS)  # type: ignore[no-any-return]
+    number: int = value.get("MAX_THREADS", MAX_THREADS)
+    return number
 
 
 def _drivers() -> dict[str, Any]:
     found = _settings()
     raise_first(_wrong_drivers(found))
-    return found["DRIVERS"]  # type: ignore[no-any-return]
+    drivers: dict[str, Any] = found["DRIVERS"]
+    return drivers
 
 
 def _known(alias: Any, drivers: dict[str, Any]) -> str:

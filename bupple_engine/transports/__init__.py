@@ -34,14 +34,14 @@ def blocking_transport(options: Options) -> BlockingTransport:
     """Return the process's transport for synchronous calls with these options."""
     from .blocking import BlockingTransport
 
-    return _get("blocking", BlockingTransport, options)  # type: ignore[no-any-return]
+    return _get("blocking", BlockingTransport, options)
 
 
 def async_transport(options: Options) -> AsyncTransport:
     """Return the process's transport for asynchronous calls with these options."""
     from .aio import AsyncTransport
 
-    return _get("async", AsyncTransport, options)  # type: ignore[no-any-return]
+    return _get("async", AsyncTransport, options)
 
 
 @cache
@@ -59,10 +59,10 @@ def close_transports() -> None:
         transport.close()
 
 
-def _get(kind: str, cls: Any, options: Options) -> Any:
+def _get(kind: str, cls: Callable[[SecretURL | None, str | None], T], options: Options) -> T:
     proxy, ca_file = options.get("proxy"), options.get("ca_file")
     key = (kind, proxy, ca_file)
-    transport = _transports.get(key)
+    transport: T | None = _transports.get(key)
     if transport is None:
         with _lock:
             transport = _transports.get(key)

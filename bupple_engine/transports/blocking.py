@@ -136,7 +136,8 @@ class Response:
         try:
             if self._wait.clock is not None:
                 self._wait.clock.deadline = time.monotonic() + seconds
-            return self._raw.read1(READ_SIZE, decode_content=True)  # type: ignore[no-any-return]
+            data: bytes = self._raw.read1(READ_SIZE, decode_content=True)
+            return data
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             failure = _translate(error, self._wait)
         raise failure
