@@ -7,7 +7,9 @@ all of Django's start.
 from __future__ import annotations
 
 import importlib.util
+import logging
 import os
+import select
 import ssl
 import threading
 from collections.abc import Callable
@@ -24,6 +26,12 @@ if TYPE_CHECKING:
     from .blocking import BlockingTransport
 
 T = TypeVar("T")
+
+logger = logging.getLogger("bupple_engine")
+
+# A head of status 1xx that is none of the answer's: 103 Early Hints, 102 Processing. None sends a hundred.
+MAX_INFORMATIONAL = 100
+UNASKED = "Something came on a kept connection from which nothing was owed"
 
 _lock = threading.Lock()
 _transports: dict[tuple[str, SecretURL | None, str | None], Any] = {}
@@ -69,6 +77,44 @@ def _get(kind: str, cls: Callable[[SecretURL | None, str | None], T], options: O
             if transport is None:
                 transport = _transports[key] = cls(proxy, ca_file)
     return transport
+
+
+class StaleConnection(ConnectionError):
+    """A kept connection that can't take a request any more; nothing that matters has been sent on it."""
+
+
+def is_readable(connected: Any) -> bool:
+    """Tell whether anything has come on a socket, its end among it, without waiting or reading."""
+    if hasattr(select, "poll"):
+        poll = select.poll()
+        poll.register(connected.fileno(), select.POLLIN)
+        return bool(poll.poll(0))
+    return bool(select.select([connected.fileno()], [], [], 0)[0])  # Windows
+
+
+class Trust:
+    """Whether a server's connections are kept: no more, once it has sent what nobody had asked for.
+
+    What it sends between our look at a connection and our request on it can't be told from the answer.
+    """
+
+    __slots__ = ("_host", "lost")
+
+    def __init__(self, host: str) -> None:
+        self._host = host
+        self.lost = False
+
+    def judge(self, unasked: bytes) -> None:
+        """Take note of what came on a connection from which nothing was owed."""
+        # By a 408 servers say that they close what was idle; some end each answer with a line end too many.
+        if self.lost or b"408" in unasked[:16] or not unasked.strip(b"\r\n"):
+            return
+        self.lost = True
+        logger.warning(
+            "%s sent what nobody had asked for on a kept connection. From now on none of its connections is kept,"
+            " so that no caller is given another's answer.",
+            self._host,
+        )
 
 
 def find_proxy(own: SecretURL | None, url: str, *, socks: bool) -> SecretURL | None:

@@ -1,9 +1,12 @@
-"""The asynchronous transport: one aiohttp session an event loop, closed with it."""
+"""The asynchronous transport: one aiohttp session an event loop, closed with it.
+
+A connection on which anything came that nobody asked for is never used again: see sockets.py, its twin.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import io
+import functools
 import threading
 import time
 import weakref
@@ -15,28 +18,54 @@ from types import TracebackType
 from typing import Any
 
 import aiohttp
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.http import HttpProcessingError
 
 from bupple_engine.exchange import TransportFailure
 from bupple_engine.masking import SecretURL, bare
 from bupple_engine.request import Request
 
-from . import Routes, ca_bundle, find_proxy, tls_context
+from . import (
+    MAX_INFORMATIONAL,
+    UNASKED,
+    Routes,
+    StaleConnection,
+    Trust,
+    ca_bundle,
+    find_proxy,
+    is_readable,
+    tls_context,
+)
 
 DRAIN_BYTES = 65_536
 HEAD_BYTES = (
     65_536  # of one line of a head, as http.client allows; aiohttp's own 8 KB are less than some send
 )
-LARGE_BODY = 1_000_000  # aiohttp warns of more in one piece
+LOOKS = 4  # of the loop at its sockets, of which the second has read what there was at the first
+SEND_SIZE = 262_144  # in one piece, so that a long body does not hold the loop
 
 
 class _Wait:
-    """What a task waits for: whether the connection that it has come to had served before."""
+    """What a task waits for: the connection that it has come to, and whether that had served before."""
 
-    __slots__ = ("fresh", "reused")
+    __slots__ = ("fresh", "has_body", "protocol", "reused")
 
-    def __init__(self) -> None:
+    def __init__(self, *, has_body: bool) -> None:
+        self.has_body = has_body
+        self.protocol: Any = None
         self.reused = False
         self.fresh = False  # set: no connection that has served before
+
+    async def ask(self) -> None:
+        """Note that the last of the request is sent now; raise where something has come in the meantime."""
+        if self.reused and not await self.protocol.is_clean():
+            raise StaleConnection(UNASKED)
+        self.protocol.owed = True
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the answer may be another's: its connection had served, and its server has lost our trust."""
+        return self.reused and bool(self.protocol.trust.lost)
 
     def is_stale(self, error: BaseException) -> bool:
         """Tell whether the other side had closed a kept connection, so that the request was never tried."""
@@ -48,25 +77,102 @@ class _Wait:
 _present: ContextVar[_Wait] = ContextVar("bupple_engine_wait")
 
 
+class _Body(aiohttp.Payload):
+    """Write a request's body; before its last piece, look whether anything has come."""
+
+    _value: bytes
+    _autoclose = True  # there is nothing to close
+
+    def __init__(self, value: bytes, wait: _Wait) -> None:
+        super().__init__(value)
+        self._size = len(value)
+        self._wait = wait
+
+    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
+        return self._value.decode(encoding, errors)
+
+    async def write(self, writer: Any) -> None:
+        for start in range(0, len(self._value), SEND_SIZE):
+            if start + SEND_SIZE >= len(self._value):
+                await self._wait.ask()
+            await writer.write(self._value[start : start + SEND_SIZE])
+            if start:
+                await asyncio.sleep(0)
+
+
+class _Protocol(ResponseHandler):
+    """Close the connection where something comes while no answer is owed."""
+
+    trust: Trust | None = None  # set once it has served
+    owed = True  # between the last of a request and the end of its answer
+    _informational = 0
+
+    def data_received(self, data: bytes) -> None:
+        if not self.owed and data:
+            self._refuse(data)
+            return
+        super().data_received(data)
+        if not self.owed and self._buffer:  # behind the end of the answer, in one piece with it
+            self._refuse(b"%d" % self._buffer[0][0][0].code)
+
+    def _refuse(self, unasked: bytes) -> None:
+        if self.trust is not None:
+            self.trust.judge(unasked)
+        self.abort()
+
+    async def is_clean(self) -> bool:
+        """Tell whether another request can be sent: open, and nothing has come."""
+        for _ in range(LOOKS):
+            if self.transport is None or self.should_close or not self.is_connected():
+                return False
+            if not is_readable(self.transport.get_extra_info("socket")):
+                return True
+            # The loop has not read it yet: it may be TLS's own, the end, or what data_received() refuses.
+            await asyncio.sleep(0)
+        return False
+
+    def feed_data(self, data: Any, size: int = 0) -> None:
+        code = data[0].code
+        if not 100 <= code < 200 or code == 101:
+            self._informational = 0
+            super().feed_data(data, size)
+            return
+        self._informational += 1
+        if self._informational >= MAX_INFORMATIONAL:
+            self.set_exception(HttpProcessingError(message="it has informational heads without end"))
+            if self.transport is not None:
+                self.transport.abort()
+
+
 class _Connector(aiohttp.TCPConnector):
     """Tell the wait which connection it has come to, give it a new one where it must, close at once."""
 
-    def __init__(self) -> None:
+    def __init__(self, trusts: dict[Any, Trust]) -> None:
         super().__init__(limit=0)
+        self._factory = functools.partial(_Protocol, loop=self._loop)  # type: ignore[assignment] # a kind of it
+        self._trusts = trusts
         self._known: weakref.WeakSet[Any] = weakref.WeakSet()
 
-    async def connect(self, *args: Any, **kwargs: Any) -> Any:
+    async def connect(self, req: Any, *args: Any, **kwargs: Any) -> Any:
         wait = _present.get()
-        connection = await super().connect(*args, **kwargs)
-        while wait.fresh and connection.protocol in self._known:
+        while True:
+            connection = await super().connect(req, *args, **kwargs)
+            wait.protocol = protocol = connection.protocol
+            wait.reused = protocol in self._known
+            if not wait.reused:
+                self._known.add(protocol)
+                key = req.connection_key
+                protocol.trust = self._trusts.setdefault(key, Trust(key.host))  # type: ignore[union-attr]
+                return connection
+            if not wait.fresh and await protocol.is_clean():  # type: ignore[union-attr]
+                protocol.owed = not wait.has_body  # type: ignore[union-attr]
+                return connection
             connection.close()
-            connection = await super().connect(*args, **kwargs)
-        wait.reused = connection.protocol in self._known
-        if not wait.reused:
-            self._known.add(connection.protocol)
-        return connection
 
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
+        protocol.owed = False
+        if protocol.trust is not None and protocol.trust.lost:
+            should_close = True
         # What is closed is closed now: close() would first send what is left of a request, and wait for the
         # other side's goodbye through TLS, which a loop that ends does not.
         if (should_close or protocol.should_close) and protocol.transport is not None:
@@ -100,22 +206,26 @@ class AsyncTransport:
         self._ca_file = ca_file
         self._lock = threading.Lock()
         self._sessions: dict[int, _Session] = {}
+        self._trusts: dict[Any, Trust] = {}
         self._routes = Routes(self._route)
 
     async def open(self, request: Request, connect: float, read: float) -> AsyncResponse:
         """Send a request and return its answer once the head is there; the clocks are in seconds."""
-        wait = _Wait()
+        wait = _Wait(has_body=bool(request.body))
         token = _present.set(wait)
         try:
             async with asyncio.timeout(read):
                 try:
-                    raw = await self._send(request, connect)
+                    raw = await self._send(request, connect, wait)
                 except (aiohttp.ClientError, OSError) as error:
                     if not wait.is_stale(error):
                         raise
                     wait.fresh = True
-                    raw = await self._send(request, connect)
-            return AsyncResponse(raw)
+                    raw = await self._send(request, connect, wait)
+            if wait.is_doubtful:
+                raw.close()
+                raise ConnectionAbortedError(UNASKED)
+            return AsyncResponse(raw, wait)
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
             failure = _translate(error)
         except BaseException as error:
@@ -125,14 +235,13 @@ class AsyncTransport:
         # Raised out here, it has no context: the library's frames hold the headers, and so the key.
         raise failure
 
-    async def _send(self, request: Request, connect: float) -> aiohttp.ClientResponse:
+    async def _send(self, request: Request, connect: float, wait: _Wait) -> aiohttp.ClientResponse:
         session = await self._session()
         proxy, tls = self._routes.get(request.url)
-        body = request.body or None
         return await session.request(
             request.method,
             request.url,
-            data=io.BytesIO(body) if body and len(body) >= LARGE_BODY else body,
+            data=_Body(request.body, wait) if request.body else None,
             headers=request.headers,
             allow_redirects=False,
             proxy=proxy.reveal() if proxy is not None else None,
@@ -148,7 +257,7 @@ class AsyncTransport:
                 for key, old in list(self._sessions.items()):
                     if (owner := old.loop()) is None or owner.is_closed() or owner is loop:
                         self._sessions.pop(key).abandon()
-                held = self._sessions[id(loop)] = _Session(loop)
+                held = self._sessions[id(loop)] = _Session(loop, self._trusts)
             await held.bind()
         return held.session
 
@@ -177,10 +286,10 @@ class _Session:
     async_to_sync and the servers see to it), so one that waits inside the loop is told.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, trusts: dict[Any, Trust]) -> None:
         self.loop = weakref.ref(loop)
         self.session = aiohttp.ClientSession(
-            connector=_Connector(),
+            connector=_Connector(trusts),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,  # we read the environment's proxies as requests does, and netrc never
             auto_decompress=True,
@@ -226,8 +335,9 @@ class AsyncResponse:
     costs as much as the reading.
     """
 
-    def __init__(self, raw: aiohttp.ClientResponse) -> None:
+    def __init__(self, raw: aiohttp.ClientResponse, wait: _Wait) -> None:
         self._raw = raw
+        self._wait = wait
         self._content = raw.content
         self._loop = asyncio.get_running_loop()
         self._deadline = 0.0  # of the wait, by the loop's clock; 0 while nobody waits
@@ -255,16 +365,23 @@ class AsyncResponse:
         content = self._content
         try:
             if (data := content.read_nowait()) or content.at_eof():
-                return data
+                return data if data else self._end()
             self._deadline = self._loop.time() + seconds
             if self._timer is None or self._timer.when() > self._deadline:
                 self._set_timer()
-            return await content.readany()
+            return await content.readany() or self._end()
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
             failure = _translate(error)
         finally:
             self._deadline = 0.0
         raise failure
+
+    def _end(self) -> bytes:
+        """Return the end, unless it may be that of another's answer."""
+        if self._wait.is_doubtful:
+            self._raw.close()
+            raise ConnectionAbortedError(UNASKED)
+        return b""
 
     def _set_timer(self) -> None:
         if self._timer is not None:

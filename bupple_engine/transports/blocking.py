@@ -23,7 +23,7 @@ from bupple_engine.exchange import TransportFailure
 from bupple_engine.masking import MaskedDict, SecretURL, bare
 from bupple_engine.request import Request
 
-from . import Routes, ca_bundle, find_proxy
+from . import UNASKED, Routes, ca_bundle, find_proxy
 from .sockets import Adapter, Wait, cause_of, present
 
 READ_SIZE = 65_536
@@ -51,6 +51,9 @@ class BlockingTransport:
                     raise
                 wait.fresh = True
                 raw = self._send(request, connect, read)
+            if wait.is_doubtful:
+                raw.close()
+                raise ConnectionAbortedError(UNASKED)
             return Response(raw, wait)
         except (urllib3.exceptions.HTTPError, requests.RequestException, OSError, ValueError) as error:
             failure = _translate(error, wait)
@@ -137,6 +140,8 @@ class Response:
             if self._wait.clock is not None:
                 self._wait.clock.deadline = time.monotonic() + seconds
             data: bytes = self._raw.read1(READ_SIZE, decode_content=True)
+            if not data and self._wait.is_doubtful:
+                raise ConnectionAbortedError(UNASKED)
             return data
         except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
             failure = _translate(error, self._wait)
@@ -175,5 +180,7 @@ def _translate(error: Exception, wait: Wait) -> TransportFailure:
     if isinstance(cause, OSError | exceptions.HTTPError):
         return TransportFailure(f"The connection broke{through}: {type(cause).__name__}: {cause}")
     if isinstance(cause, http.client.HTTPException):
-        return TransportFailure(f"The answer is no HTTP: {type(cause).__name__}")
+        # The words of its subclasses quote what came.
+        words = str(cause) if type(cause) is http.client.HTTPException else type(cause).__name__
+        return TransportFailure(f"The answer is no HTTP: {words}")
     return TransportFailure(f"The request can't be sent: {type(cause).__name__}", connected=False)

@@ -10,6 +10,7 @@ import re
 
 _SIZE = re.compile(rb"[0-9a-fA-F]{1,15}(?=[ \t;]|$)")
 MAX_LINE = 65_536  # as http.client has it
+MAX_TRAILERS = 100  # as http.client's headers
 
 
 class Dechunker:
@@ -17,9 +18,11 @@ class Dechunker:
 
     def __init__(self) -> None:
         self.ended = False
+        self.surplus = b""  # what came behind the end: no part of the body
         self._rest = b""  # the line that is not whole yet
         self._left = 0  # bytes of the present chunk
         self._in_trailer = False
+        self._trailers = 0
         self._after_data = False  # a line end closes a chunk's data
 
     def feed(self, piece: bytes) -> bytes:
@@ -46,17 +49,22 @@ class Dechunker:
                 break
             self._take_line(piece[at:end].rstrip(b"\r"))
             at = end + 1
+        if self.ended:
+            self.surplus = piece[at:]
         return b"".join(data)
 
     def _take_line(self, line: bytes) -> None:
         if self._after_data:
             if line:
-                raise http.client.HTTPException("A chunk is longer than it says.")
+                raise http.client.HTTPException("a chunk is longer than it says")
             self._after_data = False
         elif self._in_trailer:
             self.ended = not line
+            self._trailers += 1
+            if self._trailers > MAX_TRAILERS:
+                raise http.client.HTTPException("it has trailers without end")
         elif size := _SIZE.match(line):
             self._left = int(size[0], 16)
             self._in_trailer = not self._left
         else:
-            raise http.client.HTTPException("A chunk does not say its size.")
+            raise http.client.HTTPException("a chunk does not say its size")

@@ -1,4 +1,8 @@
-"""urllib3's connections, watched: a call can break any wait of theirs, and its clocks hold for the whole."""
+"""urllib3's connections, watched.
+
+A call can break any wait of theirs, its clocks hold for the whole, and a connection on which anything came
+that nobody asked for is never used again: the next caller would be given words meant for another.
+"""
 
 from __future__ import annotations
 
@@ -17,10 +21,11 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from bupple_engine.cancellation import Cancellation, shut_down
 
-from . import tls_context
+from . import MAX_INFORMATIONAL, UNASKED, StaleConnection, Trust, tls_context
 from .chunked import Dechunker
 
 READ_SIZE = 65_536
+SEND_SIZE = 262_144  # in one piece; TLS gives each record of a larger one the whole time anew
 # More than the threads of any one process: a connection beyond it is closed after use, not refused.
 POOL_SIZE = 500
 
@@ -28,17 +33,33 @@ POOL_SIZE = 500
 class Wait:
     """What a thread waits for: whose call it is, how long, and the connection that it has come to."""
 
-    __slots__ = ("cancellation", "clock", "deadline", "fresh", "read_deadline", "reused", "socket")
+    __slots__ = (
+        "cancellation",
+        "clock",
+        "connection",
+        "deadline",
+        "fresh",
+        "read_deadline",
+        "reused",
+        "socket",
+    )
 
     def __init__(self, cancellation: Cancellation, connect: float, read: float) -> None:
         now = time.monotonic()
         self.cancellation = cancellation
         self.deadline = now + min(connect, read)
         self.read_deadline = now + read
-        self.socket: Any = None  # set once it is connected, through its proxy and its handshake
+        # Both set once it is connected, through its proxy and its handshake.
+        self.socket: Any = None
+        self.connection: Any = None
         self.clock: Clocked | None = None
         self.reused = False
         self.fresh = False  # set: no connection that has served before
+
+    @property
+    def is_doubtful(self) -> bool:
+        """Whether the answer may be another's: its connection had served, and its server has lost our trust."""
+        return self.reused and bool(self.connection.trust.lost)
 
     def is_stale(self, error: BaseException) -> bool:
         """Tell whether the other side had closed a kept connection, so that the request was never tried."""
@@ -57,6 +78,20 @@ def cause_of(error: BaseException) -> BaseException:
     return error
 
 
+def unasked(connected: Any) -> bytes | None:
+    """Return what has come on a connection from which nobody expects anything.
+
+    b"" is its end, None nothing: TLS may have had words of its own with us. The connection's timeout is gone.
+    """
+    connected.settimeout(0)
+    try:
+        return bytes(connected.recv(16))
+    except (BlockingIOError, ssl.SSLWantReadError):
+        return None
+    except OSError:
+        return b""
+
+
 class _Present(threading.local):
     wait: Wait | None = None
 
@@ -73,7 +108,10 @@ class Clocked(socket.SocketIO):
     _seconds = 0.0
 
     def readinto(self, buffer: Any) -> int | None:
-        seconds = max(self.deadline - time.monotonic(), 0.001)
+        seconds = self.deadline - time.monotonic()
+        if seconds <= 0:
+            # Whoever loops above, over heads or pieces without end, never has to wait for a byte.
+            raise TimeoutError
         # A deadline that moves on with each read is the same but for a hundredth: a system call is saved.
         if not 0.99 * seconds < self._seconds < 1.01 * seconds:
             self._seconds = seconds
@@ -84,12 +122,47 @@ class Clocked(socket.SocketIO):
 class _Answer(http.client.HTTPResponse):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
-        if (wait := present.wait) is not None:
+        self._wait = wait = present.wait
+        if wait is not None:
             clock: Any = self.fp.raw
             clock.__class__ = Clocked
             clock.deadline = wait.deadline
             wait.clock = clock
         self._dechunker = Dechunker()
+
+    def _read_status(self) -> tuple[str, int, str]:
+        """Return the answer's status line, behind all informational heads: http.client passes over 100 alone."""
+        for _ in range(MAX_INFORMATIONAL):
+            version, status, reason = super()._read_status()  # type: ignore[misc]
+            if not 100 <= status < 200 or status == 101:
+                return version, status, reason
+            http.client.parse_headers(self.fp)
+        raise http.client.HTTPException("it has informational heads without end")
+
+    def begin(self) -> None:
+        super().begin()
+        if self.status == 101:
+            raise http.client.HTTPException("it switches to another protocol")
+        if self.chunked and self.headers.get("content-length") is not None:
+            # Whichever of the two is wrong, another's answer may begin in the midst of this one.
+            raise http.client.HTTPException("it has a length beside chunks")
+
+    def _close_conn(self) -> None:
+        surplus = self._surplus()
+        super()._close_conn()  # type: ignore[misc]
+        if surplus and self._wait is not None:
+            self._wait.connection.distrust(surplus)
+
+    def _surplus(self) -> bytes:
+        """Return what was read behind the end of an answer that came to its end."""
+        ended = self._dechunker.ended if self.chunked else self.length == 0
+        if not ended or self._wait is None or self._wait.clock is None:
+            return b""
+        self._wait.clock.deadline = 0.0  # what is in the buffer, without a look into the socket
+        try:
+            return self._dechunker.surplus or bytes(self.fp.peek(1))
+        except TimeoutError:
+            return b""
 
     def read1(self, n: int = -1) -> bytes:
         """Return the data of all the chunks that have arrived, after one wait at the most.
@@ -118,11 +191,44 @@ class _Watched:
     response_class: Any = _Answer
     served = False  # an answer before this one
     sock: Any
+    trust: Trust
+
+    @property
+    def is_connected(self) -> bool:
+        """Whether another request can be sent: urllib3 looks before it takes a kept connection."""
+        return self.sock is not None and not self._has_come()
+
+    def _has_come(self) -> bool:
+        """Tell whether there is anything on a connection on which nothing is owed: an answer, or its end."""
+        found = unasked(self.sock)
+        if found:
+            self.distrust(found)
+        return found is not None
+
+    def distrust(self, surplus: bytes) -> None:
+        """Close a connection on which something came that nobody had asked for."""
+        self.close()  # type: ignore[attr-defined]
+        self.trust.judge(surplus)
 
     def connect(self) -> None:
         self.served = False
         super().connect()  # type: ignore[misc]
         self._tell()
+
+    def send(self, data: Any) -> None:
+        """Send a part of a request, of which the last is not sent where anything has come in the meantime."""
+        wait = present.wait
+        if wait is None or self.sock is None:
+            super().send(data)  # type: ignore[misc]
+            return
+        if self.served and self._has_come():
+            raise StaleConnection(UNASKED)
+        for start in range(0, len(data), SEND_SIZE):
+            left = wait.deadline - time.monotonic()
+            if left <= 0:
+                raise TimeoutError
+            self.sock.settimeout(left)
+            super().send(data[start : start + SEND_SIZE])  # type: ignore[misc]
 
     def request(self, *args: Any, **kwargs: Any) -> None:
         if self.sock is not None:
@@ -136,9 +242,8 @@ class _Watched:
 
     def _tell(self) -> None:
         if (wait := present.wait) is not None:
-            wait.socket, wait.reused, wait.deadline = self.sock, self.served, wait.read_deadline
-            # urllib3 would give a long body no longer than the connect clock.
-            self.sock.settimeout(max(wait.deadline - time.monotonic(), 0.001))
+            wait.socket, wait.connection = self.sock, self
+            wait.reused, wait.deadline = self.served, wait.read_deadline
             wait.cancellation.attach(functools.partial(shut_down, self.sock))
 
 
@@ -165,8 +270,17 @@ class _HTTPSConnection(_Watched, HTTPSConnection):
                 self._door.close()
 
 
-class _Fresh:
-    """Give a new connection where the wait asks for one."""
+class _Keeping:
+    """Keep connections while the other side can be trusted; give a new one where the wait asks for it."""
+
+    def __init__(self, host: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(host, *args, **kwargs)  # type: ignore[call-arg]
+        self.trust = Trust(host)
+
+    def _new_conn(self) -> Any:
+        connection: Any = super()._new_conn()  # type: ignore[misc]
+        connection.trust = self.trust  # not the pool: that closes its connections when nobody refers to it
+        return connection
 
     def _get_conn(self, *args: Any, **kwargs: Any) -> Any:
         connection: Any = super()._get_conn(*args, **kwargs)  # type: ignore[misc]
@@ -174,12 +288,17 @@ class _Fresh:
             connection.close()
         return connection
 
+    def _put_conn(self, connection: Any) -> None:
+        if connection is not None and self.trust.lost:
+            connection.close()
+        super()._put_conn(connection)  # type: ignore[misc]
 
-class _HTTPPool(_Fresh, urllib3.HTTPConnectionPool):
+
+class _HTTPPool(_Keeping, urllib3.HTTPConnectionPool):
     ConnectionCls = _HTTPConnection
 
 
-class _HTTPSPool(_Fresh, urllib3.HTTPSConnectionPool):
+class _HTTPSPool(_Keeping, urllib3.HTTPSConnectionPool):
     ConnectionCls = _HTTPSConnection
 
 
