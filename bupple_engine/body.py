@@ -18,8 +18,9 @@ from .exceptions import (
     StreamInterruptedError,
 )
 from .masking import scrub
+from .options import Limits
 from .request import Request
-from .sse import Decoder, Event
+from .sse import Decoder, Event, EventTooLargeError
 from .wire import Wire
 
 # One escape of a string; the group is half of a pair, where the other half is not beside it.
@@ -53,14 +54,19 @@ except ImportError:
 
 
 MAX_ERROR_BYTES = 65_536
-MAX_REPLY_BYTES = 100_000_000
 
 
 class Body:
     """Read one answer's body into an Answer, as its wire understands it."""
 
     def __init__(
-        self, wire: Wire, request: Request, answer: Answer, status: int, headers: Mapping[str, str]
+        self,
+        wire: Wire,
+        request: Request,
+        answer: Answer,
+        status: int,
+        headers: Mapping[str, str],
+        limits: Limits = Limits(),  # noqa: B008 # a tuple
     ) -> None:
         self.answer = answer
         self.finished = False  # nothing that may follow matters
@@ -69,7 +75,8 @@ class Body:
         self._stream = request.stream
         self._status = status
         self._headers = headers
-        self._decoder = Decoder()
+        self._limits = limits
+        self._decoder = Decoder(limits.event)
         # Set: the body is read whole, as JSON.
         self._whole: list[bytes] | None = None if request.stream and 200 <= status < 300 else []
         self._size = 0
@@ -96,8 +103,15 @@ class Body:
                 self._whole = []
                 return self._collect(begun)
             self._begun = bool(begun)
+        self._size += len(data)
+        if self._size > self._limits.response:
+            raise _too_large("stream", "MAX_RESPONSE_BYTES", self._limits.response)
         answer, wire = self.answer, self._wire
-        for event in self._decoder.feed(data):
+        try:
+            events = self._decoder.feed(data)
+        except EventTooLargeError:
+            raise _too_large("event of the stream", "MAX_EVENT_BYTES", self._limits.event) from None
+        for event in events:
             if answer.ended:
                 break
             self._parse(event, answer, wire)
@@ -157,8 +171,8 @@ class Body:
         if not 200 <= self._status < 300:
             if self._size >= MAX_ERROR_BYTES:
                 self.end()
-        elif self._size > MAX_REPLY_BYTES:
-            raise ResponseParseError(f"The answer is larger than {MAX_REPLY_BYTES:,} bytes.")
+        elif self._size > self._limits.response:
+            raise _too_large("answer", "MAX_RESPONSE_BYTES", self._limits.response)
 
     def end(self) -> None:
         """Take the end of the body; raise what it means, where the answer is not whole."""
@@ -234,3 +248,11 @@ class Body:
         error.retry_after = error.retry_after if seconds is None else seconds
         error.retryable = retries.is_retryable(error, self._headers.get("x-should-retry"))
         return error
+
+
+def _too_large(what: str, option: str, size: int) -> ResponseParseError:
+    error = ResponseParseError(
+        f"The {what} is larger than {size:,} bytes. Where that is right, raise {option} in the entry."
+    )
+    error.retryable = False  # it would be as large again
+    return error

@@ -17,7 +17,7 @@ from .exceptions import (
     StreamInterruptedError,
 )
 from .masking import bare, scrub
-from .options import Clocks
+from .options import Clocks, Limits
 from .request import Request
 from .types import Chunk, Reply
 from .wire import Wire
@@ -48,7 +48,15 @@ class Exchange:
     """
 
     def __init__(
-        self, wire: Wire, request: Request, *, alias: str, model: str, clocks: Clocks, max_retries: int
+        self,
+        wire: Wire,
+        request: Request,
+        *,
+        alias: str,
+        model: str,
+        clocks: Clocks,
+        max_retries: int,
+        limits: Limits = Limits(),  # noqa: B008 # a tuple
     ) -> None:
         self.wire = wire
         self.alias = alias
@@ -56,6 +64,7 @@ class Exchange:
         self.model = model
         self.clocks = clocks
         self.max_retries = max_retries
+        self.limits = limits
         self.attempts = 0
         self.finished = False
         self.last: dict[str, Any] | None = None  # model, usage, finish_reason, metadata
@@ -105,7 +114,7 @@ class Exchange:
             if name in headers:
                 self.request_id = headers[name]
                 break
-        self._body = Body(self.wire, self.request, self.answer, status, headers)
+        self._body = Body(self.wire, self.request, self.answer, status, headers, self.limits)
 
     def receive(self, data: bytes) -> list[Chunk]:
         """Take a piece of the body, b"" for its end, and return the chunks in it.

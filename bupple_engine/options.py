@@ -16,6 +16,9 @@ from .masking import MaskedDict, Secret, SecretURL
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 
+# A day: no clock of an operating system takes any number of seconds.
+MAX_SECONDS = 86_400
+
 # An option's value after parsing, by lower-case name; secrets in it are wrapped.
 Options = dict[str, Any]
 
@@ -27,6 +30,13 @@ class Clocks(NamedTuple):
     first_token: float = 60.0
     idle: float = 60.0
     total: float = 600.0
+
+
+class Limits(NamedTuple):
+    """How much of an answer is held, in bytes: an unfinished event of a stream, and the whole."""
+
+    event: int = 16_000_000
+    response: int = 100_000_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -151,8 +161,9 @@ def timeout(value: Any) -> dict[str, float]:
     for name, seconds in value.items():
         if name not in Clocks._fields:
             raise ValueError(f"has no clock {name!r}; the clocks are {', '.join(Clocks._fields)}")
-        if isinstance(seconds, bool) or not isinstance(seconds, int | float) or not 0 < seconds < math.inf:
-            raise ValueError(f"must be more than 0 seconds at {name!r}")
+        is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
+        if not is_number or not 0 < seconds <= MAX_SECONDS:
+            raise ValueError(f"must be more than 0 seconds, and no more than {MAX_SECONDS:,}, at {name!r}")
     return dict(value)
 
 
@@ -223,6 +234,8 @@ COMMON: Mapping[str, Option] = {
     "base_url": Option(url, per_call=False),
     "proxy": Option(proxy, per_call=False),
     "ca_file": Option(path, per_call=False),
+    "max_event_bytes": Option(integer(1), per_call=False, default=Limits().event),
+    "max_response_bytes": Option(integer(1), per_call=False, default=Limits().response),
 }
 
 
@@ -249,6 +262,11 @@ def clocks(options: Options) -> Clocks:
         return _CLOCKS
     chosen = _CLOCKS._replace(**options["timeout"])
     return Clocks(*(min(seconds, chosen.total) for seconds in chosen))
+
+
+def limits(options: Options) -> Limits:
+    """Return how much of an answer is held."""
+    return Limits(options["max_event_bytes"], options["max_response_bytes"])
 
 
 def suggest(name: str, known: Collection[str]) -> str:

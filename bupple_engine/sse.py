@@ -21,14 +21,23 @@ class Event(NamedTuple):
     retry: int | None = None
 
 
+MAX_EVENT_BYTES = 16_000_000
+
+
+class EventTooLargeError(ValueError):
+    """An event that has not ended within the decoder's bound."""
+
+
 class Decoder:
-    """Turn the bytes of a stream, cut anywhere, into events.
+    """Turn the bytes of a stream, cut anywhere, into events, of which none may be longer than max_bytes.
 
     stray holds the first lines that are no field of the standard: some providers drop an error into the
     stream without framing it. Nothing else of the stream is kept.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
+        self._max_bytes = max_bytes
+        self._held = 0  # bytes of the unfinished block
         self.last_event_id = ""
         self.reconnection_time: int | None = None  # milliseconds
         self.stray: list[bytes] = []
@@ -40,7 +49,9 @@ class Decoder:
         self._started = False
 
     def feed(self, data: bytes) -> list[Event]:
-        """Return the events that end in this piece."""
+        """Return the events that end in this piece; raise where the one before has grown too large."""
+        if self._held > self._max_bytes:
+            raise EventTooLargeError
         if not self._started:
             data = b"".join(self._pieces) + data
             self._pieces.clear()
@@ -61,6 +72,7 @@ class Decoder:
         straddles = self._ends_in_newline and data.startswith(b"\n")
         if not straddles and b"\n\n" not in data:
             pieces.append(data)
+            self._held += len(data)
             self._ends_in_newline = data.endswith(b"\n")
             return []
         if not pieces:
@@ -72,6 +84,7 @@ class Decoder:
             blocks = [b"".join((*pieces, head)), *data.split(b"\n\n")]
         rest = blocks.pop()
         self._pieces = [rest] if rest else []
+        self._held = len(rest)
         self._ends_in_newline = rest.endswith(b"\n")
         events = []
         for block in blocks:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import itertools
 import socket
@@ -18,10 +19,9 @@ from typing import Any
 import pytest
 
 from bupple_engine import EngineError, ProviderTimeoutError, ResponseParseError, ai
-from bupple_engine.transports.chunked import Dechunker
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
-from tests.verbs import STREAMS, VERBS, Outcome, run
+from tests.verbs import STREAMS, VERBS, run
 from tests.wires import EVENTS, JSON, ChatCompletions
 from tests.worlds import SECONDS, until
 
@@ -30,6 +30,13 @@ WIRE = ChatCompletions()
 CLOCK = 0.5
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: %b\r\n"
 CHUNKED = HEAD % b"text/event-stream" + b"Transfer-Encoding: chunked\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def _collect() -> Iterator[None]:
+    """Have what is left unclosed fail the test that left it."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture(params=[*VERBS, "asend-threads", "astream-threads"])
@@ -130,7 +137,7 @@ def waits_in_flood(reader: ThreadPoolExecutor) -> bool:
     (thread,) = reader._threads
     frame = sys._current_frames().get(thread.ident)
     while frame is not None:
-        if frame.f_code.co_name == "open":
+        if frame.f_code.co_name in ("open", "read"):
             return True
         frame = frame.f_back
     return False
@@ -178,3 +185,163 @@ def test_a_provider_that_reads_slowly_holds_no_call(
         over.set()
         assert isinstance(error, ProviderTimeoutError)
         served.result(SECONDS)
+
+
+# What is kept is bounded
+
+
+def streams(*texts: str) -> bytes:
+    return WIRE.stream_without_end(texts)
+
+
+MANY = 64
+TOO_LARGE: dict[str, tuple[str, bytes]] = {
+    "an event": ("MAX_EVENT_BYTES", b"data: " + b"x" * 200_000),
+    "an event of many lines": ("MAX_EVENT_BYTES", b"data: x\n" * 25_000),
+    "a comment": ("MAX_EVENT_BYTES", b": " + b"x" * 200_000),
+    "a stray line": ("MAX_EVENT_BYTES", b"oops" * 50_000),
+    "a stream": ("MAX_RESPONSE_BYTES", b": ping\n\n" * 80_000),
+    "white space": ("MAX_RESPONSE_BYTES", b"\r\n" * 300_000),
+}
+
+
+@pytest.mark.parametrize("name", TOO_LARGE)
+@pytest.mark.parametrize("verb", STREAMS, indirect=True)
+def test_a_stream_is_ended_where_it_grows_too_large(
+    verb: str, provider: Provider, configure: Configure, name: str
+) -> None:
+    option, more = TOO_LARGE[name]
+    bounds = {"MAX_EVENT_BYTES": 100_000, "MAX_RESPONSE_BYTES": 1_000_000}
+    configure(it=WIRE.settings(provider.url, **bounds))
+    provider.answer(Answer(200, EVENTS, pieces=[streams("Hel", "lo"), more, more, 60.0]), repeat=True)
+    outcome = run(ai(), verb, HELLO)
+    assert type(outcome.error) is ResponseParseError
+    assert option in outcome.error.message
+    assert f"{bounds[option]:,} bytes" in outcome.error.message
+    assert outcome.error.partial_content == outcome.text == "Hello"
+    assert (outcome.error.retryable, outcome.error.attempts) == (False, 1)
+
+
+def test_an_answer_is_refused_where_it_is_too_large(
+    verb: str, provider: Provider, configure: Configure
+) -> None:
+    """Also where JSON answers a stream's request, and where it is larger than its coding lets see."""
+    configure(it=WIRE.settings(provider.url, MAX_RESPONSE_BYTES=100_000))
+    text = WIRE.reply(" " * 100_000)
+    packed = gzip.compress(text)
+    provider.answer(Answer(200, JSON, text), Answer(200, {**JSON, "content-encoding": "gzip"}, packed))
+    for _ in range(2):
+        error = run(ai(), verb, HELLO).error
+        assert type(error) is ResponseParseError
+        assert "MAX_RESPONSE_BYTES" in error.message
+
+
+def test_an_answer_within_the_bounds_is_whole(verb: str, provider: Provider, configure: Configure) -> None:
+    """The bounds are of what is unfinished: 17 MB in one event are too many, in two they are not."""
+    text = "x" * 9_000_000
+    body = WIRE.stream([text, text]) if verb in STREAMS else WIRE.reply(text + text)
+    provider.answer(Answer(200, EVENTS if verb in STREAMS else JSON, body))
+    configure(it=WIRE.settings(provider.url))
+    assert run(ai(), verb, HELLO).reply["content"] == text + text
+
+
+@pytest.mark.parametrize("verb", VERBS, indirect=True)
+def test_what_unpacks_to_much_is_not_unpacked_at_once(
+    verb: str, provider: Provider, configure: Configure
+) -> None:
+    bomb = gzip.compress(b" " * 50_000_000, 9)
+    coding = {**(EVENTS if verb in STREAMS else JSON), "content-encoding": "gzip"}
+    provider.answer(Answer(200, coding, bomb))
+    configure(it=WIRE.settings(provider.url, MAX_RESPONSE_BYTES=1_000_000, MAX_RETRIES=0))
+    tracemalloc.start()
+    try:
+        error = run(ai(), verb, HELLO).error
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert type(error) is ResponseParseError
+    assert peak < 10_000_000
+
+
+# What one transport reads and the other refuses
+
+
+BODY = WIRE.reply("Yes")
+LENGTH = b"Content-Length: %d\r\n" % len(BODY)
+TYPE = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+END = b"Connection: close\r\n\r\n"
+
+
+def chunked(data: bytes) -> bytes:
+    return framed(data) + b"0\r\n\r\n"
+
+
+READ = (
+    *("length", "chunks", "until the end", "no reason", "HTTP/1.0", "gzip", "the coding of the transfer"),
+    *("identity", "folded header", "line feeds alone", "bytes in a header", "103 first", "a byte order mark"),
+)
+ANSWERS: dict[str, bytes] = {
+    "length": TYPE + LENGTH + END + BODY,
+    "chunks": TYPE + b"Transfer-Encoding: chunked\r\n" + END + chunked(BODY),
+    "until the end": TYPE + END + BODY,
+    "no reason": TYPE.replace(b" OK", b"") + LENGTH + END + BODY,
+    "HTTP/1.0": TYPE.replace(b"1.1", b"1.0") + END + BODY,
+    "length and chunks": TYPE + LENGTH + b"Transfer-Encoding: chunked\r\n" + END + chunked(BODY),
+    "two lengths": TYPE + LENGTH + b"Content-Length: 5\r\n" + END + BODY,
+    "the same length twice": TYPE + LENGTH * 2 + END + BODY,
+    "negative length": TYPE + b"Content-Length: -5\r\n" + END + BODY,
+    "no length": TYPE + b"Content-Length: many\r\n" + END + BODY,
+    "length too long": TYPE + b"Content-Length: 999\r\n" + END + BODY,
+    "length too short": TYPE + b"Content-Length: 5\r\n" + END + BODY,
+    "a chunk too short": TYPE + b"Transfer-Encoding: chunked\r\n" + END + b"3\r\n" + BODY + b"\r\n0\r\n\r\n",
+    "no chunks": TYPE + b"Transfer-Encoding: chunked\r\n" + END + BODY,
+    "cut chunks": TYPE + b"Transfer-Encoding: chunked\r\n" + END + framed(BODY)[:-20],
+    "no last chunk": TYPE + b"Transfer-Encoding: chunked\r\n" + END + framed(BODY),
+    "gzip that is none": TYPE + b"Content-Encoding: gzip\r\n" + LENGTH + END + BODY,
+    "gzip": TYPE + b"Content-Encoding: gzip\r\n" + END + gzip.compress(BODY),
+    "cut gzip": TYPE + b"Content-Encoding: gzip\r\n" + END + gzip.compress(BODY)[:-30],
+    "two codings": TYPE + b"Content-Encoding: gzip, br\r\n" + LENGTH + END + BODY,
+    "another coding": TYPE + b"Content-Encoding: compress\r\n" + LENGTH + END + BODY,
+    "the coding of the transfer": TYPE + b"Transfer-Encoding: gzip, chunked\r\n" + END + chunked(BODY),
+    "identity": TYPE + b"Content-Encoding: identity\r\n" + LENGTH + END + BODY,
+    "folded header": TYPE + b"X-A: 1\r\n 2\r\n" + LENGTH + END + BODY,
+    "header without colon": TYPE + b"Nonsense\r\n" + LENGTH + END + BODY,
+    "space before colon": TYPE + b"X-A : 1\r\n" + LENGTH + END + BODY,
+    "line feeds alone": (TYPE + LENGTH + END).replace(b"\r\n", b"\n") + BODY,
+    "bytes in a header": TYPE + b"X-A: \xff\xfe\x01\r\n" + LENGTH + END + BODY,
+    "no status": TYPE.replace(b"200", b"abc") + LENGTH + END + BODY,
+    "status of four digits": TYPE.replace(b"200", b"2000") + LENGTH + END + BODY,
+    "HTTP/2": TYPE.replace(b"1.1", b"2") + LENGTH + END + BODY,
+    "204": b"HTTP/1.1 204 No Content\r\n" + END,
+    "304": b"HTTP/1.1 304 Not Modified\r\n" + END,
+    "101": b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\n\r\n",
+    "103 first": b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n" + TYPE + LENGTH + END + BODY,
+    "nothing": b"",
+    "half a head": TYPE + LENGTH,
+    "a byte order mark": TYPE + b"Content-Length: %d\r\n" % (len(BODY) + 3) + END + b"\xef\xbb\xbf" + BODY,
+}
+
+
+@pytest.mark.parametrize("verb", ["send", "asend"], indirect=True)
+@pytest.mark.parametrize("name", ANSWERS)
+def test_both_transports_read_or_refuse_the_same(verb: str, configure: Configure, name: str) -> None:
+    """Where two may see the end of an answer in two places, another's begins in the midst of this one."""
+    with flood(ANSWERS[name], iter(())) as (url, _):
+        configure(it=WIRE.settings(url, MAX_RETRIES=0))
+        outcome = run(ai(), verb, HELLO)
+    if name in READ:
+        assert outcome.reply["content"] == "Yes"
+    else:
+        assert outcome.error is not None
+        assert "\n" not in outcome.error.message
+
+
+@pytest.mark.parametrize("coding", ["compress", "gzip, br", "rot13"])
+def test_a_coding_that_nobody_asked_for_is_named(
+    verb: str, provider: Provider, configure: Configure, coding: str
+) -> None:
+    provider.answer(Answer(200, {**JSON, "content-encoding": coding}, BODY))
+    configure(it=WIRE.settings(provider.url, MAX_RETRIES=0))
+    error = run(ai(), verb, HELLO).error
+    assert error is not None
+    assert coding in error.message

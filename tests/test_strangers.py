@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import logging
 import random
 import socket
 import threading
@@ -19,7 +18,7 @@ import pytest
 from bupple_engine import EngineError, ai
 from tests.conftest import Configure
 from tests.provider import Answer, Piece, Provider, Request
-from tests.verbs import STREAMS, VERBS, run
+from tests.verbs import STREAMS, VERBS
 from tests.wires import EVENTS, JSON, ChatCompletions
 from tests.worlds import until
 
@@ -52,6 +51,13 @@ def stray(*, stream: bool, status: str = "200 OK") -> bytes:
     return head.encode() + found.headers["content-type"].encode() + b"\r\n\r\n" + found.body
 
 
+@pytest.fixture(autouse=True)
+def _collect() -> Iterator[None]:
+    """Have what is left unclosed fail the test that left it."""
+    yield
+    gc.collect()
+
+
 @pytest.fixture(params=[*VERBS, "asend-threads"])
 def verb(request: pytest.FixtureRequest) -> str:
     """Give each verb, and an asynchronous one over threads."""
@@ -70,16 +76,16 @@ def server(request: pytest.FixtureRequest) -> Provider:
 
 
 class Caller:
-    """Make one call after the other with a verb, the asynchronous ones in one loop; answers are texts or errors."""
+    """Make one call after the other with a verb, the asynchronous ones in one loop."""
 
     def __init__(self, verb: str, driver: Any) -> None:
         self.verb, self.driver = verb, driver
-        self.loop = asyncio.new_event_loop() if verb.startswith("a") else None
+        self.runner = asyncio.Runner() if verb.startswith("a") else None
 
     def ask(self, text: str) -> str | EngineError:
         try:
-            if self.loop is not None:
-                return self.loop.run_until_complete(self.aask(text))
+            if self.runner is not None:
+                return self.runner.run(self.aask(text))
             if self.verb == "send":
                 return str(self.driver.send(question(text))["content"])
             return "".join(chunk["content"] for chunk in self.driver.stream(question(text)))
@@ -92,9 +98,8 @@ class Caller:
         return "".join([chunk["content"] async for chunk in self.driver.astream(question(text))])
 
     def close(self) -> None:
-        if self.loop is not None:
-            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
-            self.loop.close()
+        if self.runner is not None:
+            self.runner.close()
 
 
 @pytest.fixture
@@ -189,7 +194,8 @@ def test_what_is_no_answer_makes_a_connection_useless_too(
     assert caller.ask("one") == "one"
     extra.wait()
     assert [caller.ask("two"), caller.ask("three")] == ["two", "three"]
-    assert server.connections == (2 if kept else 3)
+    # A line end that comes in one piece with the answer is passed over.
+    assert server.connections <= 2 if kept else server.connections == 3
 
 
 @pytest.mark.parametrize("server", ["plain", "tls", "proxy"], indirect=True)
@@ -206,8 +212,11 @@ def test_an_informational_head_is_not_the_answer(
 
 
 @pytest.mark.parametrize("server", ["plain"], indirect=True)
-def test_heads_behind_an_answer_are_surplus(caller: Caller, server: Provider, surplus: Any) -> None:
-    extra = surplus(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", later=0.001)
+@pytest.mark.parametrize("later", [None, 0.001])
+def test_heads_behind_an_answer_are_surplus(
+    caller: Caller, server: Provider, surplus: Any, later: float | None
+) -> None:
+    extra = surplus(b"HTTP/1.1 103 Early Hints\r\nLink: </x>\r\n\r\n", later=later)
     server.answer(lambda request: echo(request, surplus=extra.pieces))
     server.answer(echo, repeat=True)
     assert caller.ask("one") == "one"
@@ -233,7 +242,7 @@ def test_five_hundred_calls_use_one_connection(caller: Caller, server: Provider)
     assert server.connections == 1
 
 
-LONG = "long " * 600_000
+LONG = "long " * 4_000_000  # more than the buffers of a connection hold
 
 
 @pytest.mark.parametrize("verb", ["send", "asend"])  # one of each transport

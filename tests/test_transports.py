@@ -815,12 +815,12 @@ class Trickle:
 async def test_one_timer_is_the_clock_of_every_wait() -> None:
     """It may run out while a later wait has time left, or nobody waits; and a later wait may be shorter."""
     pytest.importorskip("aiohttp")
-    from bupple_engine.transports.aio import AsyncResponse
+    from bupple_engine.transports.aio import AsyncResponse, Wait
 
     content: Any = Trickle()
     closed: list[int] = []
     raw: Any = SimpleNamespace(content=content, status=200, headers={}, close=lambda: closed.append(1))
-    async with AsyncResponse(raw) as response:
+    async with AsyncResponse(raw, Wait(has_body=True)) as response:
         reading = asyncio.create_task(response.read(600))
         await asyncio.sleep(0)
         first = response._timer

@@ -18,7 +18,7 @@ from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange import Exchange, TransportFailure
 from bupple_engine.listing import Listing
 from bupple_engine.masking import Secret
-from bupple_engine.options import Option, Options, clocks, is_header_value
+from bupple_engine.options import Option, Options, clocks, is_header_value, limits
 from bupple_engine.request import Request
 from bupple_engine.transports import async_transport, blocking_transport, has_aiohttp
 from bupple_engine.types import Chunk, Reply
@@ -115,6 +115,7 @@ class HTTPDriver(ChatDriver):
             model=call.options.get("model") or "",
             clocks=clocks(call.options),
             max_retries=call.options["max_retries"],
+            limits=limits(call.options),
         )
 
     def _check_entry(self, call: Call, required: Iterable[str]) -> None:

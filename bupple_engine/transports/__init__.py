@@ -12,7 +12,7 @@ import os
 import select
 import ssl
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
@@ -111,10 +111,16 @@ class Trust:
             return
         self.lost = True
         logger.warning(
-            "%s sent what nobody had asked for on a kept connection. From now on none of its connections is kept,"
-            " so that no caller is given another's answer.",
+            "%s sent what nobody had asked for on a kept connection. From now on none of its connections is"
+            " kept, so that no caller is given another's answer.",
             self._host,
         )
+
+
+def refused_coding(coding: str | None, known: Collection[str]) -> str:
+    """Return what is wrong with a header Content-Encoding that is not known, else ""; nobody asks for two."""
+    found = (coding or "").strip().lower()
+    return "" if found in known else f"it is encoded as {found[:20]!r}, which nobody asked for"
 
 
 def find_proxy(own: SecretURL | None, url: str, *, socks: bool) -> SecretURL | None:

@@ -34,6 +34,7 @@ from . import (
     ca_bundle,
     find_proxy,
     is_readable,
+    refused_coding,
     tls_context,
 )
 
@@ -41,11 +42,12 @@ DRAIN_BYTES = 65_536
 HEAD_BYTES = (
     65_536  # of one line of a head, as http.client allows; aiohttp's own 8 KB are less than some send
 )
+CODINGS = ("", "identity", "gzip", "deflate", "br", "zstd")
 LOOKS = 4  # of the loop at its sockets, of which the second has read what there was at the first
 SEND_SIZE = 262_144  # in one piece, so that a long body does not hold the loop
 
 
-class _Wait:
+class Wait:
     """What a task waits for: the connection that it has come to, and whether that had served before."""
 
     __slots__ = ("fresh", "has_body", "protocol", "reused")
@@ -60,11 +62,11 @@ class _Wait:
         """Note that the last of the request is sent now; raise where something has come in the meantime."""
         if self.reused and not await self.protocol.is_clean():
             raise StaleConnection(UNASKED)
-        self.protocol.owed = True
+        self.protocol.expect()
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the answer may be another's: its connection had served, and its server has lost our trust."""
+        """Whether the answer may be another's: its connection had served, and its server lost our trust."""
         return self.reused and bool(self.protocol.trust.lost)
 
     def is_stale(self, error: BaseException) -> bool:
@@ -74,7 +76,7 @@ class _Wait:
 
 
 # aiohttp has no argument for it: what a task calls, and what is called back here, is the same wait.
-_present: ContextVar[_Wait] = ContextVar("bupple_engine_wait")
+_present: ContextVar[Wait] = ContextVar("bupple_engine_wait")
 
 
 class _Body(aiohttp.Payload):
@@ -83,7 +85,7 @@ class _Body(aiohttp.Payload):
     _value: bytes
     _autoclose = True  # there is nothing to close
 
-    def __init__(self, value: bytes, wait: _Wait) -> None:
+    def __init__(self, value: bytes, wait: Wait) -> None:
         super().__init__(value)
         self._size = len(value)
         self._wait = wait
@@ -104,21 +106,42 @@ class _Protocol(ResponseHandler):
     """Close the connection where something comes while no answer is owed."""
 
     trust: Trust | None = None  # set once it has served
-    owed = True  # between the last of a request and the end of its answer
+    _owed = True  # between the last of a request and the end of its answer
+    _answered = False  # the head of the answer is there
     _informational = 0
 
+    def expect(self) -> None:
+        """Note that an answer is owed from now on."""
+        self._owed, self._answered, self._informational = True, False, 0
+
+    def settle(self) -> None:
+        """Note that the answer has ended; what stands behind it in the same piece is refused."""
+        self._owed = False
+        if self._buffer:
+            self._refuse(b"%d" % self._buffer[0][0][0].code)
+
     def data_received(self, data: bytes) -> None:
-        if not self.owed and data:
+        if not self._owed and data:
             self._refuse(data)
             return
         super().data_received(data)
-        if not self.owed and self._buffer:  # behind the end of the answer, in one piece with it
-            self._refuse(b"%d" % self._buffer[0][0][0].code)
+        if not self._owed and self._buffer:
+            self.settle()
 
     def _refuse(self, unasked: bytes) -> None:
         if self.trust is not None:
             self.trust.judge(unasked)
         self.abort()
+
+    def refuse_rest(self) -> bool:
+        """Tell whether a part of another answer came in one piece with the last, whose parser is ended by it."""
+        try:
+            rest = self._parser is not None and self._parser.feed_eof() is not None
+        except HttpProcessingError:
+            rest = True
+        if rest:
+            self._refuse(b"HTTP")
+        return rest
 
     async def is_clean(self) -> bool:
         """Tell whether another request can be sent: open, and nothing has come."""
@@ -133,8 +156,8 @@ class _Protocol(ResponseHandler):
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         code = data[0].code
-        if not 100 <= code < 200 or code == 101:
-            self._informational = 0
+        if not 100 <= code < 200 or code == 101 or self._answered:
+            self._answered = True
             super().feed_data(data, size)
             return
         self._informational += 1
@@ -157,20 +180,25 @@ class _Connector(aiohttp.TCPConnector):
         wait = _present.get()
         while True:
             connection = await super().connect(req, *args, **kwargs)
-            wait.protocol = protocol = connection.protocol
-            wait.reused = protocol in self._known
+            protocol: Any = connection.protocol
+            wait.protocol, wait.reused = protocol, protocol in self._known
             if not wait.reused:
                 self._known.add(protocol)
                 key = req.connection_key
-                protocol.trust = self._trusts.setdefault(key, Trust(key.host))  # type: ignore[union-attr]
+                protocol.trust = self._trusts.setdefault(key, Trust(key.host))
                 return connection
-            if not wait.fresh and await protocol.is_clean():  # type: ignore[union-attr]
-                protocol.owed = not wait.has_body  # type: ignore[union-attr]
-                return connection
+            try:
+                if not wait.fresh and not protocol.refuse_rest() and await protocol.is_clean():
+                    if not wait.has_body:
+                        protocol.expect()
+                    return connection
+            except BaseException:  # a cancellation; nobody else knows of the connection
+                connection.close()
+                raise
             connection.close()
 
     def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
-        protocol.owed = False
+        protocol.settle()
         if protocol.trust is not None and protocol.trust.lost:
             should_close = True
         # What is closed is closed now: close() would first send what is left of a request, and wait for the
@@ -211,7 +239,7 @@ class AsyncTransport:
 
     async def open(self, request: Request, connect: float, read: float) -> AsyncResponse:
         """Send a request and return its answer once the head is there; the clocks are in seconds."""
-        wait = _Wait(has_body=bool(request.body))
+        wait = Wait(has_body=bool(request.body))
         token = _present.set(wait)
         try:
             async with asyncio.timeout(read):
@@ -222,6 +250,10 @@ class AsyncTransport:
                         raise
                     wait.fresh = True
                     raw = await self._send(request, connect, wait)
+            # aiohttp takes for plain what it does not know, and several.
+            if wrong := refused_coding(raw.headers.get("content-encoding"), CODINGS):
+                raw.close()
+                raise aiohttp.ClientPayloadError(wrong)
             if wait.is_doubtful:
                 raw.close()
                 raise ConnectionAbortedError(UNASKED)
@@ -235,7 +267,7 @@ class AsyncTransport:
         # Raised out here, it has no context: the library's frames hold the headers, and so the key.
         raise failure
 
-    async def _send(self, request: Request, connect: float, wait: _Wait) -> aiohttp.ClientResponse:
+    async def _send(self, request: Request, connect: float, wait: Wait) -> aiohttp.ClientResponse:
         session = await self._session()
         proxy, tls = self._routes.get(request.url)
         return await session.request(
@@ -335,7 +367,7 @@ class AsyncResponse:
     costs as much as the reading.
     """
 
-    def __init__(self, raw: aiohttp.ClientResponse, wait: _Wait) -> None:
+    def __init__(self, raw: aiohttp.ClientResponse, wait: Wait) -> None:
         self._raw = raw
         self._wait = wait
         self._content = raw.content
@@ -424,9 +456,15 @@ def _translate(error: Exception) -> TransportFailure:
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return TransportFailure(f"The proxy answered with status {error.status}", connected=False)
     if isinstance(error, aiohttp.ClientResponseError):
-        return TransportFailure(f"The answer is no HTTP: {error.message}")
+        # Behind a line end it quotes what came.
+        return TransportFailure(f"The answer is no HTTP: {error.message.partition(':' + chr(10))[0]}")
     if isinstance(error, aiohttp.InvalidURL):
         return TransportFailure("The URL can't be used: InvalidURL", connected=False)
+    if isinstance(error, aiohttp.ClientPayloadError):
+        words = (
+            str(error) if error.__cause__ is None else "the answer was cut off, or is not coded as it says"
+        )
+        return TransportFailure(f"The connection broke: {words}")
     if isinstance(error, aiohttp.ClientError | OSError):
         return TransportFailure(f"The connection broke: {type(error).__name__}: {error}")
     return TransportFailure(f"The request can't be sent: {type(error).__name__}", connected=False)

@@ -179,6 +179,8 @@ def _translate(error: Exception, wait: Wait) -> TransportFailure:
         return TransportFailure(f"The URL can't be used: {type(cause).__name__}", connected=False)
     if isinstance(cause, OSError | exceptions.HTTPError):
         return TransportFailure(f"The connection broke{through}: {type(cause).__name__}: {cause}")
+    if isinstance(cause, http.client.IncompleteRead):
+        return TransportFailure(f"The connection broke{through}: the answer was cut off")
     if isinstance(cause, http.client.HTTPException):
         # The words of its subclasses quote what came.
         words = str(cause) if type(cause) is http.client.HTTPException else type(cause).__name__

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import http.client
+import re
 import socket
 import ssl
 import threading
@@ -21,7 +22,7 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from bupple_engine.cancellation import Cancellation, shut_down
 
-from . import MAX_INFORMATIONAL, UNASKED, StaleConnection, Trust, tls_context
+from . import MAX_INFORMATIONAL, UNASKED, StaleConnection, Trust, refused_coding, tls_context
 from .chunked import Dechunker
 
 READ_SIZE = 65_536
@@ -58,7 +59,7 @@ class Wait:
 
     @property
     def is_doubtful(self) -> bool:
-        """Whether the answer may be another's: its connection had served, and its server has lost our trust."""
+        """Whether the answer may be another's: its connection had served, and its server lost our trust."""
         return self.reused and bool(self.connection.trust.lost)
 
     def is_stale(self, error: BaseException) -> bool:
@@ -131,7 +132,7 @@ class _Answer(http.client.HTTPResponse):
         self._dechunker = Dechunker()
 
     def _read_status(self) -> tuple[str, int, str]:
-        """Return the answer's status line, behind all informational heads: http.client passes over 100 alone."""
+        """Return the answer's status line, behind all informational heads: http.client skips 100 alone."""
         for _ in range(MAX_INFORMATIONAL):
             version, status, reason = super()._read_status()  # type: ignore[misc]
             if not 100 <= status < 200 or status == 101:
@@ -141,11 +142,28 @@ class _Answer(http.client.HTTPResponse):
 
     def begin(self) -> None:
         super().begin()
+        coding = self.headers.get("transfer-encoding", "").rpartition(",")[2].strip().lower()
+        if coding == "chunked" and not self.chunked:  # behind another, which http.client takes for none
+            self.chunked, self.length = True, None
+        if wrong := self._find_wrong():
+            raise http.client.HTTPException(wrong)
+
+    def _find_wrong(self) -> str:
+        """Return what is wrong with the head, which aiohttp's parser refuses too.
+
+        Where two readers may find the answer's end in two places, another's begins in the midst of this one.
+        """
+        lengths = self.headers.get_all("content-length") or []
         if self.status == 101:
-            raise http.client.HTTPException("it switches to another protocol")
-        if self.chunked and self.headers.get("content-length") is not None:
-            # Whichever of the two is wrong, another's answer may begin in the midst of this one.
-            raise http.client.HTTPException("it has a length beside chunks")
+            return "it switches to another protocol"
+        if self.headers.defects or any(name.strip() != name for name in self.headers):
+            return "its head has a line that is no header"
+        if len(lengths) > 1 or (lengths and self.chunked):
+            return "it says its length in two ways"
+        if lengths and not re.fullmatch("[0-9]+", lengths[0]):
+            return "its length is no number"
+        known = {"", "identity", *urllib3.HTTPResponse.CONTENT_DECODERS}
+        return refused_coding(self.headers.get("content-encoding"), known)
 
     def _close_conn(self) -> None:
         surplus = self._surplus()
