@@ -5,17 +5,22 @@ from __future__ import annotations
 import asyncio
 import gc
 import random
+import select
 import socket
+import socketserver
+import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from http.client import parse_headers
 from typing import Any
 
 import pytest
 
 from bupple_engine import EngineError, ai
+from bupple_engine.transports import close_transports
 from tests.conftest import Configure
 from tests.provider import Answer, Piece, Provider, Request
 from tests.verbs import STREAMS, VERBS
@@ -240,6 +245,53 @@ def test_five_hundred_calls_use_one_connection(caller: Caller, server: Provider)
     for number in range(500):
         assert caller.ask(f"{number}") == f"{number}"
     assert server.connections == 1
+
+
+class SocksProxy(socketserver.BaseRequestHandler):
+    """Speak SOCKS 5 without a password, to one address."""
+
+    def handle(self) -> None:
+        with suppress(OSError, struct.error):
+            count = self.request.recv(2)[1]
+            self.request.recv(count)
+            self.request.sendall(b"\x05\x00")
+            kind = self.request.recv(4)[3]
+            size = 4 if kind == 1 else self.request.recv(1)[0]
+            host, port = self.request.recv(size), struct.unpack(">H", self.request.recv(2))[0]
+            name = socket.inet_ntoa(host) if kind == 1 else host.decode()
+            with socket.create_connection((name, port)) as target:
+                self.request.sendall(b"\x05\x00\x00\x01" + bytes(6))
+                while True:
+                    for one in select.select([self.request, target], [], [])[0]:
+                        data = one.recv(65_536)
+                        if not data:
+                            return
+                        (target if one is self.request else self.request).sendall(data)
+
+
+@pytest.mark.parametrize("verb", ["send", "stream"])
+@pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
+def test_connections_through_socks_are_watched_too(
+    verb: str, tls: bool, request: pytest.FixtureRequest, configure: Configure, ca_file: str
+) -> None:
+    server = request.getfixturevalue("tls_provider" if tls else "provider")
+    with socketserver.ThreadingTCPServer(("127.0.0.1", 0), SocksProxy) as proxy:
+        serving = threading.Thread(target=proxy.serve_forever)
+        serving.start()
+        url = f"socks5h://127.0.0.1:{proxy.server_address[1]}"
+        options = {"MAX_RETRIES": 0, "CA_FILE": ca_file, "PROXY": url}
+        configure(it=WIRE.settings(server.url, **options, TIMEOUT={"total": 5}))
+        caller = Caller(verb, ai())
+        server.answer(echo, echo, lambda request: echo(request, surplus=[stray(stream=verb == "stream")]))
+        server.answer(echo, repeat=True)
+        assert [caller.ask(text) for text in ("one", "two")] == ["one", "two"]
+        assert server.connections == 1
+        assert caller.ask("three") == "three" or verb == "send"  # which may see what came behind it
+        assert [caller.ask(text) for text in ("four", "five")] == ["four", "five"]
+        assert server.connections == 3
+        close_transports()
+        proxy.shutdown()
+        serving.join()
 
 
 LONG = "long " * 4_000_000  # more than the buffers of a connection hold

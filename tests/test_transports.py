@@ -28,7 +28,7 @@ from django.test import override_settings
 
 from bupple_engine import ProviderConnectionError, ProviderTimeoutError, ai, call_finished
 from bupple_engine.exchange import TransportFailure
-from bupple_engine.transports import has_aiohttp
+from bupple_engine.transports import blocking, has_aiohttp
 from tests.conftest import Configure
 from tests.provider import Answer, Provider, split
 from tests.verbs import STREAMS, VERBS, run
@@ -371,8 +371,9 @@ def test_a_proxy_of_the_environment_may_lack_its_scheme(
 @transports
 @pytest.mark.parametrize("scheme", ["socks5", "ftp"])
 def test_a_proxy_that_cannot_be_used_is_named(
-    verb: str, provider: Provider, configure: Configure, scheme: str
+    verb: str, provider: Provider, configure: Configure, scheme: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(blocking, "find_spec", lambda name: None)  # PySocks is not installed
     configure(it=WIRE.settings(provider.url, PROXY=with_credentials(f"{scheme}://127.0.0.1:9")))
     with pytest.raises(ImproperlyConfigured, match=f"{scheme}://…@127.0.0.1:9"):
         run(ai(), verb, HELLO)
@@ -815,7 +816,8 @@ class Trickle:
 async def test_one_timer_is_the_clock_of_every_wait() -> None:
     """It may run out while a later wait has time left, or nobody waits; and a later wait may be shorter."""
     pytest.importorskip("aiohttp")
-    from bupple_engine.transports.aio import AsyncResponse, Wait
+    from bupple_engine.transports.aio import AsyncResponse
+    from bupple_engine.transports.connector import Wait
 
     content: Any = Trickle()
     closed: list[int] = []

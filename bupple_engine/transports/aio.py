@@ -1,224 +1,33 @@
 """The asynchronous transport: one aiohttp session an event loop, closed with it.
 
-A connection on which anything came that nobody asked for is never used again: see sockets.py, its twin.
+Its connections are those of connector.py.
 """
 
 from __future__ import annotations
 
 import asyncio
-import functools
 import threading
 import time
 import weakref
 from collections.abc import AsyncGenerator, Mapping
-from contextlib import suppress
-from contextvars import ContextVar
 from functools import lru_cache
 from types import TracebackType
 from typing import Any
 
 import aiohttp
-from aiohttp.client_proto import ResponseHandler
-from aiohttp.http import HttpProcessingError
 
 from bupple_engine.exchange import TransportFailure
 from bupple_engine.masking import SecretURL, bare
 from bupple_engine.request import Request
 
-from . import (
-    MAX_INFORMATIONAL,
-    UNASKED,
-    Routes,
-    StaleConnection,
-    Trust,
-    ca_bundle,
-    find_proxy,
-    is_readable,
-    refused_coding,
-    tls_context,
-)
+from . import UNASKED, Routes, Trust, ca_bundle, find_proxy, refused_coding, tls_context
+from .connector import Body, Connector, Wait, present
 
 DRAIN_BYTES = 65_536
 HEAD_BYTES = (
     65_536  # of one line of a head, as http.client allows; aiohttp's own 8 KB are less than some send
 )
 CODINGS = ("", "identity", "gzip", "deflate", "br", "zstd")
-LOOKS = 4  # of the loop at its sockets, of which the second has read what there was at the first
-SEND_SIZE = 262_144  # in one piece, so that a long body does not hold the loop
-
-
-class Wait:
-    """What a task waits for: the connection that it has come to, and whether that had served before."""
-
-    __slots__ = ("fresh", "has_body", "protocol", "reused")
-
-    def __init__(self, *, has_body: bool) -> None:
-        self.has_body = has_body
-        self.protocol: Any = None
-        self.reused = False
-        self.fresh = False  # set: no connection that has served before
-
-    async def ask(self) -> None:
-        """Note that the last of the request is sent now; raise where something has come in the meantime."""
-        if self.reused and not await self.protocol.is_clean():
-            raise StaleConnection(UNASKED)
-        self.protocol.expect()
-
-    @property
-    def is_doubtful(self) -> bool:
-        """Whether the answer may be another's: its connection had served, and its server lost our trust."""
-        return self.reused and bool(self.protocol.trust.lost)
-
-    def is_stale(self, error: BaseException) -> bool:
-        """Tell whether the other side had closed a kept connection, so that the request was never tried."""
-        causes = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
-        return self.reused and not self.fresh and isinstance(error, causes)
-
-
-# aiohttp has no argument for it: what a task calls, and what is called back here, is the same wait.
-_present: ContextVar[Wait] = ContextVar("bupple_engine_wait")
-
-
-class _Body(aiohttp.Payload):
-    """Write a request's body; before its last piece, look whether anything has come."""
-
-    _value: bytes
-    _autoclose = True  # there is nothing to close
-
-    def __init__(self, value: bytes, wait: Wait) -> None:
-        super().__init__(value)
-        self._size = len(value)
-        self._wait = wait
-
-    def decode(self, encoding: str = "utf-8", errors: str = "strict") -> str:
-        return self._value.decode(encoding, errors)
-
-    async def write(self, writer: Any) -> None:
-        for start in range(0, len(self._value), SEND_SIZE):
-            if start + SEND_SIZE >= len(self._value):
-                await self._wait.ask()
-            await writer.write(self._value[start : start + SEND_SIZE])
-            if start:
-                await asyncio.sleep(0)
-
-
-class _Protocol(ResponseHandler):
-    """Close the connection where something comes while no answer is owed."""
-
-    trust: Trust | None = None  # set once it has served
-    _owed = True  # between the last of a request and the end of its answer
-    _answered = False  # the head of the answer is there
-    _informational = 0
-
-    def expect(self) -> None:
-        """Note that an answer is owed from now on."""
-        self._owed, self._answered, self._informational = True, False, 0
-
-    def settle(self) -> None:
-        """Note that the answer has ended; what stands behind it in the same piece is refused."""
-        self._owed = False
-        if self._buffer:
-            self._refuse(b"%d" % self._buffer[0][0][0].code)
-
-    def data_received(self, data: bytes) -> None:
-        if not self._owed and data:
-            self._refuse(data)
-            return
-        super().data_received(data)
-        if not self._owed and self._buffer:
-            self.settle()
-
-    def _refuse(self, unasked: bytes) -> None:
-        if self.trust is not None:
-            self.trust.judge(unasked)
-        self.abort()
-
-    def refuse_rest(self) -> bool:
-        """Tell whether a part of another answer came in one piece with the last, whose parser is ended by it."""
-        try:
-            rest = self._parser is not None and self._parser.feed_eof() is not None
-        except HttpProcessingError:
-            rest = True
-        if rest:
-            self._refuse(b"HTTP")
-        return rest
-
-    async def is_clean(self) -> bool:
-        """Tell whether another request can be sent: open, and nothing has come."""
-        for _ in range(LOOKS):
-            if self.transport is None or self.should_close or not self.is_connected():
-                return False
-            if not is_readable(self.transport.get_extra_info("socket")):
-                return True
-            # The loop has not read it yet: it may be TLS's own, the end, or what data_received() refuses.
-            await asyncio.sleep(0)
-        return False
-
-    def feed_data(self, data: Any, size: int = 0) -> None:
-        code = data[0].code
-        if not 100 <= code < 200 or code == 101 or self._answered:
-            self._answered = True
-            super().feed_data(data, size)
-            return
-        self._informational += 1
-        if self._informational >= MAX_INFORMATIONAL:
-            self.set_exception(HttpProcessingError(message="it has informational heads without end"))
-            if self.transport is not None:
-                self.transport.abort()
-
-
-class _Connector(aiohttp.TCPConnector):
-    """Tell the wait which connection it has come to, give it a new one where it must, close at once."""
-
-    def __init__(self, trusts: dict[Any, Trust]) -> None:
-        super().__init__(limit=0)
-        self._factory = functools.partial(_Protocol, loop=self._loop)  # type: ignore[assignment] # a kind of it
-        self._trusts = trusts
-        self._known: weakref.WeakSet[Any] = weakref.WeakSet()
-
-    async def connect(self, req: Any, *args: Any, **kwargs: Any) -> Any:
-        wait = _present.get()
-        while True:
-            connection = await super().connect(req, *args, **kwargs)
-            protocol: Any = connection.protocol
-            wait.protocol, wait.reused = protocol, protocol in self._known
-            if not wait.reused:
-                self._known.add(protocol)
-                key = req.connection_key
-                protocol.trust = self._trusts.setdefault(key, Trust(key.host))
-                return connection
-            try:
-                if not wait.fresh and not protocol.refuse_rest() and await protocol.is_clean():
-                    if not wait.has_body:
-                        protocol.expect()
-                    return connection
-            except BaseException:  # a cancellation; nobody else knows of the connection
-                connection.close()
-                raise
-            connection.close()
-
-    def _release(self, key: Any, protocol: Any, *, should_close: bool = False) -> None:
-        protocol.settle()
-        if protocol.trust is not None and protocol.trust.lost:
-            should_close = True
-        # What is closed is closed now: close() would first send what is left of a request, and wait for the
-        # other side's goodbye through TLS, which a loop that ends does not.
-        if (should_close or protocol.should_close) and protocol.transport is not None:
-            protocol.transport.abort()
-        super()._release(key, protocol, should_close=should_close)
-
-    def bury(self) -> None:
-        """Close the connections of a loop that is closed: their own close() would leave it to the loop."""
-        self._closed = True
-        for protocol in self._known:
-            transport = protocol.transport
-            while (tls := getattr(transport, "_ssl_protocol", None)) is not None:
-                transport._closed = True
-                transport = tls._transport
-            # What the loop would call; uvloop has it too, but closes its handles itself.
-            if type(transport).__module__.startswith("asyncio."):
-                with suppress(RuntimeError):  # it asks the closed loop to tell others
-                    transport._call_connection_lost(None)
 
 
 @lru_cache
@@ -240,7 +49,7 @@ class AsyncTransport:
     async def open(self, request: Request, connect: float, read: float) -> AsyncResponse:
         """Send a request and return its answer once the head is there; the clocks are in seconds."""
         wait = Wait(has_body=bool(request.body))
-        token = _present.set(wait)
+        token = present.set(wait)
         try:
             async with asyncio.timeout(read):
                 try:
@@ -263,7 +72,7 @@ class AsyncTransport:
         except BaseException as error:
             raise bare(error) from None
         finally:
-            _present.reset(token)
+            present.reset(token)
         # Raised out here, it has no context: the library's frames hold the headers, and so the key.
         raise failure
 
@@ -273,7 +82,7 @@ class AsyncTransport:
         return await session.request(
             request.method,
             request.url,
-            data=_Body(request.body, wait) if request.body else None,
+            data=Body(request.body, wait) if request.body else None,
             headers=request.headers,
             allow_redirects=False,
             proxy=proxy.reveal() if proxy is not None else None,
@@ -321,7 +130,7 @@ class _Session:
     def __init__(self, loop: asyncio.AbstractEventLoop, trusts: dict[Any, Trust]) -> None:
         self.loop = weakref.ref(loop)
         self.session = aiohttp.ClientSession(
-            connector=_Connector(trusts),
+            connector=Connector(trusts),
             cookie_jar=aiohttp.DummyCookieJar(),
             trust_env=False,  # we read the environment's proxies as requests does, and netrc never
             auto_decompress=True,
@@ -348,7 +157,7 @@ class _Session:
             loop.call_soon_threadsafe(self._close_in, loop)
             return
         self.session.detach()
-        if isinstance(connector, _Connector):
+        if isinstance(connector, Connector):
             connector.bury()
 
     def _close_in(self, loop: asyncio.AbstractEventLoop) -> None:

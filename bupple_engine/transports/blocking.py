@@ -24,7 +24,8 @@ from bupple_engine.masking import MaskedDict, SecretURL, bare
 from bupple_engine.request import Request
 
 from . import UNASKED, Routes, ca_bundle, find_proxy
-from .sockets import Adapter, Wait, cause_of, present
+from .pools import Adapter
+from .sockets import Wait, cause_of, present
 
 READ_SIZE = 65_536
 DRAIN_BYTES = 65_536

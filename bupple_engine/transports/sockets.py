@@ -15,20 +15,17 @@ import threading
 import time
 from typing import Any
 
-import requests
 import urllib3
-from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from bupple_engine.cancellation import Cancellation, shut_down
 
-from . import MAX_INFORMATIONAL, UNASKED, StaleConnection, Trust, refused_coding, tls_context
+from . import MAX_INFORMATIONAL, UNASKED, StaleConnection, Trust, refused_coding
 from .chunked import Dechunker
 
 READ_SIZE = 65_536
 SEND_SIZE = 262_144  # in one piece; TLS gives each record of a larger one the whole time anew
-# More than the threads of any one process: a connection beyond it is closed after use, not refused.
-POOL_SIZE = 500
+CODINGS = frozenset({"", "identity", *urllib3.HTTPResponse.CONTENT_DECODERS})
 
 
 class Wait:
@@ -162,8 +159,7 @@ class _Answer(http.client.HTTPResponse):
             return "it says its length in two ways"
         if lengths and not re.fullmatch("[0-9]+", lengths[0]):
             return "its length is no number"
-        known = {"", "identity", *urllib3.HTTPResponse.CONTENT_DECODERS}
-        return refused_coding(self.headers.get("content-encoding"), known)
+        return refused_coding(self.headers.get("content-encoding"), CODINGS)
 
     def _close_conn(self) -> None:
         surplus = self._surplus()
@@ -203,7 +199,7 @@ class _Answer(http.client.HTTPResponse):
                 return data
 
 
-class _Watched:
+class Watched:
     """Tell the wait which connection it has come to; no other place knows it before the head is there."""
 
     response_class: Any = _Answer
@@ -239,9 +235,9 @@ class _Watched:
         if wait is None or self.sock is None:
             super().send(data)  # type: ignore[misc]
             return
-        if self.served and self._has_come():
-            raise StaleConnection(UNASKED)
         for start in range(0, len(data), SEND_SIZE):
+            if self.served and self._has_come():
+                raise StaleConnection(UNASKED)
             left = wait.deadline - time.monotonic()
             if left <= 0:
                 raise TimeoutError
@@ -265,11 +261,11 @@ class _Watched:
             wait.cancellation.attach(functools.partial(shut_down, self.sock))
 
 
-class _HTTPConnection(_Watched, HTTPConnection):
+class PlainConnection(Watched, HTTPConnection):
     pass
 
 
-class _HTTPSConnection(_Watched, HTTPSConnection):
+class SecureConnection(Watched, HTTPSConnection):
     _door: socket.socket | None = None
 
     def _new_conn(self) -> socket.socket:
@@ -286,66 +282,3 @@ class _HTTPSConnection(_Watched, HTTPSConnection):
         finally:
             if self._door is not None:
                 self._door.close()
-
-
-class _Keeping:
-    """Keep connections while the other side can be trusted; give a new one where the wait asks for it."""
-
-    def __init__(self, host: str, *args: Any, **kwargs: Any) -> None:
-        super().__init__(host, *args, **kwargs)  # type: ignore[call-arg]
-        self.trust = Trust(host)
-
-    def _new_conn(self) -> Any:
-        connection: Any = super()._new_conn()  # type: ignore[misc]
-        connection.trust = self.trust  # not the pool: that closes its connections when nobody refers to it
-        return connection
-
-    def _get_conn(self, *args: Any, **kwargs: Any) -> Any:
-        connection: Any = super()._get_conn(*args, **kwargs)  # type: ignore[misc]
-        if present.wait is not None and present.wait.fresh:
-            connection.close()
-        return connection
-
-    def _put_conn(self, connection: Any) -> None:
-        if connection is not None and self.trust.lost:
-            connection.close()
-        super()._put_conn(connection)  # type: ignore[misc]
-
-
-class _HTTPPool(_Keeping, urllib3.HTTPConnectionPool):
-    ConnectionCls = _HTTPConnection
-
-
-class _HTTPSPool(_Keeping, urllib3.HTTPSConnectionPool):
-    ConnectionCls = _HTTPSConnection
-
-
-class Adapter(HTTPAdapter):
-    """requests' adapter with our pools and one TLS context a CA bundle."""
-
-    def __init__(self, ca_path: str) -> None:
-        self.ca_path = ca_path  # "" where nothing is spoken to through TLS
-        super().__init__(pool_connections=50, pool_maxsize=POOL_SIZE)
-
-    def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
-        super().init_poolmanager(*args, **kwargs)
-        self.poolmanager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-
-    def proxy_manager_for(self, proxy: str, **kwargs: Any) -> Any:
-        if proxy.lower().startswith("https"):
-            kwargs["proxy_ssl_context"] = tls_context(self.ca_path)
-        manager = super().proxy_manager_for(proxy, **kwargs)
-        if not proxy.lower().startswith("socks"):
-            manager.pool_classes_by_scheme = {"http": _HTTPPool, "https": _HTTPSPool}
-        return manager
-
-    def build_connection_pool_key_attributes(
-        self, request: requests.PreparedRequest, verify: Any, cert: Any = None
-    ) -> tuple[Any, Any]:
-        host: Any
-        pool: Any
-        host, pool = super().build_connection_pool_key_attributes(request, verify, cert)
-        pool.pop("ca_certs", None)
-        if self.ca_path:
-            pool["ssl_context"] = tls_context(self.ca_path)
-        return host, pool
