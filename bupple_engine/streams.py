@@ -11,7 +11,7 @@ from typing import Any
 
 from . import threads
 from .call import Call
-from .types import Chunk
+from .types import Chunk, Usage
 
 # What a stream reads from, as long as the stream is there. Else the garbage collector, finding both at once,
 # would finalize a socket before the stream closes it, or a generator while its loop runs it.
@@ -33,6 +33,16 @@ class Stream(Iterator[Chunk]):
         self._ready: Iterator[Chunk] = iter(())
         self._closed = False
         _live.add(batches)
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a chunk was asked for, and so anything sent."""
+        return self._call.has_begun
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider has reported of the tokens until now."""
+        return self._call.usage()
 
     def __iter__(self) -> Stream:
         return self
@@ -114,6 +124,16 @@ class AsyncStream(AsyncIterator[Chunk]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: asyncio.Task[object] | None = None
         self._reader_left: asyncio.Future[None] | None = None
+
+    @property
+    def has_begun(self) -> bool:
+        """See Stream."""
+        return self._call.has_begun
+
+    @property
+    def usage(self) -> Usage | None:
+        """See Stream."""
+        return self._call.usage()
 
     def __aiter__(self) -> AsyncStream:
         return self

@@ -111,7 +111,7 @@ def check(namespace: dict[str, Any], configure: Configure, settings: Any) -> Non
 
 
 EVENTS = (
-    b'id: 1\nretry: 3000\ndata: {"role":"assistant","content":"Hello ","done":false}\n\n'
+    b'id: 1\ndata: {"role":"assistant","content":"Hello ","done":false}\n\n'
     b'id: 2\ndata: {"role":"assistant","content":"world","done":false}\n\n'
 )
 # The documented views, and what they stream.

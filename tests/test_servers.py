@@ -33,14 +33,12 @@ LONG = 600.0  # seconds; what has such a clock does not come from the clock
 
 # What every server sends for the answer "one two".
 WORDS = [
-    b'id: 1\nretry: 3000\ndata: {"role":"assistant","content":"one ","done":false}\n\n',
+    b'id: 1\ndata: {"role":"assistant","content":"one ","done":false}\n\n',
     b'id: 2\ndata: {"role":"assistant","content":"two","done":false}\n\n',
 ]
 LAST = (
     b'id: 3\ndata: {"role":"assistant","content":"","done":true,"model":"gpt-6-luna","usage":{'
-    b'"prompt_tokens":12,"completion_tokens":7,"total_tokens":19,'
-    b'"prompt_tokens_details":{"cached_tokens":4,"audio_tokens":0},'
-    b'"completion_tokens_details":{"reasoning_tokens":3,"audio_tokens":0}},'
+    b'"prompt_tokens":12,"completion_tokens":7,"total_tokens":19},'
     b'"finish_reason":"stop","metadata":{}}\n\n'
 )
 HEADERS = {

@@ -91,7 +91,9 @@ class ChatView(EngineView):
         place = Place(caller(self.request), self.api)
         place.take()
         try:
-            return stream_response(self.request._request, chunks, dialect=dialect, on_end=place.give_back)
+            return stream_response(
+                self.request._request, chunks, dialect=dialect, on_end=lambda _: place.give_back()
+            )
         except BaseException:
             place.give_back()
             raise
@@ -124,7 +126,7 @@ class ChatView(EngineView):
             # In a thread: a key may be asked of a vault, the place of a cache.
             chunks = await sync_to_async(self._open)(driver, call, options, place)
             return await astream_response(
-                self.request._request, chunks, dialect=dialect, on_end=place.give_back
+                self.request._request, chunks, dialect=dialect, on_end=lambda _: place.give_back()
             )
         except BaseException:
             place.abandon()
