@@ -56,6 +56,7 @@ def api(settings: Any) -> APISettings:
             "MODELS": {"fast": ["m"]},
             "OPTIONS": {"max_tokens": 10, "seed": [1], "stop": True},
             "MEDIA_TYPES": ["image/png", "application/pdf", "audio/wav"],
+            "MEDIA_URLS": True,
         },
     }
     return api_settings()
@@ -265,11 +266,11 @@ def test_the_parts_of_openais_messages(api: APISettings) -> None:
         (chat({"type": "video"}), 'messages[0]["content"][0]'),
         (chat({"type": ["text"]}), 'messages[0]["content"][0]'),
         (chat(1), 'messages[0]["content"][0]'),
-        (chat({"type": "text"}), 'messages[0]["content"][0]["content"]'),
+        (chat({"type": "text"}), 'messages[0]["content"][0]["text"]'),
         (chat({"type": "file", "file": {"file_id": "f-1"}}), 'messages[0]["content"][0]'),
-        (chat({"type": "image_url", "image_url": {}}), 'messages[0]["content"][0]["content"]'),
+        (chat({"type": "image_url", "image_url": {}}), 'messages[0]["content"][0]["image_url"]["url"]'),
         (chat({"type": "image_url", "image_url": {"url": "iVBORw0KGgo=", "detail": 1}}),
-         'messages[0]["content"][0]["metadata"]["detail"]'),
+         'messages[0]["content"][0]["image_url"]["detail"]'),
         (chat({"type": "text", "text": "x"}, max_tokens=11), "max_tokens"),
         (chat({"type": "text", "text": "x"}, max_completion_tokens="1"), "max_completion_tokens"),
         (chat({"type": "text", "text": "x"}, n=True), "n"),

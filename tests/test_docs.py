@@ -272,6 +272,8 @@ def test_every_endpoint_has_a_curl_line() -> None:
 
     lines = "".join(str(parameters.values[0]) for parameters in CURL_LINES)
     for pattern in urlpatterns:
+        if pattern.name is None:  # a refusal, or another spelling
+            continue
         route = re.sub(r"<\w+:\w+>", "", str(pattern.pattern))
         assert re.search(rf"/ai/{route}\S", lines) if route.endswith("models/") else f"/ai/{route} " in lines
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import wraps
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
@@ -23,8 +24,9 @@ from bupple_engine.http.release import arelease_connections, release_connections
 from bupple_engine.registry import ai
 
 from .base import EngineView, load
-from .calls import ChatCall, default_driver
-from .completions import CompletionsDialect, model_object, models
+from .calls import ChatCall, default_driver, in_their_terms
+from .completions import CompletionsDialect, model_object, models, no_such_model
+from .content import accepts_events
 from .native import NativeDialect
 from .slots import Place
 from .throttles import caller
@@ -43,6 +45,7 @@ class ChatView(EngineView):
     """Answer a conversation: a Reply, or the native event stream for who accepts text/event-stream."""
 
     always_streams: ClassVar[bool] = False
+    places: Mapping[str, str] = MappingProxyType({})  # of the call, once it is read
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
@@ -63,16 +66,18 @@ class ChatView(EngineView):
     def post(self, request: Request) -> HttpResponseBase:
         """Answer, or under ASGI leave it to the coroutine."""
         call = self.dialect_class.read(request.data, self.api)
-        call.stream = call.stream or self.always_streams or self._accepts_events(request)
+        self.places = call.places
+        wants_events = self.dialect_class is NativeDialect and accepts_events(request)
+        call.stream = call.stream or self.always_streams or wants_events
         call.context = {"user": getattr(request.user, "pk", None), "endpoint": call.endpoint}
         if isinstance(request._request, ASGIRequest):
             return Pending(self, call)
         return self._finish(call)
 
-    def _accepts_events(self, request: Request) -> bool:
-        return self.dialect_class is NativeDialect and "text/event-stream" in request.META.get(
-            "HTTP_ACCEPT", ""
-        )
+    def tell(self, error: Exception, context: Any = None) -> HttpResponseBase:
+        if isinstance(error, InvalidRequestError):
+            error = in_their_terms(error, self.places)
+        return super().tell(error, context)
 
     # Under WSGI
 
@@ -84,11 +89,15 @@ class ChatView(EngineView):
             call = prepare(self.request, call)
         driver, options = self._begin(call)
         dialect = self.dialect_class(call)
-        if not call.stream:
-            release_connections()
-            return Response(dialect.reply_body(driver.send(call.messages, **options)))
-        chunks = driver.stream(call.messages, **options)
         place = Place(caller(self.request), self.api)
+        if not call.stream:
+            place.take()  # it holds a thread until the whole answer is there
+            try:
+                release_connections()
+                return Response(dialect.reply_body(driver.send(call.messages, **options)))
+            finally:
+                place.give_back()
+        chunks = driver.stream(call.messages, **options)
         place.take()
         try:
             return stream_response(
@@ -171,6 +180,7 @@ class CompletionsView(ChatView):
     """Answer a chat completion request of an OpenAI client."""
 
     dialect_class = CompletionsDialect
+    has_page = False
 
 
 class UIChatView(ChatView):
@@ -180,10 +190,21 @@ class UIChatView(ChatView):
     dialect_class = UIDialect
 
 
+class UIResumeView(EngineView):
+    """Say that there is no stream to resume, as a chat of the Vercel AI SDK asks when its page is loaded."""
+
+    dialect_class = UIDialect
+    schema = None
+
+    def get(self, request: Request, chat: str) -> Response:
+        return Response(status=204)
+
+
 class ModelListView(EngineView):
     """List what a client may name as its model."""
 
     dialect_class = CompletionsDialect
+    has_page = False
 
     def get(self, request: Request) -> Response:
         return Response({"object": "list", "data": [model_object(name) for name in models(self.api)]})
@@ -193,11 +214,39 @@ class ModelView(EngineView):
     """Show one model."""
 
     dialect_class = CompletionsDialect
+    has_page = False
 
     def get(self, request: Request, name: str) -> Response:
-        if name not in models(self.api):
-            raise ProblemError(Problem(404, "model_not_found", "There is no such model.", "model"))
+        known = models(self.api)
+        if name not in known:
+            name = name.removesuffix("/")
+        if name not in known:
+            raise no_such_model()
         return Response(model_object(name))
+
+
+class UnknownView(EngineView):
+    """Say of a path under v1/ that there is nothing, and what there is; to anyone."""
+
+    dialect_class = CompletionsDialect
+    has_page = False
+    schema = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        path = str(kwargs.get("path") or "").strip("/")
+        where = f"/v1/{path[:200]}"
+        message = f"There is no {request.method} {where} here. There are {', '.join(V1_ENDPOINTS)}."
+        if path.partition("/")[0] == "responses":
+            message = f"There is no Responses API here. {CHAT_COMPLETIONS_INSTEAD}"
+        raise ProblemError(Problem(404, "NotFound", message))
+
+
+V1_ENDPOINTS = ("POST /v1/chat/completions", "GET /v1/models", "GET /v1/models/{id}")
+CHAT_COMPLETIONS_INSTEAD = (
+    "Use chat completions: client.chat.completions.create(…) of the openai package,"
+    " ChatOpenAI(use_responses_api=False) of LangChain, provider.chat(…) of the AI SDK,"
+    ' set_default_openai_api("chat_completions") of the Agents SDK.'
+)
 
 
 class DriverListView(EngineView):
