@@ -79,7 +79,11 @@ ERROR_CODES = {
     "TooManyStreams": "too_many_streams",
 }
 
-CONTEXT_EXCEEDED = "This model's maximum context length is exceeded. Shorten the conversation."
+# By these words, or by the code among them, LangChain, litellm, CrewAI and others know an overflow.
+CONTEXT_EXCEEDED = (
+    "This model's maximum context length is exceeded: the conversation exceeds the context window"
+    " (context_length_exceeded). Shorten it."
+)
 
 
 class CompletionsDialect(Dialect):
@@ -167,7 +171,7 @@ class CompletionsDialect(Dialect):
 
     def adapt(self, problem: Problem) -> Problem:
         if problem.type == "ContextLengthExceededError":
-            # LangChain looks for it in a 400 alone, by its code; litellm and others by the first five words.
+            # LangChain looks for it in a 400 alone.
             return replace(problem, status=400, message=CONTEXT_EXCEEDED)
         return problem
 
