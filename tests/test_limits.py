@@ -578,6 +578,27 @@ async def test_a_place_is_given_back_under_asgi_too(site: Site, provider: Provid
     assert b"two" in b"".join([piece async for piece in await post()])
 
 
+@pytest.mark.parametrize("path", ["chat/", "v1/chat/completions"])
+@pytest.mark.parametrize("ends", ["well", "badly"])
+def test_a_whole_answer_takes_a_place_under_wsgi(
+    path: str, ends: str, site: Site, provider: Provider
+) -> None:
+    """It holds a thread until it is there: sixty of one user would hold all the threads of a server."""
+    go = threading.Event()
+    body = WIRE.reply("Yes") if ends == "well" else WIRE.error("auth")[2]
+    provider.answer(Answer(status=200 if ends == "well" else 401, body=body, hold=go), repeat=True)
+    site({"fast": WIRE.settings(provider.url)}, MAX_CONCURRENT_STREAMS={"user": 2, "process": 500})
+    asked = BODIES[path] | ({"model": "fast"} if path.startswith("v1/") else {})
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(lambda: Caller("wsgi").post(path, asked).status) for _ in range(2)]
+        until(lambda: len(provider.requests) == 2)
+        refused = Caller("wsgi").post(path, asked)
+        assert (refused.status, refused.header("Retry-After")) == (429, str(slots.RETRY_SECONDS))
+        go.set()
+        assert {each.result(SECONDS) for each in waiting} == {200 if ends == "well" else 502}
+    assert Caller("wsgi").post(path, asked).status in (200, 502)
+
+
 @pytest.mark.parametrize("path", ["chat/", "chat/stream/"])
 async def test_nothing_is_sent_for_a_client_that_left_while_a_thread_was_at_work(
     path: str, site: Site, provider: Provider

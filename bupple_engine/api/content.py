@@ -33,6 +33,8 @@ class BoundedJSONParser(BaseParser):
         body = read_body(stream, api.max_body_bytes)
         if len(body) > api.max_body_bytes:
             raise BodyTooLarge(f"The body may have {api.max_body_bytes} bytes.")
+        if not body:
+            raise ParseError("The body is empty.")
         # Each may begin a value, which takes 20 times its bytes in memory. Text has some of them too.
         values = sum(map(body.count, (b"[", b"{", b",")))
         if values > api.max_characters + 100 * api.max_messages:
