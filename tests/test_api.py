@@ -23,6 +23,7 @@ from rest_framework.exceptions import NotFound
 from rest_framework.exceptions import ValidationError as RestValidationError
 from rest_framework.permissions import BasePermission
 
+from bupple_engine.api import slots
 from bupple_engine.conf import api_settings
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import InvalidRequestError
@@ -30,6 +31,7 @@ from bupple_engine.signals import call_finished
 from tests.api import BODIES, HELLO, Answered, Caller, Site, open_site
 from tests.provider import Answer, Provider
 from tests.wires import KEY, KINDS, ChatCompletions
+from tests.worlds import until
 
 pytestmark = pytest.mark.skipif(
     not apps.is_installed("rest_framework"), reason="The API is for sites that have rest_framework installed"
@@ -559,6 +561,43 @@ def test_an_error_of_the_driver_names_what_the_client_sent(
     refused = caller.post("chat/", {"messages": HELLO, "options": {"seed": 1}})
     assert (refused.status, refused.error["param"]) == (400, 'options["seed"]')
     assert not provider.requests
+
+
+def test_an_error_of_the_driver_names_the_clients_message_behind_the_sites(
+    caller: Caller, site: Site, provider: Provider
+) -> None:
+    def prepare(request: Any, call: Any) -> Any:
+        call.messages.insert(0, {"role": "system", "content": "Be polite."})
+        return call
+
+    site({"it": {"DRIVER": "deepseek", "API_KEY": KEY, "MODEL": "m"}}, PREPARE=prepare)
+    image = f"data:image/png;base64,{PNG}"
+    part = {"type": "image_url", "image_url": {"url": image}}
+    for path, body, param in (
+        ("v1/chat/completions", {"model": "it", "messages": [{"role": "user", "content": [part]}]},
+         'messages[0]["content"][0]'),
+        ("chat/", {"messages": [{"role": "user", "type": "image", "content": image}]},
+         'messages[0]["content"][0]'),
+        ("ui/chat/", {"messages": [{"role": "user", "parts": [
+            {"type": "step-start"}, {"type": "file", "mediaType": "image/png", "url": image}]}]},
+         'messages[0]["parts"][1]'),
+    ):  # fmt: skip
+        refused = caller.post(path, body)
+        assert (refused.status, refused.error["param"]) == (400, param)
+
+
+@pytest.mark.parametrize("path", ["chat/", "chat/stream/"])
+def test_a_stream_is_not_asked_for_anew(caller: Caller, site: Site, provider: Provider, path: str) -> None:
+    """As fetch-event-source does, which reconnects a POST too."""
+    site({"it": WIRE.settings(provider.url)}, MAX_CONCURRENT_STREAMS={"user": 1, "process": 1})
+    provider.answer(Answer(body=WIRE.stream(["Yes"])))
+    headers = {"Accept": "text/event-stream"}
+    for _ in range(2):
+        again = caller.post(path, headers={**headers, "Last-Event-ID": "2"})
+        assert (again.status, again.body) == (204, b"")
+        until(lambda: not slots._streams)
+    assert not provider.requests
+    assert caller.post(path, headers=headers).events
 
 
 def test_a_developers_message_is_refused_as_what_it_is(caller: Caller) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -197,6 +197,20 @@ def in_their_terms(error: InvalidRequestError, places: Mapping[str, str]) -> Inv
         return ours.sub(lambda found: places[found[0]], text) if text is not None else None
 
     return type(error)(translate(error.message) or "", param=translate(error.param))
+
+
+def moved_places(places: Mapping[str, str], before: Sequence[Any], after: Sequence[Any]) -> dict[str, str]:
+    """Return the places after PREPARE, which may have put messages of the site's among the client's."""
+    moved = {name: place for name, place in places.items() if not name.startswith("messages[")}
+    for now, message in enumerate(after):
+        index = next((index for index, each in enumerate(before) if each is message), None)
+        if index is not None:
+            then = f"messages[{index}]"
+            theirs = {
+                name.removeprefix(then): place for name, place in places.items() if name.startswith(then)
+            }
+            moved |= {f"messages[{now}]{rest}": place for rest, place in {"": then, **theirs}.items()}
+    return moved
 
 
 def option_places(data: Mapping[str, Any]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
 from types import MappingProxyType
 from typing import Any, ClassVar
@@ -22,9 +22,10 @@ from bupple_engine.http import astream_response, stream_response
 from bupple_engine.http.problems import Problem, ProblemError
 from bupple_engine.http.release import arelease_connections, release_connections
 from bupple_engine.registry import ai
+from bupple_engine.types import Message
 
 from .base import EngineView, load
-from .calls import ChatCall, default_driver, in_their_terms
+from .calls import ChatCall, default_driver, in_their_terms, moved_places
 from .completions import CompletionsDialect, model_object, models, no_such_model
 from .content import accepts_events
 from .native import NativeDialect
@@ -46,6 +47,7 @@ class ChatView(EngineView):
 
     always_streams: ClassVar[bool] = False
     places: Mapping[str, str] = MappingProxyType({})  # of the call, once it is read
+    sent: Sequence[Message] = ()  # the client's messages, among which PREPARE may put others
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
@@ -66,7 +68,7 @@ class ChatView(EngineView):
     def post(self, request: Request) -> HttpResponseBase:
         """Answer, or under ASGI leave it to the coroutine."""
         call = self.dialect_class.read(request.data, self.api)
-        self.places = call.places
+        self.places, self.sent = call.places, list(call.messages)
         wants_events = self.dialect_class is NativeDialect and accepts_events(request)
         call.stream = call.stream or self.always_streams or wants_events
         call.context = {"user": getattr(request.user, "pk", None), "endpoint": call.endpoint}
@@ -160,6 +162,7 @@ class ChatView(EngineView):
         call.stream = call.stream or self.always_streams
         if call.driver is None:
             raise InvalidRequestError("No driver is open to clients.", param="driver")
+        self.places = moved_places(self.places, self.sent, call.messages)
         options = {**call.options, "context": call.context}
         if call.model is not None:
             options["model"] = call.model
