@@ -7,12 +7,16 @@ import unicodedata
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
-# Names that only a network's own resolver knows. Source: RFC 6761, RFC 6762, RFC 8375, ICANN's .internal.
-PRIVATE_NAMES = ("localhost", "local", "internal", "intranet", "lan", "corp", "home", "private", "home.arpa")
+# Names that only a network's own resolver knows. Source: RFC 6761, RFC 6762, RFC 8375, ICANN's .internal; the
+# others are what routers, companies and Kubernetes use.
+PRIVATE_NAMES = (
+    *("localhost", "local", "internal", "home.arpa"),
+    *("localdomain", "intranet", "lan", "corp", "home", "private", "svc"),
+)
 
 # What browsers leave out of a URL, or read as another character, so that two readers see two hosts in it.
 _AMBIGUOUS = re.compile(r"[\s\\\x00-\x1f\x7f]")
-_HOST = re.compile(r"[\w.-]+|[0-9a-f:.]+(%[\w.-]+)?")
+_HOST = re.compile(r"[\w-]+(\.[\w-]+)*|[0-9a-f:.]+:[0-9a-f:.]*(%[\w.-]+)?")
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
 # IPv6 that carries an IPv4 address in its last 32 bits: IPv4-compatible, and NAT64's (RFC 6052, RFC 8215).
 _CARRIERS = (ip_network("::/96"), ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
@@ -34,7 +38,7 @@ def why_private(url: str) -> str | None:
         return "has a user or a password in it"
     # As a browser reads it: ①②⑦ is 127, 。 is a full stop.
     host = unicodedata.normalize("NFKC", unquote(host)).replace("。", ".").lower().removesuffix(".")
-    if not _HOST.fullmatch(host):
+    if not _HOST.fullmatch(host):  # with an empty label too
         return "has no host that can be read"
     address = _address(host)
     if address is None:
@@ -79,4 +83,6 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
             carried = IPv4Address(int(address) & 0xFFFFFFFF)
         if carried is not None:
             return _is_public(carried)
+        if address.is_site_local:  # deprecated, and private all the same
+            return False
     return address.is_global and not (address.is_multicast or address.is_reserved)
