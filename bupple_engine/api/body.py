@@ -57,12 +57,7 @@ def read_body(stream: Any, limit: int) -> bytes:
     """Return a body; of one that is longer than limit bytes no more than a byte beyond them."""
     try:
         body: bytes = stream.read(limit + 1)[: limit + 1]
-    except UnreadablePostError:
-        raise
-    except (
-        OSError,
-        HTTPException,
-    ) as error:  # a client that has left, or a server's own word for broken chunks
+    except Exception as error:  # a client that has left, and each server's own words for broken chunks
         raise UnreadablePostError(*error.args) from error
     return body
 
