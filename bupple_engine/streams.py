@@ -18,7 +18,23 @@ from .types import Chunk, Usage
 _live: set[object] = set()
 
 
-class Stream(Iterator[Chunk]):
+class _OfCall:
+    """What a stream of either kind tells of its call."""
+
+    _call: Call
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a chunk was asked for, and so anything sent."""
+        return self._call.has_begun
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider has reported of the tokens until now."""
+        return self._call.usage()
+
+
+class Stream(_OfCall, Iterator[Chunk]):
     """Iterate over the chunks of an answer; nothing is sent before the first is asked for.
 
     Closing it, from any thread and also while another waits for a chunk, ends the provider's connection
@@ -33,16 +49,6 @@ class Stream(Iterator[Chunk]):
         self._ready: Iterator[Chunk] = iter(())
         self._closed = False
         _live.add(batches)
-
-    @property
-    def has_begun(self) -> bool:
-        """Whether a chunk was asked for, and so anything sent."""
-        return self._call.has_begun
-
-    @property
-    def usage(self) -> Usage | None:
-        """What the provider has reported of the tokens until now."""
-        return self._call.usage()
 
     def __iter__(self) -> Stream:
         return self
@@ -107,7 +113,7 @@ class Stream(Iterator[Chunk]):
         _live.discard(self._batches)
 
 
-class AsyncStream(AsyncIterator[Chunk]):
+class AsyncStream(_OfCall, AsyncIterator[Chunk]):
     """Iterate over the chunks of an answer; see Stream.
 
     aclose() may be called from another task, and close() from another thread, also while a chunk is
@@ -124,16 +130,6 @@ class AsyncStream(AsyncIterator[Chunk]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: asyncio.Task[object] | None = None
         self._reader_left: asyncio.Future[None] | None = None
-
-    @property
-    def has_begun(self) -> bool:
-        """See Stream."""
-        return self._call.has_begun
-
-    @property
-    def usage(self) -> Usage | None:
-        """See Stream."""
-        return self._call.usage()
 
     def __aiter__(self) -> AsyncStream:
         return self

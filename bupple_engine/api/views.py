@@ -228,6 +228,14 @@ class ModelView(EngineView):
         return Response(model_object(name))
 
 
+V1_ENDPOINTS = ("POST /v1/chat/completions", "GET /v1/models", "GET /v1/models/{id}")
+CHAT_COMPLETIONS_INSTEAD = (
+    "Use chat completions: client.chat.completions.create(…) of the openai package,"
+    " ChatOpenAI(use_responses_api=False) of LangChain, provider.chat(…) of the AI SDK,"
+    ' set_default_openai_api("chat_completions") of the Agents SDK.'
+)
+
+
 class UnknownView(EngineView):
     """Say of a path under v1/ that there is nothing, and what there is; to anyone."""
 
@@ -242,14 +250,6 @@ class UnknownView(EngineView):
         if path.partition("/")[0] == "responses":
             message = f"There is no Responses API here. {CHAT_COMPLETIONS_INSTEAD}"
         raise ProblemError(Problem(404, "NotFound", message))
-
-
-V1_ENDPOINTS = ("POST /v1/chat/completions", "GET /v1/models", "GET /v1/models/{id}")
-CHAT_COMPLETIONS_INSTEAD = (
-    "Use chat completions: client.chat.completions.create(…) of the openai package,"
-    " ChatOpenAI(use_responses_api=False) of LangChain, provider.chat(…) of the AI SDK,"
-    ' set_default_openai_api("chat_completions") of the Agents SDK.'
-)
 
 
 class DriverListView(EngineView):
