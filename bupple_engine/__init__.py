@@ -22,6 +22,7 @@ from .exceptions import (
     StreamInterruptedError,
     UnsupportedFeatureError,
 )
+from .outcome import Outcome
 from .registry import ai
 from .signals import call_finished
 from .streams import AsyncStream, Stream
@@ -41,6 +42,7 @@ __all__ = [
     "InvalidRequestError",
     "Message",
     "ModelNotFoundError",
+    "Outcome",
     "OverloadedError",
     "ProviderConnectionError",
     "ProviderPermissionError",

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import sync_to_async
 
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from .drivers.base import ChatDriver
     from .exchange import Exchange
     from .messages import Turn
-    from .types import Chunk, Message, Reply
+    from .types import Chunk, Message, Reply, Usage
 
 logger = logging.getLogger("bupple_engine")
 
@@ -61,6 +61,26 @@ class Call:
     def is_finished(self) -> bool:
         """Whether its end was told."""
         return self._finished
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was sent."""
+        return self._started is not None
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether its total clock has run out."""
+        exchange = self.exchange
+        return exchange is not None and time.monotonic() > exchange.started + exchange.clocks.total
+
+    def usage(self, error: BaseException | None = None) -> Usage | None:
+        """Return what the provider has reported of the tokens until now, or the error that ended the call."""
+        found: Usage | None = self.last.get("usage") if self.last is not None else None
+        if found is None and isinstance(error, EngineError):
+            return cast("Usage | None", error.usage)
+        if found is None and self.exchange is not None and self.exchange.answer.usage:
+            return self.exchange.wire.parse_usage(self.exchange.answer.usage)
+        return found
 
     def abandon(self) -> None:
         """Break the call's wait, unless it is for the end of a body whose answer is whole."""
@@ -121,11 +141,6 @@ class Call:
     def _facts(self, outcome: str, error: BaseException | None) -> dict[str, Any]:
         last: Any = self.last or {}
         exchange = self.exchange
-        usage = last.get("usage")
-        if usage is None and isinstance(error, EngineError):
-            usage = error.usage
-        elif usage is None and exchange is not None and exchange.answer.usage:
-            usage = exchange.wire.parse_usage(exchange.answer.usage)
         now = time.monotonic()
         started = self._started or now
         first = exchange.first_chunk_at if exchange is not None else self.first_chunk_at
@@ -133,7 +148,7 @@ class Call:
             "alias": self.driver.alias,
             "driver": self.driver.name,
             "model": last.get("model") or self.options.get("model") or "",
-            "usage": usage,
+            "usage": self.usage(error),
             "finish_reason": last.get("finish_reason"),
             "outcome": outcome,
             "error": error,

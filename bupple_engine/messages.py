@@ -14,7 +14,8 @@ PART_TYPES = ("text", "image", "audio", "document")
 MESSAGE_KEYS = ("role", "content", "type", "metadata", "model", "usage", "finish_reason")
 PART_KEYS = ("content", "type", "metadata")
 
-# What the user is made to say where a conversation begins with the assistant and the API wants it otherwise.
+# What the user is made to say where a conversation begins with the assistant, or is instructions alone, and
+# the API wants it otherwise.
 OPENING = "(The assistant begins.)"
 
 
@@ -54,10 +55,9 @@ def validate(messages: Any) -> list[Turn]:
         raise _wrong("messages", f"must be a list of messages, not {_kind(messages)}")
     turns = [_turn(message, f"messages[{index}]") for index, message in enumerate(messages)]
     if not turns:
-        raise _wrong("messages", "is empty; it needs a message of the user at least")
-    asked = [turn for turn in turns if turn.role == "user"]
-    if not asked:
-        raise _wrong("messages", "has no message with role 'user'")
+        raise _wrong("messages", "is empty; it needs a message at least")
+    # Without a user's message too: a conversation may be instructions alone, or begin with the assistant.
+    asked = [turn for turn in turns if turn.role == "user"] or turns
     if all(turn.is_blank for turn in asked):
         raise _wrong(f'{asked[-1].where}["content"]', "is blank; say something to the model")
     return turns

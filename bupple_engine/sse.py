@@ -141,8 +141,11 @@ def encode(data: str, *, event: str | None = None, id: str | None = None, retry:
 
 
 def encode_comment(text: str = "") -> bytes:
-    """Return a comment line, which readers ignore and proxies count as traffic."""
-    return f": {_one_line(text)}\n\n".encode("utf-8", "replace")
+    """Return a comment line, which readers ignore and proxies count as traffic.
+
+    No blank line follows it: many a reader takes that for an event with nothing in it.
+    """
+    return f": {_one_line(text)}\n".encode("utf-8", "replace")
 
 
 def _one_line(text: str) -> str:

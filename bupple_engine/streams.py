@@ -11,14 +11,30 @@ from typing import Any
 
 from . import threads
 from .call import Call
-from .types import Chunk
+from .types import Chunk, Usage
 
 # What a stream reads from, as long as the stream is there. Else the garbage collector, finding both at once,
 # would finalize a socket before the stream closes it, or a generator while its loop runs it.
 _live: set[object] = set()
 
 
-class Stream(Iterator[Chunk]):
+class _OfCall:
+    """What a stream of either kind tells of its call."""
+
+    _call: Call
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a chunk was asked for, and so anything sent."""
+        return self._call.has_begun
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider has reported of the tokens until now."""
+        return self._call.usage()
+
+
+class Stream(_OfCall, Iterator[Chunk]):
     """Iterate over the chunks of an answer; nothing is sent before the first is asked for.
 
     Closing it, from any thread and also while another waits for a chunk, ends the provider's connection
@@ -97,7 +113,7 @@ class Stream(Iterator[Chunk]):
         _live.discard(self._batches)
 
 
-class AsyncStream(AsyncIterator[Chunk]):
+class AsyncStream(_OfCall, AsyncIterator[Chunk]):
     """Iterate over the chunks of an answer; see Stream.
 
     aclose() may be called from another task, and close() from another thread, also while a chunk is

@@ -6,19 +6,24 @@ import asyncio
 import contextvars
 import os
 import threading
+import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .conf import max_threads
 
 if TYPE_CHECKING:
     from .call import Call
+    from .cancellation import Cancellation
+    from .types import Chunk
 
 T = TypeVar("T")
 
-# How far a thread may run ahead of its reader, in batches.
-BACKLOG = 64
+# How far a thread may run ahead of its reader, in characters; each chunk counts as some more, since it is a
+# dict however short its text is.
+BACKLOG_CHARACTERS = 65_536
+CHUNK_CHARACTERS = 64
 
 _lock = threading.Lock()
 _executor: ThreadPoolExecutor | None = None
@@ -69,48 +74,124 @@ async def run(work: Callable[[], T], call: Call) -> T:
         raise
 
 
-async def iterate(begin: Callable[[], Generator[T, None, None]], call: Call) -> AsyncGenerator[T, None]:
-    """Yield what a blocking generator yields, which runs in one thread from its begin to its end."""
-    loop = asyncio.get_running_loop()
-    arrived: asyncio.Queue[tuple[T | None, BaseException | None, bool]] = asyncio.Queue()
-    room = threading.Semaphore(BACKLOG)
+class Room:
+    """How far one thread may run ahead of another that reads: put() is the one's, take() the other's.
 
-    def put(item: T | None, error: BaseException | None, more: bool) -> None:
+    Each side has a count of its own, so that neither needs a lock.
+    """
+
+    def __init__(self, size: int) -> None:
+        self._size = size
+        self._put = self._taken = 0
+        self._changed = threading.Event()
+        self._unbounded = False
+
+    def put(self, size: int) -> None:
+        """Note what the reader has to take."""
+        self._put += size
+
+    def take(self, size: int) -> None:
+        """Note what the reader has taken."""
+        self._taken += size
+        if not self._changed.is_set():
+            self._changed.set()
+
+    def lift(self) -> None:
+        """Have nobody wait for room any more; safe to call from any thread."""
+        self._unbounded = True
+        self._changed.set()
+
+    def wait(self, seconds: float) -> bool:
+        """Wait until there is room; False where there is none after so many seconds."""
+        deadline = None
+        while self._put - self._taken > self._size and not self._unbounded:
+            now = time.monotonic()
+            deadline = deadline or now + seconds
+            if now >= deadline:
+                return False
+            self._changed.clear()
+            if self._put - self._taken > self._size and not self._unbounded:  # it may have changed before
+                self._changed.wait(deadline - now)
+        return True
+
+
+class Reading(Protocol):
+    """What a thread reads for an asynchronous caller: a Call, or chunks of the site's own."""
+
+    @property
+    def cancellation(self) -> Cancellation: ...
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether all has come, so that its last steps are waited for."""
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether its clocks have run out."""
+
+    def abandon(self) -> None:
+        """Break its wait."""
+
+
+def measure(batch: list[Chunk]) -> int:
+    """Return how much of a backlog some chunks are."""
+    size = 0
+    for chunk in batch:
+        size += CHUNK_CHARACTERS + len(chunk["content"])
+        if metadata := chunk.get("metadata"):
+            size += len(metadata.get("reasoning") or "")
+    return size
+
+
+async def iterate(
+    begin: Callable[[], Generator[list[Chunk], None, None]], reading: Reading
+) -> AsyncGenerator[list[Chunk], None]:
+    """Yield what a blocking generator yields, which runs in one thread from its begin to its end.
+
+    Where nobody reads on, the thread waits BACKLOG_CHARACTERS ahead.
+    """
+    loop = asyncio.get_running_loop()
+    arrived: asyncio.Queue[tuple[list[Chunk], BaseException | None, bool]] = asyncio.Queue()
+    room = Room(BACKLOG_CHARACTERS)
+
+    def put(batch: list[Chunk], error: BaseException | None, more: bool) -> None:
         try:
-            loop.call_soon_threadsafe(arrived.put_nowait, (item, error, more))
+            loop.call_soon_threadsafe(arrived.put_nowait, (batch, error, more))
         except RuntimeError:
-            call.abandon()  # the loop is closed: nobody reads
+            reading.abandon()  # the loop is closed: nobody reads
 
     def work() -> None:
-        items = begin()
+        batches = begin()
         try:
-            for item in items:
-                # A loop that was closed with its generators open never makes room again.
-                while not room.acquire(timeout=1) and not loop.is_closed():
+            for batch in batches:
+                # A loop that was closed with its generators open never makes room again, nor does a reader
+                # that has turned away: past the call's clocks it is read on, so that these end it.
+                while not (room.wait(1) or loop.is_closed() or reading.is_overdue):
                     pass
-                if call.cancellation.cancelled or loop.is_closed():
+                if reading.cancellation.cancelled or loop.is_closed():
                     break
-                put(item, None, True)
+                room.put(measure(batch))
+                put(batch, None, True)
         except BaseException as error:
-            put(None, error, False)
+            put([], error, False)
         else:
-            put(None, None, False)
+            put([], None, False)
         finally:
-            items.close()
+            batches.close()
 
     future = _get_executor().submit(contextvars.copy_context().run, work)
     try:
         while True:
-            item, error, more = await arrived.get()
+            batch, error, more = await arrived.get()
             if error is not None:
                 raise error
             if not more:
                 return
-            yield item  # type: ignore[misc]
-            room.release()
+            yield batch
+            room.take(measure(batch))
     finally:
-        call.abandon()
-        room.release()
-        if not future.cancel() and call.is_complete:
+        reading.abandon()
+        room.lift()
+        if not future.cancel() and reading.is_complete:
             # Its connection is on its way back to the pool, where the next call looks for one.
             await asyncio.wait([asyncio.wrap_future(future)])

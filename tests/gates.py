@@ -36,6 +36,12 @@ def stream(*texts: str, **said: Any) -> Answer:
     return Answer(headers=EVENTS, body=ChatCompletions().stream(texts, **said))
 
 
+def pausing(*texts: str) -> Answer:
+    """Answer with a whole stream that is silent for a while before each of its texts."""
+    events = [event + b"\n\n" for event in ChatCompletions().stream(texts).split(b"\n\n")[:-1]]
+    return Answer(headers=EVENTS, pieces=[piece for event in events for piece in (0.1, event)])
+
+
 def cut(*texts: str) -> Answer:
     """Answer with a stream that ends before its finish reason."""
     return Answer(headers=EVENTS, body=ChatCompletions().stream_without_end(texts))

@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlencode
 
+HEARTBEAT = b": keep-alive\n"
 ROOT = Path(__file__).parent.parent
 SECONDS = 30.0  # how long anything may take on a busy machine
 # Below the ports that the kernel gives to connections: nobody takes one between our look and the server's.
@@ -192,6 +193,9 @@ class Reader:
     def event(self) -> bytes:
         """Return the next event, past the heartbeats; b"" at the end."""
         while True:
+            while self.buffer.startswith(HEARTBEAT):
+                self.buffer = self.buffer.removeprefix(HEARTBEAT)
+                self.heartbeats += 1
             event, end, rest = self.buffer.partition(b"\n\n")
             if not end:
                 if not (data := self.response.read1(65536)):
@@ -199,16 +203,14 @@ class Reader:
                 self.buffer += data
                 continue
             self.buffer = rest
-            if event != b": keep-alive":
-                return event + end
-            self.heartbeats += 1
+            return event + end
 
     def heartbeat(self) -> None:
         """Wait for a heartbeat; an event must not come in its place."""
         while not self.buffer:
             self.buffer = self.response.read1(65536)
-        event, end, self.buffer = self.buffer.partition(b"\n\n")
-        assert event + end == b": keep-alive\n\n"
+        line, end, self.buffer = self.buffer.partition(b"\n")
+        assert line + end == HEARTBEAT
 
     def leave(self) -> None:
         """Close the connection."""

@@ -17,11 +17,13 @@ from django.core.exceptions import (
     ValidationError,
 )
 from django.core.signals import got_request_exception
+from django.urls import reverse
 from rest_framework.authtoken.models import Token
 from rest_framework.exceptions import NotFound
 from rest_framework.exceptions import ValidationError as RestValidationError
 from rest_framework.permissions import BasePermission
 
+from bupple_engine.api import slots
 from bupple_engine.conf import api_settings
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import InvalidRequestError
@@ -29,6 +31,7 @@ from bupple_engine.signals import call_finished
 from tests.api import BODIES, HELLO, Answered, Caller, Site, open_site
 from tests.provider import Answer, Provider
 from tests.wires import KEY, KINDS, ChatCompletions
+from tests.worlds import until
 
 pytestmark = pytest.mark.skipif(
     not apps.is_installed("rest_framework"), reason="The API is for sites that have rest_framework installed"
@@ -164,7 +167,6 @@ def test_by_default_nothing_but_the_words_is_a_clients(caller: Caller, site: Sit
         ("response_format", {"type": "json_object"}),
         ("frequency_penalty", 0.5),
         ("stream", "yes"),
-        ("model", "gpt-9"),
         ("model", ""),
         ("model", None),
         ("model", ["echo"]),
@@ -512,6 +514,353 @@ def test_a_driver_that_cannot_express_it_is_not_named(caller: Caller, path: str,
     assert not re.search("hidden|claude", refused.everything)
 
 
+# In the client's own names
+
+LONG_NAME = 'messages[0]["content"][0]'
+
+
+@pytest.mark.parametrize(
+    ("part", "param"),
+    [
+        ({"type": "text", "text": 7}, '["text"]'),
+        ({"type": "image_url", "image_url": {"url": 7}}, '["image_url"]["url"]'),
+        ({"type": "image_url", "image_url": {"url": "nothing of the kind"}}, '["image_url"]["url"]'),
+        ({"type": "image_url", "image_url": {"url": f"data:text/html;base64,{PNG}"}}, '["image_url"]["url"]'),
+        ({"type": "image_url", "image_url": {"url": PNG, "detail": 7}}, '["image_url"]["detail"]'),
+        ({"type": "input_audio", "input_audio": {"data": "AAAA", "format": 7}}, '["input_audio"]["format"]'),
+        ({"type": "input_audio", "input_audio": {"data": "AAAA"}}, '["input_audio"]["data"]'),
+        ({"type": "file", "file": {"file_data": "AAAA", "filename": 7}}, '["file"]["filename"]'),
+        ({"type": "file", "file": {"file_data": "AAAA"}}, '["file"]["file_data"]'),
+    ],
+)
+def test_an_error_of_v1_names_what_the_client_sent(caller: Caller, part: Any, param: str) -> None:
+    refused = caller.post(
+        "v1/chat/completions", {"model": "echo", "messages": [{"role": "user", "content": [part]}]}
+    )
+    assert (refused.status, refused.error["param"]) == (400, LONG_NAME + param)
+    assert refused.error["message"].startswith(LONG_NAME + param)
+    for ours in ("metadata", '["content"][0]["content"]'):
+        assert ours not in refused.error["message"]
+
+
+def test_an_error_of_the_driver_names_what_the_client_sent(
+    caller: Caller, site: Site, provider: Provider
+) -> None:
+    """It is told at the call, when the body has long been read."""
+    site({"it": WIRE.settings(provider.url)}, OPTIONS={"max_tokens": True, "temperature": True, "seed": True})
+    body = {"model": "it", "messages": HELLO}
+    for field in ("max_tokens", "max_completion_tokens"):
+        refused = caller.post("v1/chat/completions", {**body, field: "many"})
+        assert (refused.status, refused.error["param"]) == (400, field)
+        assert refused.error["message"].startswith(f"{field} ")
+    for path in ("chat/", "chat/stream/", "ui/chat/"):
+        refused = caller.post(path, {**BODIES[path], "options": {"temperature": "hot"}})
+        assert (refused.status, refused.error["param"]) == (400, 'options["temperature"]')
+        assert refused.error["message"].startswith('options["temperature"] ')
+    site({"it": {"DRIVER": "claude", "API_KEY": KEY, "MODEL": "m"}}, OPTIONS={"seed": True})
+    refused = caller.post("chat/", {"messages": HELLO, "options": {"seed": 1}})
+    assert (refused.status, refused.error["param"]) == (400, 'options["seed"]')
+    assert not provider.requests
+
+
+def test_an_error_of_the_driver_names_the_clients_message_behind_the_sites(
+    caller: Caller, site: Site, provider: Provider
+) -> None:
+    def prepare(request: Any, call: Any) -> Any:
+        call.messages.insert(0, {"role": "system", "content": "Be polite."})
+        return call
+
+    site({"it": {"DRIVER": "deepseek", "API_KEY": KEY, "MODEL": "m"}}, PREPARE=prepare)
+    image = f"data:image/png;base64,{PNG}"
+    part = {"type": "image_url", "image_url": {"url": image}}
+    for path, body, param in (
+        ("v1/chat/completions", {"model": "it", "messages": [{"role": "user", "content": [part]}]},
+         'messages[0]["content"][0]'),
+        ("chat/", {"messages": [{"role": "user", "type": "image", "content": image}]},
+         'messages[0]["content"][0]'),
+        ("ui/chat/", {"messages": [{"role": "user", "parts": [
+            {"type": "step-start"}, {"type": "file", "mediaType": "image/png", "url": image}]}]},
+         'messages[0]["parts"][1]'),
+    ):  # fmt: skip
+        refused = caller.post(path, body)
+        assert (refused.status, refused.error["param"]) == (400, param)
+
+
+@pytest.mark.parametrize("path", ["chat/", "chat/stream/"])
+def test_a_stream_is_not_asked_for_anew(caller: Caller, site: Site, provider: Provider, path: str) -> None:
+    """As fetch-event-source does, which reconnects a POST too."""
+    site({"it": WIRE.settings(provider.url)}, MAX_CONCURRENT_STREAMS={"user": 1, "process": 1})
+    provider.answer(Answer(body=WIRE.stream(["Yes"])))
+    headers = {"Accept": "text/event-stream"}
+    for _ in range(2):
+        again = caller.post(path, headers={**headers, "Last-Event-ID": "2"})
+        assert (again.status, again.body) == (204, b"")
+        until(lambda: not slots._streams)
+    assert not provider.requests
+    assert caller.post(path, headers=headers).events
+
+
+def test_a_developers_message_is_refused_as_what_it_is(caller: Caller) -> None:
+    messages = [{"role": "developer", "content": "Obey"}, *HELLO]
+    refused = caller.post("v1/chat/completions", {"model": "echo", "messages": messages})
+    assert (refused.status, refused.error["param"]) == (400, 'messages[0]["role"]')
+    assert "'system'" not in refused.error["message"]
+
+
+@pytest.mark.parametrize("model", ["gpt-9", "ECHO", "echo/large", "x" * 5000])
+def test_a_model_that_is_not_listed_is_not_found(caller: Caller, model: str) -> None:
+    refused = caller.post("v1/chat/completions", {"model": model, "messages": HELLO})
+    assert (refused.status, refused.error["code"], refused.error["param"]) == (
+        404,
+        "model_not_found",
+        "model",
+    )
+    assert "echo" in refused.error["message"]
+    assert len(refused.body) < 1000
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_an_overflow_is_one_to_the_clients_of_v1(
+    caller: Caller, site: Site, provider: Provider, stream: bool
+) -> None:
+    """LangChain and litellm look for it in a 400, by its code or by these words."""
+    site({"it": WIRE.settings(provider.url)})
+    status, headers, body = WIRE.error("context")
+    provider.answer(Answer(status=status, headers=headers, body=body), repeat=True)
+    refused = caller.post("v1/chat/completions", {"model": "it", "messages": HELLO, "stream": stream})
+    assert refused.status == 400
+    assert (refused.error["type"], refused.error["code"]) == (
+        "invalid_request_error",
+        "context_length_exceeded",
+    )
+    message = refused.error["message"].lower()
+    for words in (
+        "this model's maximum context length is",
+        "exceeds the context window",
+        refused.error["code"],
+    ):
+        assert words in message
+    assert caller.post("chat/").status == 413
+
+
+def test_an_overflow_within_the_stream_has_the_same_words(
+    caller: Caller, site: Site, provider: Provider
+) -> None:
+    site({"it": WIRE.settings(provider.url)})
+    event = b"data: " + WIRE.error("context")[2] + b"\n\n"
+    body = WIRE.stream_without_end(["one"]) + event
+    provider.answer(Answer(headers={"content-type": "text/event-stream"}, body=body))
+    answer = caller.post("v1/chat/completions", {"model": "it", "messages": HELLO, "stream": True})
+    error = json.loads(answer.events[-1].data)["error"]
+    assert (error["type"], error["code"]) == ("invalid_request_error", "context_length_exceeded")
+    assert "maximum context length" in error["message"]
+
+
+# Media by their URLs
+
+PUBLIC = [
+    "https://images.example.com/cat.png",
+    "HTTPS://images.example.com:8443/cat.png?size=1#x",
+    "https://93.184.216.34/cat.png",
+    "https://93.184.216.34./cat.png",
+    "https://[2606:2800:220:1:248:1893:25c8:1946]/cat.png",
+    "https://xn--bcher-kva.example/cat.png",
+    "https://local.example.com/cat.png",
+    "https://10.example.com/cat.png",
+    "https://images.example.com/user@10.0.0.1/cat.png",
+]
+PRIVATE = [
+    "http://images.example.com/cat.png",
+    "https://user@images.example.com/cat.png",
+    "https://user:password@images.example.com/cat.png",
+    "https://@images.example.com/cat.png",
+    "https://localhost/cat.png",
+    "https://LocalHost./cat.png",
+    "https://app.localhost/cat.png",
+    "https://printer.local/cat.png",
+    "https://metadata.google.internal/cat.png",
+    "https://router.home.arpa/cat.png",
+    "https://redis/cat.png",
+    "https://127.0.0.1/cat.png",
+    "https://127.0.0.1./cat.png",
+    "https://127.1/cat.png",
+    "https://2130706433/cat.png",
+    "https://017700000001/cat.png",
+    "https://0x7f000001/cat.png",
+    "https://0x7f.0.0.1/cat.png",
+    "https://0177.0.0.01/cat.png",
+    "https://%31%32%37.0.0.1/cat.png",
+    "https://①②⑦.⓪.⓪.①/cat.png",
+    "https://127。0。0。1/cat.png",
+    "https://0/cat.png",
+    "https://0.0.0.0/cat.png",
+    "https://10.1.2.3/cat.png",
+    "https://172.16.0.1/cat.png",
+    "https://192.168.0.1/cat.png",
+    "https://100.64.0.1/cat.png",
+    "https://169.254.169.254/cat.png",
+    "https://0xa9fea9fe/cat.png",
+    "https://224.0.0.1/cat.png",
+    "https://255.255.255.255/cat.png",
+    "https://256.1.1.1/cat.png",
+    "https://1.2.3.4.5/cat.png",
+    "https://[::1]/cat.png",
+    "https://[::]/cat.png",
+    "https://[::ffff:127.0.0.1]/cat.png",
+    "https://[::ffff:7f00:1]/cat.png",
+    "https://[::127.0.0.1]/cat.png",
+    "https://[64:ff9b::a9fe:a9fe]/cat.png",
+    "https://[2002:7f00:1::]/cat.png",
+    "https://[fe80::1%25eth0]/cat.png",
+    "https://[fd00::1]/cat.png",
+    "https://[fec0::1]/cat.png",
+    "https://[::ffff:0:7f00:1]/cat.png",
+    "https://[2001:0:7f00:1::]/cat.png",
+    "https://127.0.0.1../cat.png",
+    "https://..127.0.0.1/cat.png",
+    "https://1.1.1.1%00/cat.png",
+    "https://localhost.localdomain/cat.png",
+    "https://kubernetes.default.svc/cat.png",
+    "https://images.example.com\\@127.0.0.1/cat.png",
+    "https://images.example.com\t.evil/cat.png",
+    "https:///cat.png",
+    "https://[/cat.png",
+    "https://images.example.com:port/cat.png",
+]
+
+
+def _image_bodies(url: str) -> dict[str, Any]:
+    """Give each dialect's way to say the same image."""
+    parts = [{"type": "file", "mediaType": "image/png", "url": url}]
+    image = {"type": "image_url", "image_url": {"url": url}}
+    return {
+        "chat/": {"messages": [{"role": "user", "type": "image", "content": url}]},
+        "v1/chat/completions": {"model": "it", "messages": [{"role": "user", "content": [image]}]},
+        "ui/chat/": {"messages": [{"role": "user", "parts": parts}]},
+    }
+
+
+@pytest.mark.parametrize("path", _image_bodies(""))
+@pytest.mark.parametrize("url", [*PUBLIC[:1], *PRIVATE[:5]])
+def test_a_url_is_refused_unless_the_site_allows_them(path: str, url: str) -> None:
+    refused = Caller("wsgi").post(
+        path, {**_image_bodies(url)[path], **({"model": "echo"} if path[0] == "v" else {})}
+    )
+    assert refused.status == 400
+    assert "is a URL; send what is there" in refused.error["message"]
+
+
+@pytest.mark.parametrize("path", _image_bodies(""))
+def test_public_urls_alone_are_passed_on(path: str, site: Site, provider: Provider) -> None:
+    site({"it": WIRE.settings(provider.url)}, MEDIA_URLS=True)
+    streamed = path == "ui/chat/"
+    provider.answer(Answer(body=WIRE.stream(["Yes"]) if streamed else WIRE.reply("Yes")), repeat=True)
+    caller = Caller("wsgi")
+    for url in PUBLIC:
+        assert caller.post(path, _image_bodies(url)[path]).status == 200, url
+    passed = len(provider.requests)
+    for url in PRIVATE:
+        refused = caller.post(path, _image_bodies(url)[path])
+        assert refused.status == 400, url
+        assert refused.error["param"].startswith("messages[0]")
+    assert len(provider.requests) == passed == len(PUBLIC)
+
+
+# What takes a place, and what is shown of an answer
+
+
+def test_what_a_provider_bills_is_not_shown(caller: Caller, site: Site, provider: Provider) -> None:
+    site({"it": WIRE.settings(provider.url)})
+    usage = {"prompt_tokens": 1, "completion_tokens": 2, "total_tokens": 3}
+    more = {"cost": 0.0123, "balance": 4567, "cost_details": {"upstream": 1}}
+    whole = json.loads(WIRE.reply("Yes"))
+    whole["usage"] = {**usage, **more}
+    last = json.dumps({"choices": [], "usage": whole["usage"]}).encode()
+    streamed = WIRE.stream(["Yes"]).replace(b"data: [DONE]", b"data: " + last + b"\n\ndata: [DONE]")
+    provider.answer(Answer(body=json.dumps(whole).encode()), Answer(body=streamed))
+    assert caller.post("chat/").json["usage"] == usage
+    events = caller.post("chat/stream/").events
+    assert json.loads(events[-1].data)["usage"] == usage
+
+
+# Paths
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "DELETE", "HEAD"])
+@pytest.mark.parametrize(
+    "path",
+    ["v1", "v1/", "v1/embeddings", "v1/chat/completion", "v1/chat/completions/x", "v1/v1/models", "v1//"],
+)
+def test_an_unknown_path_of_v1_names_those_there_are(
+    caller: Caller, site: Site, path: str, method: str
+) -> None:
+    site(PERMISSION_CLASSES=["rest_framework.permissions.IsAdminUser"])  # it is told to anyone
+    refused = caller.post(path, b"", method=method, headers={"Accept": BROWSER})
+    assert (refused.status, refused.type) == (404, "application/json")
+    if method != "HEAD":
+        assert refused.error["type"] == "not_found_error"
+        assert "POST /v1/chat/completions" in refused.error["message"]
+
+
+@pytest.mark.parametrize("path", ["v1/responses", "v1/responses/", "v1/responses/resp_1"])
+def test_a_client_of_the_responses_api_is_told_what_to_write(caller: Caller, path: str) -> None:
+    refused = caller.post(path, {"model": "echo", "input": "Hello"})
+    assert refused.status == 404
+    for words in ("chat.completions.create", "use_responses_api=False", ".chat("):
+        assert words in refused.error["message"]
+
+
+def test_paths_are_answered_with_a_slash_and_without(caller: Caller, path: str, settings: Any) -> None:
+    settings.MIDDLEWARE = ["django.middleware.common.CommonMiddleware"]
+    settings.DEBUG = True
+    other = path.removesuffix("/") if path.endswith("/") else f"{path}/"
+    assert b"Hello" in caller.post(other, BODIES[path]).body
+    for known in ("drivers", "drivers/", "v1/models", "v1/models/", "v1/models/echo", "v1/models/echo/"):
+        assert caller.get(known).status == 200
+    assert reverse("bupple_engine:chat") == "/ai/chat/"
+    assert reverse("bupple_engine:completions") == "/ai/v1/chat/completions"
+
+
+@pytest.mark.parametrize(
+    "chat", ["ui/chat/c1/stream", "ui/chat//c1/stream", "ui/chat//c1/stream/", "ui/chat/a/b/stream"]
+)
+def test_there_is_no_stream_to_resume(caller: Caller, site: Site, chat: str) -> None:
+    answer = caller.get(chat, headers={"Accept": "*/*"})
+    assert (answer.status, answer.body) == (204, b"")
+    assert caller.get(chat, headers={"Accept": "text/event-stream"}).status == 204
+    site(PERMISSION_CLASSES=["rest_framework.permissions.IsAdminUser"])
+    assert caller.get(chat).status == 403
+
+
+# Conversations
+
+
+@pytest.mark.parametrize(
+    "messages",
+    [[{"role": "system", "content": "Say hello"}], [{"role": "assistant", "content": "Say hello"}],
+     [{"role": "developer", "content": "Say"}, {"role": "assistant", "content": "Say hello"}]],
+)  # fmt: skip
+def test_a_conversation_without_a_users_message(
+    caller: Caller, site: Site, provider: Provider, messages: list[Any]
+) -> None:
+    site({"it": WIRE.settings(provider.url), "echo": {}}, DRIVERS=["it", "echo"], SYSTEM_MESSAGES=True)
+    provider.answer(Answer(body=WIRE.reply("Hello")))
+    answer = caller.post("v1/chat/completions", {"model": "it", "messages": messages})
+    assert answer.json["choices"][0]["message"]["content"] == "Hello"
+    sent = [(role, text) for role, text in WIRE.prompt(provider.requests[0])]
+    assert [text for _, text in sent] == [each["content"] for each in messages]
+    assert caller.post("v1/chat/completions", {"model": "echo", "messages": messages}).status == 200
+
+
+def test_a_prompt_is_a_message_of_the_user(caller: Caller) -> None:
+    """What useCompletion sends."""
+    answer = caller.post("ui/chat/", {"prompt": "Hello there"})
+    assert b"Hello" in answer.body
+    for prompt, param in ((7, "prompt"), (" ", "prompt"), ("", "prompt"), (None, "prompt")):
+        refused = caller.post("ui/chat/", {"prompt": prompt})
+        assert (refused.status, refused.error["param"]) == (400, param), prompt
+
+
 # What a client accepts
 
 
@@ -536,13 +885,40 @@ def test_errors_are_json_whatever_is_accepted(caller: Caller, path: str, accept:
 def test_an_event_stream_for_who_accepts_one(caller: Caller) -> None:
     events = caller.post("chat/", headers={"Accept": "text/event-stream"}).events
     assert [json.loads(event.data)["done"] for event in events] == [False, False, True]
-    assert caller.post("chat/", headers={"Accept": "application/json, */*"}).json["content"] == "Hello there"
+    for accept in ("application/json, */*", "text/event-stream;q=0.5, application/json", "text/*"):
+        assert caller.post("chat/", headers={"Accept": accept}).json["content"] == "Hello there"
     assert caller.post("chat/stream/", headers={"Accept": "application/json"}).events
     body = {**BODIES["v1/chat/completions"], "stream": True}
     assert caller.post("v1/chat/completions", body).events[-1].data == "[DONE]"
 
 
-@pytest.mark.parametrize("path", ["chat/", "drivers/", "v1/models"])
+N8N = (
+    "application/json,text/html,application/xhtml+xml,application/xml,text/*;q=0.9, image/*;q=0.8, */*;q=0.7"
+)
+
+
+@pytest.mark.parametrize(
+    "accept",
+    [N8N, "text/html;q=0.5, application/json", "application/json;charset=utf-8, text/html",
+     "text/html;q=0.9, */*", "*/*", "application/json", "text/*, application/json"],
+)  # fmt: skip
+@pytest.mark.parametrize("path", ["drivers/", "v1/models", "v1/models/echo", "v1/models/none"])
+def test_a_program_is_shown_no_page(caller: Caller, site: Site, accept: str, path: str) -> None:
+    assert caller.get(path, headers={"Accept": accept}).json
+    site(PERMISSION_CLASSES=["rest_framework.permissions.IsAdminUser"])
+    assert caller.get(path, headers={"Accept": accept}).error
+
+
+@pytest.mark.parametrize("path", ["v1/models", "v1/models/echo", "v1/chat/completions"])
+def test_there_is_no_page_under_v1(caller: Caller, path: str) -> None:
+    for accept in (BROWSER, "text/html"):
+        answer = caller.get(path, headers={"Accept": accept})
+        assert answer.json
+        answer = caller.post(path, {}, headers={"Accept": accept, "X-Requested-With": "XMLHttpRequest"})
+        assert answer.error
+
+
+@pytest.mark.parametrize("path", ["chat/", "drivers/"])
 def test_a_browser_is_shown_a_page(caller: Caller, path: str, settings: Any) -> None:
     settings.TEMPLATES = [
         {
@@ -618,6 +994,7 @@ def test_text_that_is_no_text_is_answered(caller: Caller, path: str, site: Site,
         ({"MAX_MESSAGES": 0}, "at least 1"),
         ({"MAX_BODY_BYTES": True}, "whole number"),
         ({"MEDIA_TYPES": ["png"]}, "mime types"),
+        ({"MEDIA_URLS": "https"}, "True or False"),
         ({"THROTTLE_RATES": {"user": "many"}}, "rates"),
         ({"THROTTLE_RATES": {"all": "1/min"}}, "'user' and 'anon'"),
         ({"MAX_CONCURRENT_STREAMS": {"user": 0}}, "at least 1"),

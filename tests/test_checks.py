@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from django.core.cache.backends.filebased import FileBasedCache
 from django.core.checks import CheckMessage, Info, Warning, run_checks
 from django.core.exceptions import ImproperlyConfigured
 from django.http import HttpResponse
@@ -704,8 +705,15 @@ def test_a_broken_urlconf_is_left_to_django(settings: Any) -> None:
     assert check_settings() == check_deployment() == []
 
 
+class OwnCache(FileBasedCache):
+    """A cache of the site's own, made of one of Django's."""
+
+
 ANYONE = "rest_framework.permissions.AllowAny"
 USERS = "rest_framework.permissions.IsAuthenticated"
+FILES = {"default": {"BACKEND": "django.core.cache.backends.filebased.FileBasedCache", "LOCATION": "x"}}
+DATABASE = {"default": {"BACKEND": "django.core.cache.backends.db.DatabaseCache", "LOCATION": "x"}}
+OWN = {"default": {"BACKEND": f"{__name__}.OwnCache", "LOCATION": "x"}}
 LOCMEM = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache"}}
 DUMMY = {"default": {"BACKEND": "django.core.cache.backends.dummy.DummyCache"}}
 
@@ -772,6 +780,9 @@ def test_a_path_of_the_api_that_leads_nowhere(key: str, settings: Any) -> None:
     [
         ("W103", {"CACHES": LOCMEM}, {}, "CACHES['default']['BACKEND']"),
         ("W103", {"CACHES": DUMMY}, {}, "CACHES['default']['BACKEND']"),
+        ("W103", {"CACHES": FILES}, {}, "CACHES['default']['BACKEND']"),
+        ("W103", {"CACHES": DATABASE}, {}, "CACHES['default']['BACKEND']"),
+        ("W103", {"CACHES": OWN}, {}, "CACHES['default']['BACKEND']"),
         ("W104", {}, {"PERMISSION_CLASSES": [ANYONE]}, "PERMISSION_CLASSES"),
         ("W104", {}, {"PERMISSION_CLASSES": []}, "PERMISSION_CLASSES"),
         ("W107", {}, {"THROTTLE_RATES": {"anon": None}}, "THROTTLE_RATES"),

@@ -13,11 +13,11 @@ from typing import Any
 
 import pytest
 
-from tests.gates import Gated, cut, endless, stream
+from tests.gates import Gated, cut, endless, pausing, stream
 from tests.node import Node, missing
 from tests.provider import Answer, Provider
 from tests.servers import KINDS, ROOT, SECONDS, Server
-from tests.wires import JSON, KEY, RETRY_AFTER, USAGE, ChatCompletions, Kind
+from tests.wires import EVENTS, JSON, KEY, RETRY_AFTER, USAGE, ChatCompletions, Kind
 from tests.worlds import until
 
 WIRE = ChatCompletions()
@@ -167,7 +167,7 @@ async def test_the_asynchronous_client(client: Any, provider: Provider) -> None:
         ("quota", 503, "InternalServerError", "QuotaExceededError"),
         ("rate_limit", 429, "RateLimitError", "provider_rate_limit_exceeded"),
         ("overloaded", 503, "InternalServerError", "OverloadedError"),
-        ("context", 413, "APIStatusError", "context_length_exceeded"),
+        ("context", 400, "BadRequestError", "context_length_exceeded"),
         ("content_filter", 422, "UnprocessableEntityError", "content_filter"),
     ],
 )
@@ -223,8 +223,6 @@ def test_a_client_that_leaves_ends_the_call(client: Any, provider: Provider, ser
 @pytest.mark.parametrize(
     ("fields", "param"),
     [
-        ({"model": "private"}, "model"),
-        ({"model": "chat/another"}, "model"),
         ({"n": 2}, "n"),
         ({"logprobs": True}, "logprobs"),
         ({"seed": 1}, "seed"),
@@ -244,6 +242,29 @@ def test_what_may_not_be_asked_is_refused_by_name(
     assert provider.requests == []
 
 
+@pytest.mark.parametrize("model", ["private", "chat/another"])
+def test_a_model_that_is_not_listed_is_not_found(model: str, client: Any, provider: Provider) -> None:
+    with pytest.raises(Exception, match="Error code: 404") as raised:
+        client.chat.completions.create(model=model, messages=HELLO)
+    error: Any = raised.value
+    assert (type(error).__name__, error.code, error.param) == ("NotFoundError", "model_not_found", "model")
+    assert provider.requests == []
+
+
+def test_a_client_of_another_api_is_told_which_there_is(client: Any) -> None:
+    with pytest.raises(Exception, match=r"Error code: 404.*chat\.completions\.create") as raised:
+        client.responses.create(model="chat", input="Hello")
+    assert type(raised.value).__name__ == "NotFoundError"
+
+
+def test_heartbeats_are_nothing_to_the_client(client: Any, provider: Provider, server: Server) -> None:
+    server.state(GATE_SECONDS=0.02, HEARTBEAT_SECONDS=0.02)
+    provider.answer(pausing("one ", "two"))
+    with client.chat.completions.create(model="chat", messages=HELLO, stream=True) as answer:
+        chunks = list(answer)
+    assert "".join(chunk.choices[0].delta.content or "" for chunk in chunks) == "one two"
+
+
 @pytest.mark.parametrize("key", ["x" * 40, TOKEN[:-1]])
 def test_a_wrong_token_is_refused(key: str, client: Any, provider: Provider) -> None:
     with pytest.raises(Exception, match="Error code: 401") as raised:
@@ -259,6 +280,46 @@ def test_the_models(client: Any) -> None:
     with pytest.raises(Exception, match="Error code: 404") as raised:
         client.models.retrieve("private")
     assert type(raised.value).__name__ == "NotFoundError"
+
+
+# LangChain, which speaks as that package does
+
+
+def test_a_chat_of_langchain(server: Server, provider: Provider) -> None:
+    langchain = pytest.importorskip("langchain_openai")
+    exceptions = pytest.importorskip("langchain_core.exceptions")
+    chat = langchain.ChatOpenAI(
+        model="chat", base_url=address(server, "/ai/v1"), api_key=TOKEN, max_retries=0, temperature=0.5
+    )
+    within = WIRE.stream_without_end(["one"]) + b"data: " + WIRE.error("context")[2] + b"\n\n"
+    overflow = [error_of("context"), error_of("context"), Answer(headers=EVENTS, body=within)]
+    provider.answer(stream("one ", "two"), *overflow)
+    assert "".join(chunk.content for chunk in chat.stream("Count")) == "one two"
+    with pytest.raises(exceptions.ContextOverflowError):
+        chat.invoke("A long story")
+    for _ in range(2):  # before the first words and behind them
+        with pytest.raises(exceptions.ContextOverflowError):
+            list(chat.stream("A long story"))
+
+
+# httpx-sse, which knows nothing of us
+
+
+def test_no_heartbeat_is_an_event(server: Server, provider: Provider) -> None:
+    httpx, httpx_sse = pytest.importorskip("httpx"), pytest.importorskip("httpx_sse")
+    server.state(GATE_SECONDS=0.02, HEARTBEAT_SECONDS=0.02)
+    provider.answer(pausing("one ", "two"))
+    url, headers = address(server, "/ai/chat/stream/"), {"Authorization": f"Bearer {TOKEN}"}
+    with (
+        httpx.Client(headers=headers, timeout=SECONDS) as client,
+        httpx_sse.connect_sse(client, "POST", url, json={"messages": HELLO}) as source,
+    ):
+        events = list(source.iter_sse())
+    assert [(event.event, event.id) for event in events] == [
+        ("message", str(n + 1)) for n in range(len(events))
+    ]
+    assert "".join(event.json()["content"] for event in events) == "one two"
+    assert events[-1].json()["done"] is True
 
 
 # The chat class of the npm package `ai`
@@ -385,6 +446,37 @@ def test_a_cut_ui_chat_is_an_error_and_keeps_its_text(chat: Chat, provider: Prov
     assert chat.get("error.message").startswith("The answer was cut off before its end.")
     assert chat.get("text") == "one two"
     assert chat.end["isError"] is True
+
+
+def test_a_ui_chat_that_resumes_finds_nothing_to_resume(chat: Chat) -> None:
+    """As useChat({resume: true}) does whenever its page is loaded."""
+    chat.node.run("await chat.resumeStream()")
+    assert chat.get("status") == "ready"
+    assert chat.get("error === undefined") is True
+    assert chat.get("messages.length") == 0
+
+
+def test_a_body_that_node_writes_in_pieces(chat: Chat, provider: Provider, server: Server) -> None:
+    """Without a length, which write() does not know."""
+    provider.answer(Answer(headers=JSON, body=WIRE.reply("Hello to you")))
+    post = """
+        const { request } = await import("node:http");
+        const type = {"Content-Type": "application/json"};
+        const asked = request(url, {method: "POST", headers: {...headers, ...type}});
+        asked.write(body.slice(0, 20));
+        asked.end(body.slice(20));
+        const [answer] = await (await import("node:events")).once(asked, "response");
+        let text = "";
+        for await (const piece of answer) text += piece;
+        return [answer.statusCode, JSON.parse(text)];
+    """
+    status, answer = chat.node.run(
+        post,
+        url=address(server, "/ai/chat/"),
+        headers={"Authorization": f"Bearer {TOKEN}"},
+        body=json.dumps({"messages": HELLO}),
+    )
+    assert (status, answer.get("content")) == (200, "Hello to you")
 
 
 def test_the_stop_of_a_ui_chat_ends_the_call(chat: Chat, provider: Provider, server: Server) -> None:

@@ -11,12 +11,13 @@ import time
 from collections import defaultdict
 from collections.abc import Iterator
 from concurrent.futures import CancelledError
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from asgiref.sync import sync_to_async
 
-from bupple_engine import ai, threads
+from bupple_engine import ProviderTimeoutError, ai, threads
+from bupple_engine.drivers.base import ChatDriver
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
 from tests.wires import ChatCompletions
@@ -303,10 +304,64 @@ def count_objects() -> int:
     )
 
 
+class Talkative(ChatDriver):
+    """A driver that says a megabyte at a time, or nothing but reasoning."""
+
+    said = 0
+    piece: ClassVar[dict[str, Any]] = {}
+
+    def generate(self, messages: Any, options: Any) -> Iterator[Any]:
+        for _ in range(1000):
+            type(self).said += 1
+            yield self.piece
+        yield {"done": True}
+
+
+@pytest.mark.parametrize(
+    ("piece", "most"),
+    [
+        ({"content": "x" * 1_000_000}, 3),
+        ({"metadata": {"reasoning": "x" * 1_000_000}}, 3),
+        ({"content": "x" * 10_000}, 10),
+        ({"content": "x"}, 1000),
+    ],
+)
+async def test_a_thread_runs_ahead_by_what_it_says_not_by_how_often(
+    configure: Configure, piece: Any, most: int
+) -> None:
+    Talkative.said, Talkative.piece = 0, piece
+    configure(it={"DRIVER": f"{__name__}.Talkative"})
+    stream = ai().astream(HELLO)
+    await anext(stream)
+    said = -1
+    while said != Talkative.said:
+        said = Talkative.said
+        await asyncio.sleep(0.1)
+    assert said <= most
+    await stream.aclose()
+
+
+async def test_a_reader_that_turns_away_holds_no_connection_beyond_the_clocks(
+    provider: Provider, configure: Configure, without_aiohttp: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The thread waits for room, and nobody asks it for the time."""
+    monkeypatch.setattr(threads, "BACKLOG_CHARACTERS", 500)
+    configure(it=WIRE.settings(provider.url, TIMEOUT={"total": 1.0}, MAX_RETRIES=0))
+    more = WIRE.stream_without_end(["Hello "]).split(b"\n\n")[-2] + b"\n\n"
+    provider.answer(Answer(pieces=[FIRST, *[more] * 100, threading.Event()]))
+    stream = ai().astream(HELLO)
+    await anext(stream)
+    await asyncio.to_thread(provider.wait_closed)
+    with pytest.raises(ProviderTimeoutError):
+        async for _ in stream:
+            pass
+
+
 def test_a_thread_ends_where_its_loop_was_closed(
-    provider: Provider, driver: Any, without_aiohttp: None
+    provider: Provider, driver: Any, without_aiohttp: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loop may be closed by one who ends none of its generators; more chunks wait there than are let in."""
+    monkeypatch.setattr(threads, "BACKLOG_CHARACTERS", 5000)
     pieces = [piece for number in range(300) for piece in (WIRE.stream_without_end([str(number)]), 0.0001)]
     provider.answer(Answer(pieces=[*pieces, threading.Event()]))
     loop = asyncio.new_event_loop()

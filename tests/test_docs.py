@@ -111,7 +111,7 @@ def check(namespace: dict[str, Any], configure: Configure, settings: Any) -> Non
 
 
 EVENTS = (
-    b'id: 1\nretry: 3000\ndata: {"role":"assistant","content":"Hello ","done":false}\n\n'
+    b'id: 1\ndata: {"role":"assistant","content":"Hello ","done":false}\n\n'
     b'id: 2\ndata: {"role":"assistant","content":"world","done":false}\n\n'
 )
 # The documented views, and what they stream.
@@ -272,6 +272,8 @@ def test_every_endpoint_has_a_curl_line() -> None:
 
     lines = "".join(str(parameters.values[0]) for parameters in CURL_LINES)
     for pattern in urlpatterns:
+        if pattern.name is None:  # a refusal, or another spelling
+            continue
         route = re.sub(r"<\w+:\w+>", "", str(pattern.pattern))
         assert re.search(rf"/ai/{route}\S", lines) if route.endswith("models/") else f"/ai/{route} " in lines
 

@@ -8,19 +8,23 @@ import logging
 import signal
 import threading
 from collections.abc import AsyncIterator, Iterator
+from contextvars import ContextVar
 from queue import SimpleQueue
 from typing import Any
 
 import pytest
+from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 from django.test import AsyncRequestFactory, RequestFactory
 
 from bupple_engine import (
     AuthenticationError,
     InvalidRequestError,
+    Outcome,
     RateLimitError,
     StreamInterruptedError,
     ai,
+    threads,
 )
 from bupple_engine.http import (
     EventStream,
@@ -33,6 +37,8 @@ from bupple_engine.http import (
 )
 from bupple_engine.http.aio import AsyncRelay
 from bupple_engine.http.blocking import Relay
+from tests.provider import Answer, Provider
+from tests.wires import EVENTS, ChatCompletions, Claude
 from tests.worlds import SECONDS, until
 
 ONE: Any = {"role": "assistant", "content": "one ", "done": False}
@@ -46,7 +52,8 @@ LAST: Any = {
     "finish_reason": "stop",
     "metadata": {"driver": "echo", "signature": "not a client's"},
 }
-BEAT = b": keep-alive\n\n"
+BEAT = b": keep-alive\n"
+VARIABLE: ContextVar[str] = ContextVar("VARIABLE")
 HELLO: Any = [{"role": "user", "content": "Hello there"}]
 
 
@@ -100,14 +107,18 @@ class World:
     def __init__(self, name: str) -> None:
         self.is_async = name == "asgi"
         self.source: Any = AwaitedSource() if self.is_async else BlockingSource()
-        self.ends = 0
+        self.ended: list[Outcome] = []
         self.dialect: Any = EventStream()
 
     def request(self) -> Any:
         return (AsyncRequestFactory() if self.is_async else RequestFactory()).get("/")
 
-    def end(self) -> None:
-        self.ends += 1
+    @property
+    def ends(self) -> int:
+        return len(self.ended)
+
+    def end(self, outcome: Outcome) -> None:
+        self.ended.append(outcome)
 
     async def respond(self, **arguments: Any) -> Any:
         arguments = {"dialect": self.dialect, "on_end": self.end, **arguments}
@@ -167,9 +178,7 @@ def told(piece: bytes | None) -> Any:
 
 async def test_the_bytes(world: World) -> None:
     relay = await world.open(ONE)
-    assert await world.take(relay) == (
-        b'id: 1\nretry: 3000\ndata: {"role":"assistant","content":"one ","done":false}\n\n'
-    )
+    assert await world.take(relay) == (b'id: 1\ndata: {"role":"assistant","content":"one ","done":false}\n\n')
     world.source.say({"role": "assistant", "content": "", "done": False, "metadata": {"reasoning": "hm"}})
     assert await world.take(relay) == (
         b'id: 2\ndata: {"role":"assistant","content":"","done":false,"metadata":{"reasoning":"hm"}}\n\n'
@@ -177,7 +186,7 @@ async def test_the_bytes(world: World) -> None:
     world.source.say(LAST, None)
     assert await world.rest(relay) == (
         b'id: 3\ndata: {"role":"assistant","content":"","done":true,"model":"m",'
-        b'"usage":{"total_tokens":3},"finish_reason":"stop","metadata":{}}\n\n'
+        b'"usage":{"prompt_tokens":null,"completion_tokens":null,"total_tokens":3},"finish_reason":"stop","metadata":{}}\n\n'
     )
     await world.until(lambda: world.ends)
     assert world.ends == 1
@@ -203,8 +212,8 @@ async def test_messages_instead_of_chunks(world: World) -> None:
 
 
 async def test_bad_messages_raise(world: World) -> None:
-    with pytest.raises(InvalidRequestError, match="no message with role 'user'"):
-        await world.respond(messages=[{"role": "assistant", "content": "Hm"}])
+    with pytest.raises(InvalidRequestError, match="is blank"):
+        await world.respond(messages=[{"role": "user", "content": " "}])
     with pytest.raises(ImproperlyConfigured, match="nobody"):
         await world.respond(messages=HELLO, driver="nobody")
 
@@ -381,7 +390,7 @@ async def test_a_reader_that_leaves_while_it_waits() -> None:
 
 
 async def test_a_slow_reader_slows_the_provider(world: World, monkeypatch: Any) -> None:
-    monkeypatch.setattr(blocking, "BACKLOG_PIECES", 4)
+    monkeypatch.setattr(blocking, "BACKLOG_BYTES", 200)
     monkeypatch.setattr(aio, "BACKLOG_BYTES", 200)
     world.source.say(*[ONE] * 100)
     relay = await world.open()
@@ -417,7 +426,7 @@ async def test_a_server_that_ends_lets_a_whole_answer_be(world: World) -> None:
 
 
 async def test_what_fails_at_the_end_is_logged(world: World, caplog: Any) -> None:
-    def fail() -> None:
+    def fail(outcome: Outcome) -> None:
         raise ValueError("no cache")
 
     relay = await world.open(LAST, None, on_end=fail)
@@ -447,10 +456,299 @@ async def test_a_request_of_drf_is_taken_for_what_it_wraps(world: World) -> None
     assert await world.rest(response._iterator) == b"Hello there"
 
 
-async def test_chunks_of_the_other_world(world: World) -> None:
-    world.source = BlockingSource() if world.is_async else AwaitedSource()
-    with pytest.raises(TypeError, match=r"Under [AW]SGI chunks must be"):
-        await world.respond()
+# Chunks of either world, and how they ended
+
+
+async def hear(world: World, ended: list[Outcome] | None = None) -> Outcome:
+    """Return the one Outcome that on_end was given."""
+    ended = world.ended if ended is None else ended
+    await world.until(lambda: ended)
+    (outcome,) = ended
+    return outcome
+
+
+HM: Any = {"role": "assistant", "content": "", "done": False, "metadata": {"reasoning": "hm"}}
+
+
+@pytest.fixture(params=["its own", "the other"])
+def any_chunks(request: pytest.FixtureRequest, world: World) -> World:
+    """Give each world with chunks of each."""
+    if request.param == "the other":
+        world.source = BlockingSource() if world.is_async else AwaitedSource()
+    return world
+
+
+async def test_on_end_hears_of_a_whole_answer(any_chunks: World) -> None:
+    world = any_chunks
+    relay = await world.open(HM, ONE)
+    assert b"hm" in (await world.take(relay) or b"")
+    world.source.say(TWO, LAST, None)
+    assert b'"done":true' in await world.rest(relay)
+    assert await hear(world) == Outcome("complete", "one two", "hm", {"total_tokens": 3}, "stop")  # type: ignore[typeddict-item]
+    assert world.source.closed.is_set()
+
+
+async def test_on_end_hears_of_an_answer_that_was_cut_off(any_chunks: World) -> None:
+    relay = await any_chunks.open(ONE, None)
+    assert b"event: error" in await any_chunks.rest(relay)
+    outcome = await hear(any_chunks)
+    assert (outcome.state, outcome.text) == ("interrupted", "one ")
+    assert isinstance(outcome.error, StreamInterruptedError)
+
+
+@pytest.mark.parametrize("said", [[], [ONE]])
+async def test_on_end_hears_of_a_failure(any_chunks: World, said: list[Any]) -> None:
+    error = RateLimitError("Slow down", code=429)
+    error.usage = {"prompt_tokens": 7}
+    any_chunks.source.say(*said, error)
+    response = await any_chunks.respond()
+    if said:
+        assert told(await any_chunks.rest(response._iterator))["code"] == 429
+    else:
+        assert response.status_code == 429
+    outcome = await hear(any_chunks)
+    assert (outcome.state, outcome.text, outcome.error) == (
+        "failed",
+        "".join(s["content"] for s in said),
+        error,
+    )
+    assert outcome.usage == {"prompt_tokens": 7}
+
+
+async def test_on_end_hears_of_a_reader_that_left(any_chunks: World) -> None:
+    relay = await any_chunks.open(ONE)
+    await any_chunks.take(relay)
+    await asyncio.to_thread(relay.close)
+    outcome = await hear(any_chunks)
+    assert (outcome.state, outcome.text, outcome.error) == ("interrupted", "one ", None)
+    await any_chunks.until(any_chunks.source.closed.is_set)
+
+
+async def test_on_end_hears_of_a_server_that_ends(any_chunks: World) -> None:
+    relay = await any_chunks.open(ONE)
+    await any_chunks.take(relay)
+    relay.end(shutdown.ShuttingDownError("The server ends."))
+    assert told(await any_chunks.take(relay))["type"] == "ShuttingDownError"
+    outcome = await hear(any_chunks)
+    assert (outcome.state, outcome.text) == ("interrupted", "one ")
+    assert isinstance(outcome.error, shutdown.ShuttingDownError)
+
+
+async def test_on_end_hears_of_a_reader_that_left_at_the_gate(settings: Any) -> None:
+    set_api(settings)
+    for source in (AwaitedSource(), BlockingSource()):
+        world = World("asgi")
+        world.source = source
+        task = asyncio.create_task(world.respond())
+        await world.until(lambda source=source: source.asked)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert await hear(world) == Outcome("interrupted")
+        await world.until(source.closed.is_set)
+
+
+async def test_on_end_hears_the_usage_that_was_known_when_the_reader_left(
+    world: World, provider: Provider, settings: Any
+) -> None:
+    claude = Claude()
+    settings.BUPPLE_ENGINE = {
+        "DRIVERS": {"it": claude.settings(provider.url)},
+        "API": {"GATE_SECONDS": SECONDS},
+    }
+    provider.answer(Answer(headers=EVENTS, pieces=[claude.stream_without_end(["Hello "]), threading.Event()]))
+    response = await world.respond(messages=HELLO)
+    relay = response._iterator
+    assert b"Hello" in (await world.take(relay) or b"")
+    await asyncio.to_thread(relay.close)
+    outcome = await hear(world)
+    assert (outcome.state, outcome.text) == ("interrupted", "Hello ")
+    assert (outcome.usage or {}).get("prompt_tokens")
+
+
+async def test_a_coroutine_function_may_hear_the_end(world: World) -> None:
+    heard: list[Outcome] = []
+
+    async def on_end(outcome: Outcome) -> None:
+        await asyncio.sleep(0)
+        heard.append(outcome)
+
+    relay = await world.open(LAST, None, on_end=on_end)
+    await world.rest(relay)
+    assert (await hear(world, heard)).state == "complete"
+
+
+async def test_chunks_come_one_by_one_and_not_when_all_are_there(any_chunks: World) -> None:
+    relay = await any_chunks.open(ONE)
+    assert b"one" in (await any_chunks.take(relay) or b"")
+    any_chunks.source.say(TWO)
+    assert b"two" in (await any_chunks.take(relay) or b"")
+    any_chunks.source.say(LAST, None)
+    assert b'"done":true' in await any_chunks.rest(relay)
+
+
+async def test_generators_of_either_kind_run_in_their_callers_context_and_to_their_end(world: World) -> None:
+    said: list[Any] = []
+
+    def sync() -> Iterator[Any]:
+        try:
+            yield {**ONE, "content": VARIABLE.get()}
+            said.append(threading.current_thread() is threading.main_thread())
+            yield LAST
+        finally:
+            said.append("closed")
+
+    async def awaited() -> AsyncIterator[Any]:
+        for chunk in sync():
+            await asyncio.sleep(0)
+            yield chunk
+
+    VARIABLE.set("the caller's")
+    for chunks in (sync(), awaited()):
+        response = await world.respond(chunks=chunks)
+        assert b"the caller's" in await world.rest(response._iterator)
+    await world.until(lambda: said.count("closed") == 2 and world.ends == 2)
+    assert [each.state for each in world.ended] == ["complete"] * 2
+
+
+async def test_an_asynchronous_generator_of_the_other_world_may_ask_in_threads(settings: Any) -> None:
+    """As Django's asynchronous ORM does; with one thread a stream, which ends with it."""
+    set_api(settings)
+    world, found = World("wsgi"), set()
+
+    async def chunks() -> AsyncIterator[Any]:
+        for chunk in (ONE, LAST):
+            found.add(await sync_to_async(threading.current_thread)())
+            yield chunk
+
+    response = await world.respond(chunks=chunks())
+    assert b'"done":true' in await world.rest(response._iterator)
+    (thread,) = found
+    await world.until(lambda: not thread.is_alive())
+
+
+async def test_streams_of_the_other_world(world: World, provider: Provider, settings: Any) -> None:
+    """Whole, and left while they wait for the provider."""
+    wire = ChatCompletions()
+    settings.BUPPLE_ENGINE = {
+        "DRIVERS": {"it": wire.settings(provider.url)},
+        "API": {"GATE_SECONDS": SECONDS},
+    }
+    silence = threading.Event()
+    provider.answer(
+        Answer(headers=EVENTS, body=wire.stream(["one ", "two"])),
+        Answer(headers=EVENTS, pieces=[wire.stream_without_end(["one "]), silence]),
+    )
+
+    def begin() -> Any:
+        return ai().stream(HELLO) if world.is_async else ai().astream(HELLO)
+
+    response = await world.respond(chunks=begin(), dialect=PlainText())
+    assert await world.rest(response._iterator) == b"one two"
+    response = await world.respond(chunks=begin(), dialect=PlainText())
+    assert await world.take(response._iterator) == b"one "
+    await asyncio.to_thread(response._iterator.close)
+    await asyncio.to_thread(provider.wait_closed)
+    await world.until(lambda: len(world.ended) == 2)
+    assert [(each.state, each.text) for each in world.ended] == [
+        ("complete", "one two"),
+        ("interrupted", "one "),
+    ]
+
+
+async def test_chunks_for_which_no_thread_was_free_are_closed(settings: Any) -> None:
+    set_api(settings)
+    settings.BUPPLE_ENGINE = {**settings.BUPPLE_ENGINE, "MAX_THREADS": 1}
+    threads.reset()
+    go, world = threading.Event(), World("asgi")
+    world.source = BlockingSource()
+    threads.submit(lambda: go.wait(SECONDS))
+    try:
+        task = asyncio.create_task(world.respond(on_end=None))
+        await world.until(lambda: shutdown._open)
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert not world.source.asked
+    finally:
+        go.set()
+    await world.until(world.source.closed.is_set)
+    threads.reset()
+
+
+@pytest.mark.parametrize("chunks", [7, "Hello", b"Hello", {"content": "Hello"}, object()])
+async def test_what_is_no_iterator_of_chunks_is_refused(world: World, chunks: Any) -> None:
+    with pytest.raises(TypeError, match="must be an iterator of chunks"):
+        await world.respond(chunks=chunks)
+
+
+# A reader that reads nothing
+
+
+async def test_a_reader_that_takes_nothing_is_taken_for_gone(any_chunks: World, monkeypatch: Any) -> None:
+    for module in (aio, blocking):
+        monkeypatch.setattr(module, "BACKLOG_BYTES", 100)
+        monkeypatch.setattr(module, "ROOM_SECONDS", 0.05)
+    relay = await any_chunks.open(*[ONE] * 10)
+    outcome = await hear(any_chunks)
+    assert outcome.state == "interrupted"
+    assert "took nothing" in str(outcome.error)
+    await any_chunks.until(lambda: any_chunks.source.closed.is_set() and relay not in shutdown._open)
+    assert told(await any_chunks.rest(relay))["type"] == "StreamInterruptedError"  # should it read on
+
+
+async def test_a_backlog_is_bounded_by_its_bytes(any_chunks: World) -> None:
+    """Not by how many pieces it is in: one may have a megabyte."""
+    large = {**ONE, "content": "x" * 1_000_000}
+    empty: Any = {"role": "assistant", "content": "", "done": False}
+    for dialect, chunk in ((EventStream(), large), (PlainText(), empty)):
+        any_chunks.dialect = dialect
+        any_chunks.source = type(any_chunks.source)()
+        any_chunks.source.say(*[chunk] * (300_000 if chunk is empty else 20))
+        relay = await any_chunks.open()
+        asked = -1
+        while asked != any_chunks.source.asked:
+            asked = any_chunks.source.asked
+            await asyncio.sleep(0.2)
+        assert asked < (140_000 if chunk is empty else 6)
+        await asyncio.to_thread(relay.close)
+
+
+# An EventSource that reconnects
+
+
+@pytest.mark.parametrize("what", ["messages", "stream", "astream"])
+async def test_an_answer_is_not_asked_for_anew(world: World, what: str, facts: list[Any]) -> None:
+    """A browser's EventSource reconnects to whatever has ended, with the last id that it saw, for ever."""
+    request = world.request()
+    request.META["HTTP_LAST_EVENT_ID"] = "3"
+    world.request = lambda: request  # type: ignore[method-assign]
+    arguments = {"messages": HELLO} if what == "messages" else {"chunks": getattr(ai(), what)(HELLO)}
+    response = await world.respond(**arguments)
+    assert (response.status_code, response.content) == (204, b"")
+    assert await hear(world) == Outcome("interrupted")
+    assert facts == []
+    if what != "messages":
+        assert not arguments["chunks"].has_begun
+
+
+async def test_what_a_site_keeps_is_its_own_to_resume(world: World) -> None:
+    """Its own iterator may begin where the reader was; so may a stream that is read already."""
+    request = world.request()
+    request.META["HTTP_LAST_EVENT_ID"] = "3"
+    world.request = lambda: request  # type: ignore[method-assign]
+    relay = await world.open(ONE, LAST, None)
+    assert b'"done":true' in await world.rest(relay)
+    chunks: Any
+    if world.is_async:
+        chunks = ai().astream(HELLO)
+        await anext(chunks)
+    else:
+        chunks = ai().stream(HELLO)
+        next(chunks)
+    response = await world.respond(chunks=chunks)
+    assert response.status_code == 200
+    assert b'"done":true' in await world.rest(response._iterator)
 
 
 async def test_a_response_that_nobody_sends_ends(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:

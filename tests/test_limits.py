@@ -12,6 +12,7 @@ import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from io import BytesIO
 from types import SimpleNamespace
 from typing import Any
 
@@ -26,7 +27,7 @@ from bupple_engine.api import slots, throttles
 from bupple_engine.conf import api_settings
 from bupple_engine.http import limit_bodies
 from bupple_engine.http.problems import ProblemError
-from tests.api import BODIES, HELLO, Caller, Site, open_site
+from tests.api import BODIES, HELLO, Answered, Caller, Site, open_site
 from tests.provider import Answer, Provider
 from tests.wires import ChatCompletions
 from tests.worlds import SECONDS, until
@@ -135,26 +136,71 @@ def test_junk_is_refused_quickly_and_cheaply(site: Site, junk: str) -> None:
         assert seconds < 3, path  # most of it tracemalloc's
 
 
-def test_a_body_of_unknown_length_or_too_long_is_not_read(caller: Caller, path: str, site: Site) -> None:
+def test_a_body_that_is_too_long_is_not_read(caller: Caller, path: str, site: Site) -> None:
     site(MAX_BODY_BYTES=500)
     assert caller.post(path).status == 200
     lengths = {"501": 413, "9" * 5000: 413, "-1": 413, "1e2": 413}
     if caller.world == "wsgi":  # the other client always states one
-        lengths[""] = 411
+        lengths[""] = 411  # and this one's server says nothing of where a body ends
     for length, status in lengths.items():
         header = (
             {"CONTENT_LENGTH": length} if caller.world == "wsgi" else {"headers": {"Content-Length": length}}
         )
         refused = caller.post(path, **header)
         assert (refused.status, refused.type) == (status, "application/json"), length
-    assert caller.post(path, headers={"Transfer-Encoding": "chunked"}).status == 411
+    chunked = caller.post(path, headers={"Transfer-Encoding": "chunked"})
+    assert chunked.status == (411 if caller.world == "wsgi" else 200)
     assert caller.post(path, _fill(b"[")).status == 413
+
+
+@pytest.mark.parametrize("coding", ["gzip", "br", "x" * 5000])
+def test_a_coded_body_is_refused_by_its_coding(caller: Caller, path: str, coding: str) -> None:
+    refused = caller.post(path, b"\x1f\x8b\x08", headers={"Content-Encoding": coding})
+    assert refused.status == 415
+    assert coding[:100] in refused.error["message"]
+    assert len(refused.body) < 500
+    assert caller.post(path, headers={"Content-Encoding": "identity"}).status == 200
+
+
+def _without_length(path: str, body: Any, **environ: Any) -> Answered:
+    """Give Django what gunicorn gives it of a body without a length."""
+    environ = {"wsgi.input": body, "wsgi.input_terminated": True, **environ}
+    chunked = {"CONTENT_TYPE": "application/json", "HTTP_TRANSFER_ENCODING": "chunked"}
+    return Caller("wsgi").post(path, b"", **chunked, **environ)
+
+
+def test_a_body_without_a_length_is_read_under_wsgi(path: str, site: Site) -> None:
+    site(MAX_BODY_BYTES=1000)
+    body = json.dumps(BODIES[path]).encode()
+    answer = _without_length(path, BytesIO(body))
+    assert (answer.status, b"Hello" in answer.body) == (200, True)
+    long = BytesIO(b"[" * 10_000)
+    assert _without_length(path, long).status == 413
+    assert long.tell() == 1001
+    assert _without_length(path, BytesIO()).status == 400
+    assert (
+        _without_length(path, BytesIO(body), CONTENT_LENGTH="1").status == 200
+    )  # which the coding overrules
+
+
+@pytest.mark.parametrize("error", [ConnectionResetError(), ValueError("Invalid chunk size")])
+def test_a_client_that_leaves_within_its_body(path: str, error: Exception) -> None:
+    class Broken(BytesIO):
+        def read(self, size: int | None = -1) -> bytes:
+            raise error
+
+    assert _without_length(path, Broken()).status == 400
+
+
+def test_a_body_without_a_length_is_not_read_for_who_may_not_call(path: str, site: Site) -> None:
+    site(PERMISSION_CLASSES=["rest_framework.permissions.IsAdminUser"])
+    body = BytesIO(b"[" * 1000)
+    assert _without_length(path, body).status == 403
+    assert body.tell() == 0
 
 
 def test_a_length_that_lies_reads_no_more_than_is_allowed(site: Site) -> None:
     """A server holds a body to its length; where one does not, we do."""
-    from io import BytesIO
-
     from bupple_engine.api.content import BodyTooLarge, BoundedJSONParser
 
     site(MAX_BODY_BYTES=100)
@@ -532,6 +578,27 @@ async def test_a_place_is_given_back_under_asgi_too(site: Site, provider: Provid
     assert b"two" in b"".join([piece async for piece in await post()])
 
 
+@pytest.mark.parametrize("path", ["chat/", "v1/chat/completions"])
+@pytest.mark.parametrize("ends", ["well", "badly"])
+def test_a_whole_answer_takes_a_place_under_wsgi(
+    path: str, ends: str, site: Site, provider: Provider
+) -> None:
+    """It holds a thread until it is there: sixty of one user would hold all the threads of a server."""
+    go = threading.Event()
+    body = WIRE.reply("Yes") if ends == "well" else WIRE.error("auth")[2]
+    provider.answer(Answer(status=200 if ends == "well" else 401, body=body, hold=go), repeat=True)
+    site({"fast": WIRE.settings(provider.url)}, MAX_CONCURRENT_STREAMS={"user": 2, "process": 500})
+    asked = BODIES[path] | ({"model": "fast"} if path.startswith("v1/") else {})
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(lambda: Caller("wsgi").post(path, asked).status) for _ in range(2)]
+        until(lambda: len(provider.requests) == 2)
+        refused = Caller("wsgi").post(path, asked)
+        assert (refused.status, refused.header("Retry-After")) == (429, str(slots.RETRY_SECONDS))
+        go.set()
+        assert {each.result(SECONDS) for each in waiting} == {200 if ends == "well" else 502}
+    assert Caller("wsgi").post(path, asked).status in (200, 502)
+
+
 @pytest.mark.parametrize("path", ["chat/", "chat/stream/"])
 async def test_nothing_is_sent_for_a_client_that_left_while_a_thread_was_at_work(
     path: str, site: Site, provider: Provider
@@ -561,7 +628,16 @@ async def test_nothing_is_sent_for_a_client_that_left_while_a_thread_was_at_work
 class Sent:
     """An ASGI server's side of one request, whose body has as many pieces as are asked for."""
 
-    def __init__(self, path: str, *, method: str = "POST", pieces: int = 10**9, **headers: str) -> None:
+    def __init__(
+        self,
+        path: str,
+        *,
+        method: str = "POST",
+        pieces: int = 10**9,
+        piece: bytes = b"x" * 100,
+        **headers: str,
+    ) -> None:
+        headers = {"content_type": "application/json", **headers}
         self.scope = {
             "type": "http",
             "method": method,
@@ -569,12 +645,14 @@ class Sent:
             "query_string": b"",
             "headers": [(name.replace("_", "-").encode(), value.encode()) for name, value in headers.items()],
         }
-        self.read, self.pieces = 0, pieces
+        self.read, self.pieces, self.piece = 0, pieces, piece
         self.messages: list[Any] = []
 
     async def receive(self) -> dict[str, Any]:
+        if self.read == self.pieces:
+            await asyncio.Event().wait()  # the client stays
         self.read += 1
-        return {"type": "http.request", "body": b"x" * 100, "more_body": self.read < self.pieces}
+        return {"type": "http.request", "body": self.piece, "more_body": self.read < self.pieces}
 
     async def send(self, message: Any) -> None:
         self.messages.append(message)
@@ -584,26 +662,23 @@ class Sent:
         return int(self.messages[0]["status"])
 
     @property
+    def headers(self) -> dict[bytes, bytes]:
+        return dict(self.messages[0]["headers"])
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self.messages[1:])
+
+    @property
     def error(self) -> Any:
-        return json.loads(self.messages[1]["body"])["error"]
-
-
-async def _django(scope: Any, receive: Any, send: Any) -> None:
-    """Read everything first, as Django does."""
-    while True:
-        message = await receive()
-        if message["type"] == "http.disconnect":
-            return
-        if not message["more_body"]:
-            break
-    await send({"type": "http.response.start", "status": 200, "headers": []})
-    await send({"type": "http.response.body", "body": b"{}"})
+        return json.loads(self.body)["error"]
 
 
 async def _ask(path: str, **request: Any) -> Sent:
+    """Have Django answer, behind limit_bodies."""
     sent = Sent(path, **request)
     scope = sent.scope | ({"root_path": "/site"} if path.startswith("/site/") else {})
-    await limit_bodies(_django)(scope, sent.receive, sent.send)
+    await limit_bodies(ASGIHandler())(scope, sent.receive, sent.send)
     return sent
 
 
@@ -612,31 +687,66 @@ async def test_a_body_is_bounded_before_django_reads_it(path: str, site: Site, p
     site(MAX_BODY_BYTES=1000)
     url = f"{prefix}/ai/{path}"
     for request, status, read in (
-        ({}, 411, 0),
-        ({"transfer_encoding": "chunked"}, 411, 0),
+        ({}, 413, 11),  # as over HTTP/2
+        ({"transfer_encoding": "chunked"}, 413, 11),
+        ({"transfer_encoding": "chunked", "pieces": 10}, 400, 10),
         ({"content_length": "1001"}, 413, 0),
         ({"content_length": "1" * 5000}, 413, 0),
         ({"content_length": "-1"}, 413, 0),
         ({"content_length": "1000"}, 413, 11),  # a server that doesn't hold it to that
-        ({"content_length": "1000", "pieces": 10}, 200, 10),
-        ({"content_length": "1000", "transfer_encoding": "chunked"}, 411, 0),
-        ({"method": "PUT"}, 413, 11),
-        ({"method": "PUT", "transfer_encoding": "chunked"}, 411, 0),
-        ({"method": "GET", "pieces": 1}, 200, 1),
+        ({"content_length": "1000", "pieces": 10}, 400, 10),
+        ({"content_length": "5", "transfer_encoding": "chunked"}, 413, 11),
+        ({"method": "PUT"}, 405, 11),
+        ({"method": "PUT", "content_length": "1001"}, 405, 0),
+        ({"method": "GET", "pieces": 1}, 405, 1),
     ):
         sent = await _ask(url, **request)
         assert (sent.status, sent.read) == (status, read), request
-        assert len(sent.messages) == 2
-        if status != 200:
-            assert sent.error["message"]
-            assert (
-                "param" in sent.error and sent.error["type"] == "invalid_request_error"
-            ) == path.startswith("v1/")
+        assert sent.error["message"]
+        assert ("param" in sent.error and sent.error["type"] == "invalid_request_error") == path.startswith(
+            "v1/"
+        )
 
 
-async def test_other_paths_are_left_alone(site: Site) -> None:
+async def test_a_body_without_a_length_is_read_under_asgi(path: str, site: Site) -> None:
+    body = json.dumps(BODIES[path]).encode()
+    for headers in ({}, {"transfer_encoding": "chunked"}):
+        sent = await _ask(f"/ai/{path}", pieces=1, piece=body, **headers)
+        assert sent.status == 200
+        assert b"Hello" in sent.body
+
+
+class AllowOrigin:
+    """Middleware that lets a page of another origin read what it is told, as django-cors-headers does."""
+
+    sync_capable, async_capable = True, False
+
+    def __init__(self, get_response: Any) -> None:
+        self.get_response = get_response
+
+    def __call__(self, request: Any) -> Any:
+        response = self.get_response(request)
+        response["Access-Control-Allow-Origin"] = "https://page.example"
+        return response
+
+
+@pytest.mark.parametrize(
+    "request_", [{}, {"content_length": "1001"}, {"content_encoding": "gzip", "pieces": 1}]
+)
+async def test_a_refusal_passes_through_the_sites_middleware(
+    path: str, site: Site, settings: Any, request_: dict[str, Any]
+) -> None:
+    settings.MIDDLEWARE = [f"{__name__}.AllowOrigin"]
     site(MAX_BODY_BYTES=1000)
-    for path in ("/", "/ai/", "/ai/chat", "/other/", "/ai/chat/\x00"):
+    sent = await _ask(f"/ai/{path}", **request_)
+    assert sent.status in (413, 415)
+    assert sent.headers[b"Access-Control-Allow-Origin"] == b"https://page.example"
+
+
+async def test_other_paths_are_left_alone(site: Site, settings: Any) -> None:
+    site(MAX_BODY_BYTES=1000)
+    settings.DEBUG = False
+    for path in ("/", "/ai/", "/other/", "/ai/chat/\x00"):
         assert (await _ask(path, pieces=50)).read == 50
     seen = []
 
@@ -693,9 +803,12 @@ def test_a_body_without_end_is_answered_on_a_real_server(served: tuple[str, int]
     piece = b"4000\r\n" + b"x" * 0x4000 + b"\r\n"
     chunked = "Content-Type: application/json\r\nTransfer-Encoding: chunked"
     answer, sent = _send(served, f"/ai/{path}", chunked, 100_000, piece)
-    assert answer.startswith(b"HTTP/1.1 411")
+    assert answer.startswith(b"HTTP/1.1 413")
     assert b"application/json" in answer
-    assert sent < 2000  # what fits in the sockets' buffers
+    assert sent < 2000  # the bound, and what fits in the sockets' buffers
+    body = json.dumps(BODIES[path]).encode()
+    pieces = b"%x\r\n%s\r\n0\r\n\r\n" % (len(body), body)
+    assert _send(served, f"/ai/{path}", chunked, 1, pieces)[0].startswith(b"HTTP/1.1 200")
     length = "Content-Type: application/json\r\nContent-Length: 100001"
     assert _send(served, f"/ai/{path}", length, 0, b"")[0].startswith(b"HTTP/1.1 413")
     body = json.dumps(BODIES[path]).encode()

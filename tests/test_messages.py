@@ -38,7 +38,7 @@ BAD: dict[str, tuple[Any, str, str]] = {
     "a number": (7, "messages", "not a int"),
     "empty": ([], "messages", "empty"),
     "an empty generator": (iter([]), "messages", "empty"),
-    "no user": (third(role="assistant", content="Hi")[::2], "messages", "no message with role 'user'"),
+    "blank instructions": ([{"role": "system", "content": "\t"}], 'messages[0]["content"]', "blank"),
     "blank user": ([{"role": "user", "content": " \n"}], 'messages[0]["content"]', "blank"),
     "no dict": ([USER, "Hello"], "messages[1]", "not a str"),
     "null": ([None], "messages[0]", "not None"),

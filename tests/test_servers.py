@@ -5,13 +5,15 @@ from __future__ import annotations
 import http.client
 import json
 import re
+import subprocess
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, closing, suppress
 from importlib.util import find_spec
 from itertools import count
 from pathlib import Path
+from shutil import which
 from typing import Any
 from urllib.parse import urlencode
 
@@ -33,14 +35,12 @@ LONG = 600.0  # seconds; what has such a clock does not come from the clock
 
 # What every server sends for the answer "one two".
 WORDS = [
-    b'id: 1\nretry: 3000\ndata: {"role":"assistant","content":"one ","done":false}\n\n',
+    b'id: 1\ndata: {"role":"assistant","content":"one ","done":false}\n\n',
     b'id: 2\ndata: {"role":"assistant","content":"two","done":false}\n\n',
 ]
 LAST = (
     b'id: 3\ndata: {"role":"assistant","content":"","done":true,"model":"gpt-6-luna","usage":{'
-    b'"prompt_tokens":12,"completion_tokens":7,"total_tokens":19,'
-    b'"prompt_tokens_details":{"cached_tokens":4,"audio_tokens":0},'
-    b'"completion_tokens_details":{"reasoning_tokens":3,"audio_tokens":0}},'
+    b'"prompt_tokens":12,"completion_tokens":7,"total_tokens":19},'
     b'"finish_reason":"stop","metadata":{}}\n\n'
 )
 HEADERS = {
@@ -262,6 +262,63 @@ def test_a_response_that_middleware_drops(server: Server, chat: Chat) -> None:
         words = chat.script(ONE, chat.silence)
         with read(server, path, words, fail="1").open() as reader:
             assert reader.status == 400
+        chat.wait_closed(words)
+
+
+def test_a_body_without_a_length(server: Server, chat: Chat) -> None:
+    """As of node's write(), or of Spring's: read up to its end, and no further than is allowed."""
+    words = chat.script(ONE, TWO, REST)
+    body = json.dumps({"messages": [{"role": "user", "content": words}]}).encode()
+    status, answer = post_in_pieces(server, [body[:20], body[20:]])
+    assert (status, answer.count(b"data: ")) == (200, 3)
+    status, answer = post_in_pieces(server, [b"[" * 65_536] * 160)
+    assert status == 413
+    assert json.loads(answer)["error"]["type"] == "BodyTooLarge"
+
+
+def post_in_pieces(server: Server, pieces: list[bytes]) -> tuple[int, bytes]:
+    """Send a body by the chunked coding; return the status and the answer."""
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=SECONDS)
+    headers = {"Content-Type": "application/json"}
+    with closing(connection):
+        with suppress(ConnectionError):  # the server has said all that it has to say
+            connection.request("POST", "/ai/chat/stream/", iter(pieces), headers, encode_chunked=True)
+        with connection.getresponse() as response:
+            return response.status, response.read()
+
+
+@pytest.mark.skipif(
+    "HTTP2" not in subprocess.run(["curl", "--version"], capture_output=True, text=True).stdout
+    if which("curl")
+    else True,
+    reason="there is no curl here that speaks HTTP/2",
+)
+@pytest.mark.parametrize("name", ["hypercorn", "granian"])
+def test_a_body_without_a_length_over_http_2(launch: Launch, chat: Chat, name: str, tmp_path: Path) -> None:
+    server = launch(KINDS[name])
+    server.start()
+    words = chat.script(ONE, TWO, REST)
+    url = f"http://127.0.0.1:{server.port}/ai/chat/stream/"
+    command = ["curl", "-sN", "--http2-prior-knowledge", "-X", "POST", "-T", "-", "-w", "%{http_version}"]
+    body = json.dumps({"messages": [{"role": "user", "content": words}]}).encode()
+    done = subprocess.run(
+        [*command, "-H", "Content-Type: application/json", url], input=body, capture_output=True, timeout=60
+    )
+    assert done.stdout == b"".join([*WORDS, LAST, b"2"]), done
+    server.stop()
+
+
+def test_a_reader_that_reads_nothing_frees_its_thread(launch: Launch, chat: Chat) -> None:
+    """A write to it would hold the server's thread for as long as it likes."""
+    command = f"{GUNICORN} -k gthread --threads 2 tests.site.impatient:application"
+    server = launch(Kind("wsgi", "gunicorn", command))
+    server.start()
+    large = ONE.replace(b"one ", b"x" * 100_000)
+    with ExitStack() as left:
+        for _ in range(2):  # as many as there are threads
+            words = chat.script(ONE, *[large] * 200, chat.silence)
+            left.enter_context(read(server, "/sync/", words).open())
+        assert until(lambda: server.state()["streams"] == 0 or None, SECONDS)
         chat.wait_closed(words)
 
 

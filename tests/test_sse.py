@@ -172,8 +172,8 @@ def test_what_is_encoded_is_decoded(data: str, fields: dict[str, Any], size: int
 def test_an_event_in_bytes() -> None:
     assert encode("a\nb", event="x", id="7", retry=10) == b"event: x\nid: 7\nretry: 10\ndata: a\ndata: b\n\n"
     assert encode("\ud83d") == b"data: ?\n\n"
-    assert encode_comment() == b": \n\n"
-    assert encode_comment("Grüße") == ": Grüße\n\n".encode()
+    assert encode_comment() == b": \n"
+    assert encode_comment("Grüße") == ": Grüße\n".encode()
 
 
 @pytest.mark.parametrize("end", LINE_ENDS)

@@ -61,6 +61,8 @@ CONVERSATIONS: dict[str, tuple[str, str, str]] = {
     "begun by the assistant behind the system": ("s1 a1 a2 u1", "(begin) | a1 a2 | u1", "s1"),
     "begun by an empty assistant": ("a_ u1", "u1", ""),
     "ended by the assistant": ("u1 a1", "u1 | a1", ""),
+    "of the assistant alone": ("a1", "(begin) | a1", ""),
+    "instructions alone": ("s1 s2", "(begin)", "s1 s2"),
 }
 
 
@@ -74,12 +76,13 @@ def test_roles_and_ordering(driver: str, script: str, merged: str, system: str) 
     assert all(text.strip() for _, text in found)
     if driver == "openai":
         leading = 0
-        while script.split()[leading].startswith("s"):
+        while script.split()[leading:] and script.split()[leading].startswith("s"):
             leading += 1
         roles = {"s": "developer", "u": "user", "a": "assistant"}
         head = [word for word in script.split()[:leading] if "_" not in word]
         expected = [("instructions", " ".join(head))] if head else []
         expected += [(roles[word[0]], word) for word in script.split()[leading:] if "_" not in word]
+        expected += [("user", OPENING)] if leading == len(script.split()) else []
     elif driver == "openai_chat":
         roles = {"s": "system", "u": "user", "a": "assistant"}
         expected = [(roles[word[0]], word) for word in words]

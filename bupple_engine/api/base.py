@@ -30,7 +30,8 @@ from bupple_engine.exceptions import EngineError
 from bupple_engine.http import problem_response
 from bupple_engine.http.problems import Problem, ProblemError, report
 
-from .content import BoundedJSONParser, Negotiation, check_length
+from .body import open_body
+from .content import BoundedJSONParser, Negotiation
 from .native import NativeDialect
 from .throttles import CallThrottle
 
@@ -45,6 +46,7 @@ class EngineView(APIView):
     content_negotiation_class = Negotiation
     versioning_class = None  # the site's own may be by namespace or path, which are ours
     dialect_class: ClassVar[Any] = NativeDialect
+    has_page: ClassVar[bool] = True  # the browsable API's; never where programs alone call
 
     @cached_property
     def api(self) -> APISettings:
@@ -53,6 +55,8 @@ class EngineView(APIView):
 
     def get_renderers(self) -> list[Any]:
         sites: Any = rest_settings.DEFAULT_RENDERER_CLASSES
+        if not self.has_page:
+            return [JSONRenderer()]
         return [JSONRenderer(), *(found() for found in sites if issubclass(found, BrowsableAPIRenderer))]
 
     def get_permissions(self) -> Any:
@@ -76,7 +80,7 @@ class EngineView(APIView):
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         if request.method == "POST":
-            check_length(request, self.api)
+            open_body(request, self.api)
         super().initial(request, *args, **kwargs)
 
     def get_exception_handler(self) -> Any:
@@ -91,6 +95,7 @@ class EngineView(APIView):
             got_request_exception.send(type(self), request=request)
             problem = report(error)
         dialect = self.dialect_class()
+        problem = dialect.adapt(problem)
         if isinstance(getattr(self.request, "accepted_renderer", None), BrowsableAPIRenderer):
             response: HttpResponseBase = Response(dialect.error_body(problem), problem.status)
         else:

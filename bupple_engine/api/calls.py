@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -11,6 +12,8 @@ from bupple_engine.conf import APISettings, default_alias
 from bupple_engine.exceptions import InvalidRequestError
 from bupple_engine.messages import Part, Turn, validate
 from bupple_engine.types import Message
+
+from .addresses import why_private
 
 # Of a message's metadata all else is between us and the providers: a client could forge it.
 MEDIA_KEYS = ("mime_type", "format", "detail", "caption", "transcript", "filename")
@@ -36,6 +39,7 @@ class ChatCall:
     stream: bool = False
     data: Mapping[str, Any] = field(default_factory=dict)
     context: Any = None
+    places: Mapping[str, str] = field(default_factory=dict, repr=False)  # our address → the client's own
 
 
 def default_driver(api: APISettings) -> str | None:
@@ -104,7 +108,9 @@ def check_messages(messages: Any, api: APISettings) -> list[Message]:
     left = api.max_characters
     for turn in turns:
         if turn.role == "system" and not api.system_messages:
-            raise wrong(f'{turn.where}["role"]', "is 'system', which clients may not use here")
+            raise wrong(
+                f'{turn.where}["role"]', "makes a system message of it, which clients may not send here"
+            )
         for part in turn.parts:
             taken = _taken(part.metadata, part.where)
             left -= sum(map(len, taken.values()))
@@ -126,6 +132,11 @@ def _check_media(part: Part, api: APISettings) -> None:
         or content.count("%") > MAX_URL
     ):
         raise wrong(where, "is too long for a URL; send long data as base64")
+    if head.startswith(("http://", "https://")):
+        if not api.media_urls:
+            raise wrong(where, "is a URL; send what is there as base64 or as a data URL")
+        if why := why_private(content):
+            raise wrong(where, f"is a URL that {why}; send a public https one, or a data URL")
     found = media.resolve(part)
     if found.mime_type is None:
         # A URL whose name doesn't tell: what it is said to be has to do.
@@ -170,3 +181,38 @@ def _rebuild(turn: Turn) -> Message:
 def wrong(where: str, what: str) -> InvalidRequestError:
     """Return the error for a field of a client's body."""
     return InvalidRequestError(f"{where} {what}.", param=where)
+
+
+def in_their_terms(error: InvalidRequestError, places: Mapping[str, str]) -> InvalidRequestError:
+    """Return an error of ours with the addresses that the client knows, in its param and its words.
+
+    places has addresses within the messages, and names of options, with which a text begins.
+    """
+    if error.code or not places:
+        return error
+    longest_first = sorted(map(re.escape, places), key=len, reverse=True)
+    ours = re.compile("|".join(each if "\\[" in each else rf"\A{each}\b" for each in longest_first))
+
+    def translate(text: str | None) -> str | None:
+        return ours.sub(lambda found: places[found[0]], text) if text is not None else None
+
+    return type(error)(translate(error.message) or "", param=translate(error.param))
+
+
+def moved_places(places: Mapping[str, str], before: Sequence[Any], after: Sequence[Any]) -> dict[str, str]:
+    """Return the places after PREPARE, which may have put messages of the site's among the client's."""
+    moved = {name: place for name, place in places.items() if not name.startswith("messages[")}
+    for now, message in enumerate(after):
+        index = next((index for index, each in enumerate(before) if each is message), None)
+        if index is not None:
+            then = f"messages[{index}]"
+            theirs = {
+                name.removeprefix(then): place for name, place in places.items() if name.startswith(then)
+            }
+            moved |= {f"messages[{now}]{rest}": place for rest, place in {"": then, **theirs}.items()}
+    return moved
+
+
+def option_places(data: Mapping[str, Any]) -> dict[str, str]:
+    """Return where the options are, of a body that has them in a field of their own."""
+    return {name: f'options["{name}"]' for name in data.get("options") or ()}

@@ -8,14 +8,16 @@ from __future__ import annotations
 import secrets
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from bupple_engine.conf import APISettings
-from bupple_engine.http.dialects import Dialect, dump, quote
-from bupple_engine.http.problems import Problem
+from bupple_engine.exceptions import InvalidRequestError
+from bupple_engine.http.dialects import Dialect, counts, dump, quote
+from bupple_engine.http.problems import Problem, ProblemError
 from bupple_engine.types import Chunk, Reply
 
-from .calls import ChatCall, check_messages, check_option, wrong
+from .calls import ChatCall, check_messages, check_option, in_their_terms, wrong
 
 # Field → option.
 OPTIONS = {
@@ -77,7 +79,11 @@ ERROR_CODES = {
     "TooManyStreams": "too_many_streams",
 }
 
-COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
+# By these words, or by the code among them, LangChain, litellm, CrewAI and others know an overflow.
+CONTEXT_EXCEEDED = (
+    "This model's maximum context length is exceeded: the conversation exceeds the context window"
+    " (context_length_exceeded). Shorten it."
+)
 
 
 class CompletionsDialect(Dialect):
@@ -106,8 +112,12 @@ class CompletionsDialect(Dialect):
     def read(data: Mapping[str, Any], api: APISettings) -> ChatCall:
         """Return what the body asks for, or raise an InvalidRequestError."""
         known = models(api)
-        if not isinstance(data.get("model"), str) or data["model"] not in known:
+        if not isinstance(data.get("model"), str) or not data["model"]:
             raise wrong("model", f"must be one of {', '.join(known)}")
+        if data["model"] not in known:
+            raise no_such_model(
+                f"There is no model {data['model'][:200]!r} here; there are {', '.join(known)}."
+            )
         driver, model = known[data["model"]]
         for name, harmless in NOT_HONOURED.items():
             value = data.get(name)
@@ -122,13 +132,18 @@ class CompletionsDialect(Dialect):
         if not isinstance(messages, list):
             raise wrong("messages", "must be a list")
         options: dict[str, Any] = {}
+        places: dict[str, str] = {}
         for name, option in OPTIONS.items():
             if data.get(name) is not None:
                 options[option] = check_option(name, option, data[name], api)
-        found = [_message(message, f"messages[{index}]") for index, message in enumerate(messages)]
-        messages = check_messages(found, api)
+                places[option] = name
+        found = [_message(message, f"messages[{index}]", places) for index, message in enumerate(messages)]
+        try:
+            messages = check_messages(found, api)
+        except InvalidRequestError as error:
+            raise in_their_terms(error, places) from None
         stream = data.get("stream") is True
-        return ChatCall("completions", messages, driver, model, options, stream, data)
+        return ChatCall("completions", messages, driver, model, options, stream, data, places=places)
 
     def encode(self, chunk: Chunk) -> bytes:
         pieces = []
@@ -154,7 +169,14 @@ class CompletionsDialect(Dialect):
     def encode_error(self, problem: Problem) -> bytes:
         return f"data: {dump(self.error_body(problem))}\n\n".encode()
 
+    def adapt(self, problem: Problem) -> Problem:
+        if problem.type == "ContextLengthExceededError":
+            # LangChain looks for it in a 400 alone.
+            return replace(problem, status=400, message=CONTEXT_EXCEEDED)
+        return problem
+
     def error_body(self, problem: Problem) -> dict[str, Any]:
+        problem = self.adapt(problem)
         status = problem.status
         error = {
             "message": problem.message,
@@ -204,13 +226,21 @@ def model_object(name: str) -> dict[str, Any]:
 
 
 def _usage(answer: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the three counts, None where the provider sent none."""
-    counts = {name: answer["usage"].get(name) for name in COUNTS}
-    return None if counts["total_tokens"] is None else counts
+    """Return the common counts, None where the provider sent none."""
+    found = counts(answer["usage"])
+    return None if found["total_tokens"] is None else found
 
 
-def _message(message: Any, where: str) -> Any:
-    """Return a message in our own terms; what is wrong with it beyond that, our own check tells."""
+def no_such_model(message: str = "There is no such model.") -> ProblemError:
+    """Return the refusal of a model that is not listed."""
+    return ProblemError(Problem(404, "model_not_found", message, "model"))
+
+
+def _message(message: Any, where: str, places: dict[str, str]) -> Any:
+    """Return a message in our own terms; what is wrong with it beyond that, our own check tells.
+
+    places takes down which of our addresses is which of theirs.
+    """
     if not isinstance(message, dict):
         raise wrong(where, "must be an object")
     role, content = message.get("role"), message.get("content")
@@ -219,29 +249,32 @@ def _message(message: Any, where: str) -> Any:
         raise wrong(where, "has a tool call, and there are no tools here")
     if content is None and role == "assistant":
         content = message.get("refusal") or ""
+        places |= {f'{where}["content"]': f'{where}["refusal"]'} if content else {}
     if isinstance(content, list):
-        content = [_part(part, f'{where}["content"][{index}]') for index, part in enumerate(content)]
+        at = [f'{where}["content"][{index}]' for index in range(len(content))]
+        content = [_part(*each, places) for each in zip(content, at, strict=True)]
     return {"role": role, "content": content}
 
 
-def _part(part: Any, where: str) -> dict[str, Any]:
+# Part → our type, and where its content and its metadata are within it.
+PARTS: Mapping[str, tuple[str, str, Mapping[str, str]]] = {
+    "image_url": ("image", "url", {"detail": "detail", "mime_type": "url"}),
+    "input_audio": ("audio", "data", {"format": "format", "mime_type": "format"}),
+    "file": ("document", "file_data", {"filename": "filename", "mime_type": "filename"}),
+}
+
+
+def _part(part: Any, where: str, places: dict[str, str]) -> dict[str, Any]:
     kind = part.get("type") if isinstance(part, dict) else None
     if kind in ("text", "refusal"):
+        places[f'{where}["content"]'] = f'{where}["{kind}"]'
         return {"type": "text", "content": part.get(kind)}
-    inner = part.get(kind) if isinstance(kind, str) else None
-    if kind in ("image_url", "input_audio", "file") and isinstance(inner, dict):
-        if kind == "image_url":
-            return _media("image", inner.get("url"), detail=inner.get("detail"))
-        if kind == "input_audio":
-            return _media("audio", inner.get("data"), format=inner.get("format"))
-        if inner.get("file_data"):
-            return _media("document", inner["file_data"], filename=inner.get("filename"))
-    raise wrong(where, "is no part that can be honoured; known are text, image_url, input_audio and file")
-
-
-def _media(kind: str, content: Any, **metadata: Any) -> dict[str, Any]:
-    return {
-        "type": kind,
-        "content": content,
-        "metadata": {k: v for k, v in metadata.items() if v is not None},
-    }
+    inner = part.get(kind) if isinstance(kind, str) and kind in PARTS else None
+    if not isinstance(inner, dict) or (kind == "file" and not inner.get("file_data")):
+        raise wrong(where, "is no part that can be honoured; known are text, image_url, input_audio and file")
+    type_, content, names = PARTS[str(kind)]
+    places[f'{where}["content"]'] = f'{where}["{kind}"]["{content}"]'
+    places |= {f'{where}["metadata"]["{our}"]': f'{where}["{kind}"]["{its}"]' for our, its in names.items()}
+    # A mime type is no field of theirs; what tells it stands in its place in a message of ours.
+    metadata = {our: inner[our] for our in names if our != "mime_type" and inner.get(our) is not None}
+    return {"type": type_, "content": inner.get(content), "metadata": metadata}

@@ -7,8 +7,7 @@ import math
 from typing import Any
 
 from django.apps import apps
-from rest_framework import status
-from rest_framework.exceptions import APIException, ParseError
+from rest_framework.exceptions import ParseError
 from rest_framework.negotiation import DefaultContentNegotiation
 from rest_framework.parsers import BaseParser
 from rest_framework.renderers import BaseRenderer, BrowsableAPIRenderer, JSONRenderer
@@ -16,33 +15,11 @@ from rest_framework.request import Request
 
 from bupple_engine.conf import APISettings
 
+from .body import BodyTooLarge, read_body
+
 # Far more than any client of these dialects nests, and far less than what recursion may cost.
 MAX_DEPTH = 64
 MAX_DIGITS = 40
-
-
-class BodyTooLarge(APIException):
-    """The body has more bytes than MAX_BODY_BYTES."""
-
-    status_code = status.HTTP_413_REQUEST_ENTITY_TOO_LARGE
-    default_detail = "The body is too large."
-
-
-class LengthRequired(APIException):
-    """The body has no Content-Length: under WSGI it would read as empty, and it may have no end."""
-
-    status_code = status.HTTP_411_LENGTH_REQUIRED
-    default_detail = "Send the body with a Content-Length."
-
-
-def check_length(request: Request, api: APISettings) -> None:
-    """Raise for a body that is too long or of unknown length, before a byte of it is read."""
-    length = request.META.get("CONTENT_LENGTH")
-    if not length or request.META.get("HTTP_TRANSFER_ENCODING"):
-        raise LengthRequired
-    # Python refuses to read thousands of digits, by an error of its own.
-    if not length.isdecimal() or len(length) > 18 or int(length) > api.max_body_bytes:
-        raise BodyTooLarge(f"The body may have {api.max_body_bytes} bytes.")
 
 
 class BoundedJSONParser(BaseParser):
@@ -53,9 +30,11 @@ class BoundedJSONParser(BaseParser):
 
     def parse(self, stream: Any, media_type: str | None = None, parser_context: Any = None) -> Any:
         api: APISettings = (parser_context or {})["view"].api
-        body: bytes = stream.read(api.max_body_bytes + 1)
+        body = read_body(stream, api.max_body_bytes)
         if len(body) > api.max_body_bytes:
             raise BodyTooLarge(f"The body may have {api.max_body_bytes} bytes.")
+        if not body:
+            raise ParseError("The body is empty.")
         # Each may begin a value, which takes 20 times its bytes in memory. Text has some of them too.
         values = sum(map(body.count, (b"[", b"{", b",")))
         if values > api.max_characters + 100 * api.max_messages:
@@ -123,9 +102,29 @@ class Negotiation(DefaultContentNegotiation):
 
 
 def _is_browser(request: Request) -> bool:
-    """Tell whether someone reads a page of the browsable API, or posts its form."""
+    """Tell whether someone reads a page of the browsable API, or posts its form.
+
+    Programs name text/html too, such as n8n's; a browser prefers it.
+    """
     return (
-        "text/html" in request.META.get("HTTP_ACCEPT", "")
+        _preference(request, "text/html") > _preference(request, "application/json")
         and (request.method in ("GET", "HEAD", "OPTIONS") or "HTTP_X_REQUESTED_WITH" in request.META)
         and apps.is_installed("rest_framework")  # which has the page's templates
     )
+
+
+def accepts_events(request: Request) -> bool:
+    """Tell whether a client names event streams, and does not like JSON better."""
+    quality, specificity = _preference(request, "text/event-stream")
+    return specificity == 2 and quality >= _preference(request, "application/json")[0]
+
+
+def _preference(request: Request, media_type: str) -> tuple[float, int]:
+    """Return how much a client likes a media type, and how exactly it names it: 2, by wildcards 1 or 0."""
+    wanted = media_type.split("/")
+    found = (-1, 0.0)
+    for accepted in request._request.accepted_types:
+        names = [accepted.main_type.lower(), accepted.sub_type.lower()]
+        if all(name in ("*", each) for name, each in zip(names, wanted, strict=True)):
+            found = max(found, (2 - names.count("*"), accepted.quality))
+    return found[1], found[0]

@@ -10,7 +10,7 @@ from bupple_engine.http.dialects import EventStream, public
 from bupple_engine.options import suggest
 from bupple_engine.types import Reply
 
-from .calls import ChatCall, check_messages, choose_driver, read_options, wrong
+from .calls import ChatCall, check_messages, choose_driver, option_places, read_options, wrong
 
 FIELDS = ("messages", "driver", "model", "options")
 
@@ -32,7 +32,8 @@ class NativeDialect(EventStream):
         driver, model = choose_driver(data, api)
         options = read_options(data, api)
         messages = check_messages(data["messages"], api)
-        return ChatCall("chat", messages, driver, model, options, data=data)
+        places = option_places(data)
+        return ChatCall("chat", messages, driver, model, options, data=data, places=places)
 
     def reply_body(self, reply: Reply) -> dict[str, Any]:
         """Return the body of a whole answer."""

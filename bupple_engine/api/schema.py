@@ -119,7 +119,9 @@ MODEL = _object(
 
 UI_PART = _object("type", type=TEXT, text=TEXT, mediaType=TEXT, filename=TEXT, url=TEXT)
 UI_MESSAGE = _object("role", "parts", id=TEXT, role=_word(*ROLES), parts=_list(UI_PART))
-UI_CHAT = _object(id=TEXT, messages=_list(UI_MESSAGE), message=UI_MESSAGE, trigger=TEXT, **CHOICE)
+UI_CHAT = _object(
+    id=TEXT, messages=_list(UI_MESSAGE), message=UI_MESSAGE, prompt=TEXT, trigger=TEXT, **CHOICE
+)
 
 DRIVERS = _list(_object("driver", "default", "models", driver=TEXT, default=YES, models=_list(TEXT)))
 
@@ -128,8 +130,10 @@ FAILURES = {
     400: "Something in the body is wrong; the error names it.",
     401: "Who calls is not known.",
     403: "Who calls may not.",
-    411: "The body has no Content-Length.",
+    404: "There is no such model.",
+    411: "The body has no length, and this server does not tell its end.",
     413: "The body, or the conversation, is too long.",
+    415: "The body is no JSON, or compressed.",
     422: "The provider's content policy blocked it.",
     429: "Too many calls or streams, here or at the provider; see Retry-After.",
     500: "The site's settings are wrong, or the server failed.",

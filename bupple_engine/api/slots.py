@@ -1,4 +1,4 @@
-"""Who streams at the same time: places that streams take, and that free themselves where a worker dies."""
+"""Who is answered at the same time: places, which free themselves where a worker dies."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ _renewer: threading.Thread | None = None
 
 
 class Place:
-    """A stream's place among those of its caller, in all workers that share the cache, and of its process."""
+    """An answer's place among those of its caller, in all workers that share the cache, and of its process.
+
+    Streams take one, and whole answers under WSGI, which hold a thread.
+    """
 
     def __init__(self, caller: str, api: APISettings) -> None:
         self._caller = caller
@@ -51,7 +54,7 @@ class Place:
                 return  # whoever wanted the place has left meanwhile
             if limit is not None and _streams >= limit:
                 raise _refusal(
-                    503, "ServerBusy", "This server has as many streams as it may. Try again later."
+                    503, "ServerBusy", "This server gives as many answers as it may. Try again later."
                 )
             _streams += 1
             self._counted = True
@@ -76,7 +79,7 @@ class Place:
                 cache.delete(key)  # whoever wanted the place has left meanwhile
                 return
         raise _refusal(
-            429, "TooManyStreams", f"You have {limit} streams open, and may have no more at a time."
+            429, "TooManyStreams", f"You have {limit} answers under way, and may have no more at a time."
         )
 
     def give_back(self) -> None:

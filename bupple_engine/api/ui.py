@@ -15,7 +15,16 @@ from bupple_engine.http.dialects import Dialect, dump, quote
 from bupple_engine.http.problems import Problem
 from bupple_engine.types import Chunk
 
-from .calls import ChatCall, check_messages, choose_driver, media_type, read_options, wrong
+from .calls import (
+    ChatCall,
+    check_messages,
+    choose_driver,
+    in_their_terms,
+    media_type,
+    option_places,
+    read_options,
+    wrong,
+)
 
 FINISH_REASONS = {
     "stop": "stop",
@@ -39,25 +48,32 @@ class UIDialect(Dialect):
 
     @staticmethod
     def read(data: Mapping[str, Any], api: APISettings) -> ChatCall:
-        """Return what the body asks for: the whole history, or the last message alone."""
-        if "message" in data and "messages" not in data:
-            items, where = [data["message"]], ["message"]
+        """Return what the body asks for: the whole history, the last message alone, or a prompt.
+
+        A prompt is useCompletion's; it stands for one message of the user.
+        """
+        places: dict[str, str] = {}
+        messages: list[Any] = []
+        if "prompt" in data and "messages" not in data and "message" not in data:
+            if not isinstance(data["prompt"], str):
+                raise wrong("prompt", "must be a string")
+            messages.append({"role": "user", "content": data["prompt"]})
+            places |= dict.fromkeys(("messages[0]", 'messages[0]["content"]'), "prompt")
+        elif "message" in data and "messages" not in data:
+            _add_message(messages, data["message"], "message", places)
         elif isinstance(data.get("messages"), list):
-            items = data["messages"]
-            where = [f"messages[{index}]" for index in range(len(items))]
+            for index, item in enumerate(data["messages"]):
+                _add_message(messages, item, f"messages[{index}]", places)
         else:
             raise wrong("messages", "must be a list")
         driver, model = choose_driver(data, api)
         options = read_options(data, api)
-        places: dict[str, str] = {}
-        messages: list[Any] = []
-        for item, at in zip(items, where, strict=True):
-            _add_message(messages, item, at, places)
         try:
             messages = check_messages(messages, api)
         except InvalidRequestError as error:
-            raise _in_their_terms(error, places) from None
-        return ChatCall("ui", messages, driver, model, options, stream=True, data=data)
+            raise in_their_terms(error, places) from None
+        places |= option_places(data)
+        return ChatCall("ui", messages, driver, model, options, stream=True, data=data, places=places)
 
     def encode(self, chunk: Chunk) -> bytes:
         pieces = []
@@ -121,22 +137,14 @@ def _add_message(messages: list[Any], message: Any, where: str, places: dict[str
             raise wrong(at, "must be an object")
         if part.get("type") not in ("text", "file"):
             continue
-        places[f'{ours}["content"][{len(found)}]'] = at
+        part_at = f'{ours}["content"][{len(found)}]'
+        places |= dict.fromkeys((part_at, f'{part_at}["content"]'), at)
+        places |= {f'{part_at}["metadata"]["mime_type"]': f'{at}["mediaType"]'}
+        places |= {f'{part_at}["metadata"]["filename"]': f'{at}["filename"]'}
         found.append(_file(part, at) if part["type"] == "file" else _text(part, at))
     if found or message.get("role") != "assistant":
-        places[ours] = where
+        places |= {ours: where, f'{ours}["content"]': f'{where}["parts"]'}
         messages.append({"role": message.get("role"), "content": found or ""})
-
-
-def _in_their_terms(error: InvalidRequestError, places: Mapping[str, str]) -> InvalidRequestError:
-    """Return the error of our own check with the address that the client knows."""
-    ours = error.param or ""
-    for place in sorted(places, key=len, reverse=True):
-        if ours.startswith(place):
-            rest = "" if "content" in place else ours[len(place) :].replace("content", "parts")
-            theirs = places[place] + rest
-            return InvalidRequestError(error.message.replace(ours, theirs, 1), param=theirs)
-    return error
 
 
 def _text(part: Mapping[str, Any], where: str) -> dict[str, Any]:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import wraps
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
@@ -21,10 +22,12 @@ from bupple_engine.http import astream_response, stream_response
 from bupple_engine.http.problems import Problem, ProblemError
 from bupple_engine.http.release import arelease_connections, release_connections
 from bupple_engine.registry import ai
+from bupple_engine.types import Message
 
 from .base import EngineView, load
-from .calls import ChatCall, default_driver
-from .completions import CompletionsDialect, model_object, models
+from .calls import ChatCall, default_driver, in_their_terms, moved_places
+from .completions import CompletionsDialect, model_object, models, no_such_model
+from .content import accepts_events
 from .native import NativeDialect
 from .slots import Place
 from .throttles import caller
@@ -43,6 +46,8 @@ class ChatView(EngineView):
     """Answer a conversation: a Reply, or the native event stream for who accepts text/event-stream."""
 
     always_streams: ClassVar[bool] = False
+    places: Mapping[str, str] = MappingProxyType({})  # of the call, once it is read
+    sent: Sequence[Message] = ()  # the client's messages, among which PREPARE may put others
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
@@ -63,16 +68,18 @@ class ChatView(EngineView):
     def post(self, request: Request) -> HttpResponseBase:
         """Answer, or under ASGI leave it to the coroutine."""
         call = self.dialect_class.read(request.data, self.api)
-        call.stream = call.stream or self.always_streams or self._accepts_events(request)
+        self.places, self.sent = call.places, list(call.messages)
+        wants_events = self.dialect_class is NativeDialect and accepts_events(request)
+        call.stream = call.stream or self.always_streams or wants_events
         call.context = {"user": getattr(request.user, "pk", None), "endpoint": call.endpoint}
         if isinstance(request._request, ASGIRequest):
             return Pending(self, call)
         return self._finish(call)
 
-    def _accepts_events(self, request: Request) -> bool:
-        return self.dialect_class is NativeDialect and "text/event-stream" in request.META.get(
-            "HTTP_ACCEPT", ""
-        )
+    def tell(self, error: Exception, context: Any = None) -> HttpResponseBase:
+        if isinstance(error, InvalidRequestError):
+            error = in_their_terms(error, self.places)
+        return super().tell(error, context)
 
     # Under WSGI
 
@@ -84,14 +91,20 @@ class ChatView(EngineView):
             call = prepare(self.request, call)
         driver, options = self._begin(call)
         dialect = self.dialect_class(call)
-        if not call.stream:
-            release_connections()
-            return Response(dialect.reply_body(driver.send(call.messages, **options)))
-        chunks = driver.stream(call.messages, **options)
         place = Place(caller(self.request), self.api)
+        if not call.stream:
+            place.take()  # it holds a thread until the whole answer is there
+            try:
+                release_connections()
+                return Response(dialect.reply_body(driver.send(call.messages, **options)))
+            finally:
+                place.give_back()
+        chunks = driver.stream(call.messages, **options)
         place.take()
         try:
-            return stream_response(self.request._request, chunks, dialect=dialect, on_end=place.give_back)
+            return stream_response(
+                self.request._request, chunks, dialect=dialect, on_end=lambda _: place.give_back()
+            )
         except BaseException:
             place.give_back()
             raise
@@ -124,7 +137,7 @@ class ChatView(EngineView):
             # In a thread: a key may be asked of a vault, the place of a cache.
             chunks = await sync_to_async(self._open)(driver, call, options, place)
             return await astream_response(
-                self.request._request, chunks, dialect=dialect, on_end=place.give_back
+                self.request._request, chunks, dialect=dialect, on_end=lambda _: place.give_back()
             )
         except BaseException:
             place.abandon()
@@ -149,6 +162,7 @@ class ChatView(EngineView):
         call.stream = call.stream or self.always_streams
         if call.driver is None:
             raise InvalidRequestError("No driver is open to clients.", param="driver")
+        self.places = moved_places(self.places, self.sent, call.messages)
         options = {**call.options, "context": call.context}
         if call.model is not None:
             options["model"] = call.model
@@ -169,6 +183,7 @@ class CompletionsView(ChatView):
     """Answer a chat completion request of an OpenAI client."""
 
     dialect_class = CompletionsDialect
+    has_page = False
 
 
 class UIChatView(ChatView):
@@ -178,10 +193,21 @@ class UIChatView(ChatView):
     dialect_class = UIDialect
 
 
+class UIResumeView(EngineView):
+    """Say that there is no stream to resume, as a chat of the Vercel AI SDK asks when its page is loaded."""
+
+    dialect_class = UIDialect
+    schema = None
+
+    def get(self, request: Request, chat: str) -> Response:
+        return Response(status=204)
+
+
 class ModelListView(EngineView):
     """List what a client may name as its model."""
 
     dialect_class = CompletionsDialect
+    has_page = False
 
     def get(self, request: Request) -> Response:
         return Response({"object": "list", "data": [model_object(name) for name in models(self.api)]})
@@ -191,11 +217,39 @@ class ModelView(EngineView):
     """Show one model."""
 
     dialect_class = CompletionsDialect
+    has_page = False
 
     def get(self, request: Request, name: str) -> Response:
-        if name not in models(self.api):
-            raise ProblemError(Problem(404, "model_not_found", "There is no such model.", "model"))
+        known = models(self.api)
+        if name not in known:
+            name = name.removesuffix("/")
+        if name not in known:
+            raise no_such_model()
         return Response(model_object(name))
+
+
+V1_ENDPOINTS = ("POST /v1/chat/completions", "GET /v1/models", "GET /v1/models/{id}")
+CHAT_COMPLETIONS_INSTEAD = (
+    "Use chat completions: client.chat.completions.create(…) of the openai package,"
+    " ChatOpenAI(use_responses_api=False) of LangChain, provider.chat(…) of the AI SDK,"
+    ' set_default_openai_api("chat_completions") of the Agents SDK.'
+)
+
+
+class UnknownView(EngineView):
+    """Say of a path under v1/ that there is nothing, and what there is; to anyone."""
+
+    dialect_class = CompletionsDialect
+    has_page = False
+    schema = None
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        path = str(kwargs.get("path") or "").strip("/")
+        where = f"/v1/{path[:200]}"
+        message = f"There is no {request.method} {where} here. There are {', '.join(V1_ENDPOINTS)}."
+        if path.partition("/")[0] == "responses":
+            message = f"There is no Responses API here. {CHAT_COMPLETIONS_INSTEAD}"
+        raise ProblemError(Problem(404, "NotFound", message))
 
 
 class DriverListView(EngineView):

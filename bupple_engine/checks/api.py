@@ -20,9 +20,13 @@ from bupple_engine.registry import read
 from .messages import Address, message, of_mistake
 
 ANYONE = "rest_framework.permissions.AllowAny"
-UNSHARED = {
+# These two are shared, but count by reading and writing.
+ONE_BY_ONE = "calls at the same moment count as one, so that a burst passes"
+UNFIT = {
     "django.core.cache.backends.locmem.LocMemCache": "each process counts for itself",
     "django.core.cache.backends.dummy.DummyCache": "nothing is counted",
+    "django.core.cache.backends.filebased.FileBasedCache": ONE_BY_ONE,
+    "django.core.cache.backends.db.DatabaseCache": ONE_BY_ONE,
 }
 # nginx's proxy_read_timeout, AWS' load balancers' idle timeout and others.
 PROXY_SECONDS = 60
@@ -135,10 +139,20 @@ def _check_throttles(api: conf.APISettings) -> Iterator[CheckMessage]:
         yield message("W107", Address("BUPPLE_ENGINE['API']['THROTTLE_RATES']"), words, hint)
         return
     backend = settings.CACHES.get("default", {}).get("BACKEND")
-    if backend in UNSHARED:
+    if why := _why_unfit(backend):
         yield message(
             "W103",
             Address("CACHES['default']['BACKEND']"),
-            f"is {backend.rpartition('.')[2]}, in which the API's throttles count: {UNSHARED[backend]}.",
+            f"is {str(backend).rpartition('.')[2]}, in which the API's throttles count: {why}.",
             'Write "BACKEND": "django.core.cache.backends.redis.RedisCache", or another that is shared.',
         )
+
+
+def _why_unfit(backend: Any) -> str | None:
+    """Return why a cache can't count for several processes; a site's own may be made of one of these."""
+    try:
+        found = import_string(backend) if isinstance(backend, str) else backend
+    except Exception:  # whatever the module raises; Django tells it
+        return None
+    names = (f"{each.__module__}.{each.__qualname__}" for each in getattr(found, "__mro__", ()))
+    return next((UNFIT[name] for name in names if name in UNFIT), None)

@@ -50,7 +50,7 @@ CHECKS = {
     "W021": "the system library libgomp1 is missing, which the engine of the local driver needs",
     "W101": "a key stands as text in the settings file",
     "W102": "the site has an ASGI_APPLICATION, but the extra `async` is missing",
-    "W103": "the API's throttles count in a cache that its processes don't share",
+    "W103": "the API's throttles count in a cache that is not shared, or can't count at once",
     "W104": "the API is open to anonymous callers",
     "W105": "a driver's URL is this very machine",
     "W106": "the default driver is `echo`, which only repeats the question",

@@ -30,6 +30,7 @@ class APISettings:
     max_characters: int
     max_body_bytes: int
     media_types: list[str]
+    media_urls: bool
     throttle_rates: dict[str, tuple[int, int] | None]  # calls in so many seconds
     max_concurrent_streams: dict[str, int | None]
     gate_seconds: float
@@ -184,6 +185,7 @@ API: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
     "MAX_CHARACTERS": (200_000, integer(1)),
     "MAX_BODY_BYTES": (10_000_000, integer(1)),
     "MEDIA_TYPES": (["image/png", "image/jpeg", "image/webp", "image/gif"], _list_of(_mime_type)),
+    "MEDIA_URLS": (False, boolean),
     "THROTTLE_RATES": (_RATES, _both(_RATES, _rate)),
     "MAX_CONCURRENT_STREAMS": (_STREAMS, _both(_STREAMS, integer(1))),
     "GATE_SECONDS": (20, number(0)),

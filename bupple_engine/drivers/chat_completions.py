@@ -127,6 +127,8 @@ class ChatCompletionsWire(Wire):
             if echo := self.parse_reasoning_echo(turn):
                 message["reasoning_details"] = echo["items"]
             messages.append(message)
+        if self.one_system_message and messages and messages[-1]["role"] == "system":
+            messages.append({"role": "user", "content": OPENING})  # instructions alone
         if self.prefix_assistant and messages and messages[-1]["role"] == "assistant":
             messages[-1]["prefix"] = True
         return messages

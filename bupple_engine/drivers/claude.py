@@ -134,7 +134,8 @@ class ClaudeWire(Wire):
                 messages[-1]["content"] += blocks
             else:
                 messages.append({"role": turn.role, "content": blocks})
-        return messages
+        # Instructions alone, which the API does not take.
+        return messages or [{"role": "user", "content": [self.build_text(OPENING, "user")]}]
 
     def build_blocks(self, turn: Turn, before: list[dict[str, Any]], prefix: Prefix) -> list[dict[str, Any]]:
         """Return a turn's blocks; its thinking goes back only behind the very words that it followed.

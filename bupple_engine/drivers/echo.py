@@ -15,7 +15,7 @@ from .base import ChatDriver
 
 
 class EchoDriver(ChatDriver):
-    """Stream the last user message back word by word; a word counts as a token."""
+    """Stream the last user message, or the last one, back word by word; a word counts as a token."""
 
     options: ClassVar = {**COMMON, "delay": Option(number(0, 60), default=0)}
 
@@ -24,7 +24,7 @@ class EchoDriver(ChatDriver):
 
     def generate(self, messages: list[Message], options: Options) -> Iterator[dict[str, Any]]:
         turns = validate(messages)
-        text = [turn.text for turn in turns if turn.role == "user"][-1]
+        text = ([turn.text for turn in turns if turn.role == "user"] or [turns[-1].text])[-1]
         words = re.findall(r"\s*\S+\s*$|\s*\S+", text)
         limit = options.get("max_tokens") or len(words)
         for word in words[:limit]:

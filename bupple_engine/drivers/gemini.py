@@ -120,7 +120,8 @@ class GeminiWire(Wire):
                 contents[-1]["parts"] += parts
             else:
                 contents.append({"role": role, "parts": parts})
-        return contents
+        # Instructions alone, which the API does not take.
+        return contents or [{"role": "user", "parts": [self.build_text(OPENING, "user")]}]
 
     def build_echo(self, body: dict[str, Any], options: Options) -> dict[str, Any]:
         return {"model": options.get("model")}

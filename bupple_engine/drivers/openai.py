@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 from bupple_engine.answer import Answer, count, usage_of
 from bupple_engine.exceptions import InvalidRequestError
 from bupple_engine.media import Media
-from bupple_engine.messages import Turn
+from bupple_engine.messages import OPENING, Part, Turn
 from bupple_engine.options import COMMON, Option, Options, string
 from bupple_engine.types import FinishReason, Usage
 from bupple_engine.wire import Wire, family
@@ -128,12 +128,16 @@ class OpenAIWire(Wire):
     def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
         body: dict[str, Any] = {"model": options.get("model"), "store": False}
         leading = 0
-        while turns[leading].role == "system":
+        while leading < len(turns) and turns[leading].role == "system":
             leading += 1
         instructions = [part["text"] for turn in turns[:leading] for part in self.build_parts(turn)]
         if instructions:
             body["instructions"] = "\n\n".join(instructions)
-        body["input"] = [item for turn in turns[leading:] for item in self.build_items(turn)]
+        items = [item for turn in turns[leading:] for item in self.build_items(turn)]
+        # Instructions alone, which the API does not take.
+        body["input"] = items or self.build_items(
+            Turn("user", (Part("text", OPENING, {}, "messages"),), "messages")
+        )
         names = {"temperature": "temperature", "max_tokens": "max_output_tokens", "top_p": "top_p"}
         body |= {field: options[name] for name, field in names.items() if options.get(name) is not None}
         if stream:

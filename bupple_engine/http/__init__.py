@@ -7,30 +7,35 @@ no database connection is held meanwhile.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from typing import Any, cast
 
 from asgiref.sync import async_to_sync, sync_to_async
 from django.core.handlers.asgi import ASGIRequest
-from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHttpResponse
+from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 
-from bupple_engine import conf
+from bupple_engine import conf, threads
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import EngineError
+from bupple_engine.outcome import Outcome
 from bupple_engine.registry import ai
+from bupple_engine.streams import AsyncStream, Stream
 from bupple_engine.types import Message
 
 from .aio import AsyncRelay
-from .blocking import Relay
+from .blocking import Relay, limit_writes
 from .bodies import limit_bodies
+from .crossing import LoopedChunks, ThreadedChunks
 from .dialects import Dialect, EventStream, PlainText
 from .problems import Problem
+from .relays import OnEnd, tell_end
 from .release import arelease_connections, release_connections
 from .shutdown import end_streams_at_shutdown
 
 __all__ = [
     "Dialect",
     "EventStream",
+    "Outcome",
     "PlainText",
     "Problem",
     "astream_response",
@@ -54,19 +59,21 @@ def stream_response(
     messages: list[Message] | None = None,
     driver: ChatDriver | str | None = None,
     dialect: Dialect | None = None,
-    on_end: Callable[[], object] | None = None,
+    on_end: OnEnd | None = None,
     **options: Any,
 ) -> HttpResponseBase:
     """Return a response that streams an answer, or tells with a status why there is none.
 
-    Give it the messages, and what `ai(driver).stream` takes; or chunks: a Stream under WSGI, an AsyncStream
-    under ASGI, or any other iterator of chunks, whose last has done=True. The dialect is server-sent events
-    (EventStream) unless it is PlainText. It waits GATE_SECONDS at most for the first chunk. on_end is called
-    once, in a thread, when the answer has ended in whatever way.
+    Give it the messages, and what `ai(driver).stream` takes; or chunks: a Stream, an AsyncStream, or any
+    other iterator of chunks, synchronous or not, whose last has done=True. One that is not of the request's
+    world is read in a thread, chunk by chunk all the same. The dialect is server-sent events (EventStream)
+    unless it is PlainText. It waits GATE_SECONDS at most for the first chunk. on_end is called once with the
+    Outcome, in a thread, however the answer has ended; a coroutine function is awaited there.
 
     Bad messages and options raise, like those of stream(); what a provider does wrong is answered with an
-    error response, or within the stream. A synchronous view under ASGI holds a thread until the first chunk
-    is there; an asynchronous one with astream_response() does not.
+    error response, or within the stream. With Last-Event-ID an EventSource reconnects: where its answer
+    would be asked for anew, it gets a 204, which ends it, and nothing is sent. A synchronous view under ASGI
+    holds a thread until the first chunk is there; an asynchronous one with astream_response() does not.
     """
     request = getattr(request, "_request", request)  # Django's, where it is DRF's
     if isinstance(request, ASGIRequest):
@@ -75,13 +82,16 @@ def stream_response(
         )
     dialect = dialect or EventStream()
     _check_arguments(chunks, messages, driver, options)
+    if _asks_anew(request, chunks):
+        tell_end(on_end, Outcome("interrupted"))
+        return _nothing(chunks)
     if messages is not None:
         chunks = _driver(driver).stream(messages, **options)
     settings = conf.api_settings()
     release_connections()
-    if not isinstance(chunks, Iterable):
-        raise TypeError(f"Under WSGI chunks must be an iterable, such as stream() returns, not {chunks!r}.")
-    relay = Relay(iter(chunks), dialect, heartbeat=settings.heartbeat_seconds, on_end=on_end)
+    items = iter(chunks) if isinstance(chunks, Iterable) else LoopedChunks(aiter(chunks))
+    limit_writes(request.META.get("gunicorn.socket"))
+    relay = Relay(items, dialect, heartbeat=settings.heartbeat_seconds, on_end=on_end)
     try:
         relay.open(settings.gate_seconds)
     except EngineError as error:
@@ -96,7 +106,7 @@ async def astream_response(
     messages: list[Message] | None = None,
     driver: ChatDriver | str | None = None,
     dialect: Dialect | None = None,
-    on_end: Callable[[], object] | None = None,
+    on_end: OnEnd | None = None,
     **options: Any,
 ) -> HttpResponseBase:
     """See stream_response()."""
@@ -107,14 +117,16 @@ async def astream_response(
         )
     dialect = dialect or EventStream()
     _check_arguments(chunks, messages, driver, options)
+    if _asks_anew(request, chunks):
+        threads.submit(lambda: tell_end(on_end, Outcome("interrupted")))
+        return _nothing(chunks)
     if messages is not None:
         # In a thread: a key may be asked of a vault.
         chunks = await sync_to_async(lambda: _driver(driver).astream(messages, **options))()
     settings = conf.api_settings()
     await arelease_connections()
-    if not isinstance(chunks, AsyncIterable):
-        raise TypeError(f"Under ASGI chunks must be asynchronous, such as astream() returns, not {chunks!r}.")
-    relay = AsyncRelay(aiter(chunks), dialect, heartbeat=settings.heartbeat_seconds, on_end=on_end)
+    items = aiter(chunks) if isinstance(chunks, AsyncIterable) else ThreadedChunks(iter(chunks))
+    relay = AsyncRelay(items, dialect, heartbeat=settings.heartbeat_seconds, on_end=on_end)
     try:
         await relay.open(settings.gate_seconds)
     except EngineError as error:
@@ -124,6 +136,7 @@ async def astream_response(
 
 def problem_response(problem: Problem, dialect: Dialect) -> JsonResponse:
     """Return an error response in the dialect's own shape."""
+    problem = dialect.adapt(problem)
     return JsonResponse(dialect.error_body(problem), status=problem.status, headers=problem.headers)
 
 
@@ -132,6 +145,27 @@ def _check_arguments(chunks: Any, messages: Any, driver: Any, options: dict[str,
         raise TypeError("Give either chunks or messages.")
     if chunks is not None and (driver is not None or options):
         raise TypeError("A driver and options go with messages: chunks have had theirs.")
+    if chunks is None:
+        return
+    if isinstance(chunks, str | bytes | Mapping) or not isinstance(chunks, Iterable | AsyncIterable):
+        kind = type(chunks).__name__
+        raise TypeError(
+            f"chunks must be an iterator of chunks, such as stream() or astream() returns, not a {kind}."
+        )
+
+
+def _asks_anew(request: HttpRequest, chunks: Any) -> bool:
+    """Tell whether an EventSource reconnects to an answer that nobody keeps: it would be paid for again."""
+    if "Last-Event-ID" not in request.headers:
+        return False
+    return chunks is None or (isinstance(chunks, Stream | AsyncStream) and not chunks.has_begun)
+
+
+def _nothing(chunks: Stream | AsyncStream | None) -> HttpResponse:
+    """Return the response upon which an EventSource does not reconnect any more."""
+    if chunks is not None:
+        chunks.close()
+    return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
 
 
 def _driver(driver: ChatDriver | str | None) -> ChatDriver:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from contextlib import suppress
 
 from bupple_engine import threads
@@ -11,10 +11,8 @@ from bupple_engine.types import Chunk
 
 from . import shutdown
 from .dialects import Dialect
-from .relays import BaseRelay, cut_off, logger
+from .relays import BACKLOG_BYTES, ROOM_SECONDS, BaseRelay, OnEnd, cut_off, logger, stalled
 from .release import arelease_connections
-
-BACKLOG_BYTES = 65_536  # how far the pump may run ahead of a slow reader
 
 # A request that is cancelled behind its view drops the response, and nobody closes it.
 BEGIN_SECONDS = 60
@@ -29,10 +27,9 @@ class AsyncRelay(BaseRelay, AsyncIterator[bytes]):
         dialect: Dialect,
         *,
         heartbeat: float,
-        on_end: Callable[[], object] | None = None,
+        on_end: OnEnd | None = None,
     ) -> None:
-        super().__init__(dialect, heartbeat, on_end)
-        self._chunks = chunks
+        super().__init__(chunks, dialect, heartbeat, on_end)
         self._loop = asyncio.get_running_loop()
         self._pieces: list[bytes] = []
         self._size = 0
@@ -127,7 +124,7 @@ class AsyncRelay(BaseRelay, AsyncIterator[bytes]):
     def end(self, error: Exception) -> None:
         """End the answer with an error that its reader is told."""
         if not self._done:
-            self._error = error
+            self._error = self._ended = error
             if close := getattr(self._chunks, "close", None):
                 close()  # breaks a thread's wait, also where the loop has stopped before its tasks
             self._stop()
@@ -141,17 +138,28 @@ class AsyncRelay(BaseRelay, AsyncIterator[bytes]):
             self._task.cancel()
         self._wake()
 
+    async def _make_room(self) -> None:
+        """Wait until the reader has taken what there is; one that reads nothing counts as gone."""
+        self._room = self._loop.create_future()
+        try:
+            async with asyncio.timeout(ROOM_SECONDS):
+                await self._room
+        except TimeoutError:
+            raise stalled() from None
+
     async def _pump(self) -> None:
         try:
             async for chunk in self._chunks:
+                self._texts.append(chunk["content"])
+                if chunk["done"] or "metadata" in chunk:
+                    self._note(chunk)
                 piece = self._dialect.encode(chunk)
                 self._done = chunk["done"]
                 self._pieces.append(piece)
-                self._size += len(piece)
+                self._size += len(piece) or 1  # an empty piece takes a place, too
                 self._wake()
-                if self._size > BACKLOG_BYTES:
-                    self._room = self._loop.create_future()
-                    await self._room
+                if self._size > BACKLOG_BYTES and not self._done:
+                    await self._make_room()
         except Exception as error:  # of a driver's stream, or of chunks of the site's own: told to the reader
             self._error = self._error or error
         finally:
@@ -169,6 +177,7 @@ class AsyncRelay(BaseRelay, AsyncIterator[bytes]):
                 logger.exception("The chunks could not be closed")
             finally:
                 if self._on_end is not None:
-                    threads.submit(self._tell_end)
+                    outcome = self._outcome(self._error)
+                    threads.submit(lambda: self._tell_end(outcome))
                 self._over = True
                 self._wake()

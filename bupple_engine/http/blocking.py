@@ -2,19 +2,21 @@
 
 from __future__ import annotations
 
+import socket
+import struct
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import suppress
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
 
+from bupple_engine.threads import Room
 from bupple_engine.types import Chunk
 
 from . import shutdown
 from .dialects import Dialect
-from .relays import BaseRelay, cut_off, logger
+from .relays import BACKLOG_BYTES, ROOM_SECONDS, BaseRelay, OnEnd, close_chunks, cut_off, stalled
 from .release import release_connections
-
-BACKLOG_PIECES = 64  # how far the pump may run ahead of a slow reader
 
 
 class Relay(BaseRelay, Iterator[bytes]):
@@ -26,14 +28,13 @@ class Relay(BaseRelay, Iterator[bytes]):
         dialect: Dialect,
         *,
         heartbeat: float,
-        on_end: Callable[[], object] | None = None,
+        on_end: OnEnd | None = None,
     ) -> None:
-        super().__init__(dialect, heartbeat, on_end)
-        self._chunks = chunks
+        super().__init__(chunks, dialect, heartbeat, on_end)
         # Bytes, then None or what ended the chunks instead.
         self._arrived: SimpleQueue[bytes | BaseException | None] = SimpleQueue()
         self._first: list[bytes] = []
-        self._room = threading.Event()
+        self._room = Room(BACKLOG_BYTES)
 
     def open(self, seconds: float) -> None:
         """Wait for the first piece, up to so many seconds; raise what came in its place."""
@@ -44,11 +45,12 @@ class Relay(BaseRelay, Iterator[bytes]):
             pump.start()
             first = self._arrived.get(timeout=seconds)
         except Empty:
-            first = self._dialect.heartbeat
-        except BaseException:
-            self.close()
+            self._first.append(self._dialect.heartbeat)
+            return
+        except BaseException as error:
             if pump.ident is None:
-                self._leave()
+                self._leave(error)
+            self.close()
             raise
         if isinstance(first, BaseException):
             raise first
@@ -56,6 +58,7 @@ class Relay(BaseRelay, Iterator[bytes]):
             self._over = True
         else:
             self._first.append(first)
+            self._room.take(len(first) or 1)
 
     def __iter__(self) -> Relay:
         return self
@@ -75,39 +78,33 @@ class Relay(BaseRelay, Iterator[bytes]):
     def _take(self) -> bytes:
         """Return what has come, or a heartbeat where nothing has for so long."""
         pieces, self._first = self._first, []
+        size = 0
         try:
             item = self._arrived.get(not pieces, self._heartbeat)
             while isinstance(item, bytes):
                 pieces.append(item)
+                size += len(item) or 1
                 item = self._arrived.get_nowait()
             self._over, self._error = True, item
         except Empty:
             if not pieces:
                 return self._dialect.heartbeat
-        if not self._room.is_set():
-            self._room.set()
+        self._room.take(size)
         return b"".join(pieces)
 
     def close(self) -> None:
         """End the answer because its reader has gone; the provider's connection is closed at once."""
         self._closed = True
-        self._room.set()
-        self._close_chunks()
+        self._room.lift()
+        close_chunks(self._chunks)
 
     def end(self, error: Exception) -> None:
         """End the answer with an error that its reader is told."""
         if not self._done:
+            self._ended = error
             self._arrived.put(error)
-            self._close_chunks()
-
-    def _close_chunks(self) -> None:
-        if close := getattr(self._chunks, "close", None):
-            try:
-                close()
-            except ValueError:
-                pass  # a generator that the pump is in, which looks at _closed
-            except Exception:
-                logger.exception("The chunks could not be closed")
+            self._room.lift()
+            close_chunks(self._chunks)
 
     def _pump(self) -> None:
         last: BaseException | None = None
@@ -115,22 +112,35 @@ class Relay(BaseRelay, Iterator[bytes]):
             for chunk in self._chunks:
                 if self._closed:
                     return
+                self._texts.append(chunk["content"])
+                if chunk["done"] or "metadata" in chunk:
+                    self._note(chunk)
                 piece = self._dialect.encode(chunk)
                 self._done = chunk["done"]  # not before it can be told
                 self._arrived.put(piece)
-                while self._arrived.qsize() >= BACKLOG_PIECES and not self._closed:
-                    self._room.clear()
-                    if self._arrived.qsize() >= BACKLOG_PIECES:
-                        self._room.wait(1)  # the reader may have made room in between
+                self._room.put(len(piece) or 1)  # an empty piece takes a place, too
+                if not self._done and not self._room.wait(ROOM_SECONDS):
+                    raise stalled()
             if not self._done:
                 last = cut_off()
         except BaseException as error:
             last = None if self._done else error
         finally:
-            self._leave()
+            self._leave(last)
             self._arrived.put(last)
 
-    def _leave(self) -> None:
-        self._close_chunks()
+    def _leave(self, error: BaseException | None) -> None:
+        close_chunks(self._chunks)
         shutdown.unregister(self)
-        self._tell_end()
+        self._tell_end(self._outcome(error))
+
+
+def limit_writes(connection: socket.socket | None) -> None:
+    """Have a server's writes to a reader who takes nothing fail, where the server shows its socket.
+
+    Such a write would hold the server's thread for as long as the reader likes; nobody else can end it.
+    """
+    if connection is not None and hasattr(socket, "SO_SNDTIMEO"):
+        with suppress(OSError):  # the reader has gone
+            seconds = struct.pack("ll", int(ROOM_SECONDS), int(ROOM_SECONDS % 1 * 1_000_000))
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)

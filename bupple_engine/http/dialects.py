@@ -14,7 +14,8 @@ from .problems import Problem, report
 # json.dumps for a str, without a call of the encoder for each chunk.
 quote = json.encoder.encode_basestring
 
-RETRY_MILLISECONDS = 3000
+# What every provider counts; all else in usage is between it and the site, such as a cost or a balance.
+COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 def dump(value: Any) -> str:
@@ -41,6 +42,10 @@ class Dialect:
         """Return what the reader may know of an error, and log the error."""
         return report(error)
 
+    def adapt(self, problem: Problem) -> Problem:
+        """Return a problem with the status and the words by which clients of the dialect know it."""
+        return problem
+
     def error_body(self, problem: Problem) -> dict[str, Any]:
         """Return the body of a response that is an error, as JSON."""
         return {"error": problem.as_dict()}
@@ -50,7 +55,7 @@ class EventStream(Dialect):
     """The native event stream: an event a chunk, `event: error` where the answer is cut off.
 
     Each has an id that counts up, and data that is a JSON object: role, content, done; the last one adds
-    model, usage, finish_reason and the public part of metadata.
+    model, the common counts of usage, finish_reason and the public part of metadata.
     """
 
     def __init__(self) -> None:
@@ -65,9 +70,8 @@ class EventStream(Dialect):
         return self._event(dump(self.error_body(problem)), "event: error\n")
 
     def _event(self, data: str, name: str = "") -> bytes:
-        retry = "" if self._id else f"retry: {RETRY_MILLISECONDS}\n"
         self._id += 1
-        return f"{name}id: {self._id}\n{retry}data: {data}\n\n".encode("utf-8", "replace")
+        return f"{name}id: {self._id}\ndata: {data}\n\n".encode("utf-8", "replace")
 
 
 class PlainText(Dialect):
@@ -84,10 +88,17 @@ class PlainText(Dialect):
 
 
 def public(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a Reply or Chunk without what travels in metadata between us and the provider."""
+    """Return a Reply or Chunk without what is between us and the provider, in metadata and usage."""
     found = dict(item)
+    if "usage" in found:
+        found["usage"] = counts(found["usage"])
     metadata = found.pop("metadata", None) or {}
     shown = {"reasoning": metadata["reasoning"]} if metadata.get("reasoning") else {}
     if shown or "finish_reason" in found:
         found["metadata"] = shown
     return found
+
+
+def counts(usage: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return the common counts of a usage; None where the provider sent none."""
+    return {name: (usage or {}).get(name) for name in COUNTS}
