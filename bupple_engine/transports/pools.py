@@ -56,7 +56,7 @@ def _socks_pools() -> dict[str, type]:
     class SocksConnection(Watched, socks.SOCKSConnection):
         pass
 
-    class SecureSocksConnection(SecureConnection, socks.SOCKSHTTPSConnection):  # type: ignore[misc] # two sockets
+    class SecureSocksConnection(SecureConnection, socks.SOCKSHTTPSConnection):
         pass
 
     class SocksPool(_Keeping, socks.SOCKSHTTPConnectionPool):
