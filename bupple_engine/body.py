@@ -17,8 +17,8 @@ from .exceptions import (
     StreamError,
     StreamInterruptedError,
 )
-from .masking import scrub
 from .request import Request
+from .scrubbing import scrub
 from .sse import Decoder, Event
 from .wire import Wire
 

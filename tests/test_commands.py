@@ -22,7 +22,7 @@ from django.core.checks.registry import registry
 from django.core.management import CommandError, call_command
 
 from bupple_engine.drivers import local
-from bupple_engine.management.terminal import printable
+from bupple_engine.printing import printable
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
 from tests.wires import EVENTS, JSON, KEY, WIRES

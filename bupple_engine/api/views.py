@@ -20,6 +20,7 @@ from bupple_engine.exceptions import InvalidRequestError
 from bupple_engine.http import astream_response, stream_response
 from bupple_engine.http.problems import Problem, ProblemError
 from bupple_engine.http.release import arelease_connections, release_connections
+from bupple_engine.masking import protect
 from bupple_engine.registry import ai
 
 from .base import EngineView, load
@@ -149,7 +150,8 @@ class ChatView(EngineView):
         call.stream = call.stream or self.always_streams
         if call.driver is None:
             raise InvalidRequestError("No driver is open to clients.", param="driver")
-        options = {**call.options, "context": call.context}
+        call.options = protect(call.options)  # PREPARE may have put a tenant's key there
+        options: dict[str, Any] = {**call.options, "context": call.context}
         if call.model is not None:
             options["model"] = call.model
         return ai(call.driver), options

@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponseBase, JsonResponse, StreamingHt
 from bupple_engine import conf
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import EngineError
+from bupple_engine.masking import protect
 from bupple_engine.registry import ai
 from bupple_engine.types import Message
 
@@ -68,6 +69,7 @@ def stream_response(
     error response, or within the stream. A synchronous view under ASGI holds a thread until the first chunk
     is there; an asynchronous one with astream_response() does not.
     """
+    options = protect(options)
     request = getattr(request, "_request", request)  # Django's, where it is DRF's
     if isinstance(request, ASGIRequest):
         return async_to_sync(astream_response)(
@@ -100,6 +102,7 @@ async def astream_response(
     **options: Any,
 ) -> HttpResponseBase:
     """See stream_response()."""
+    options = protect(options)
     request = getattr(request, "_request", request)
     if not isinstance(request, ASGIRequest):
         return await sync_to_async(stream_response)(

@@ -128,6 +128,8 @@ class AsyncTransport:
     async def _send(self, request: Request, connect: float) -> aiohttp.ClientResponse:
         session = await self._session()
         proxy, tls = self._routes.get(request.url)
+        if proxy is not None:
+            request.secrets.add(proxy)
         body = request.body or None
         return await session.request(
             request.method,

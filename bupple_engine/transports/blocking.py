@@ -63,7 +63,9 @@ class BlockingTransport:
         raise failure
 
     def _send(self, request: Request, connect: float, read: float) -> Any:
-        adapter, proxies = self._routes.get(request.url)
+        adapter, proxies, proxy = self._routes.get(request.url)
+        if proxy is not None:
+            request.secrets.add(proxy)
         prepared = _prepare(request)
         pool: Any = adapter.get_connection_with_tls_context(prepared, True, proxies=proxies)
         return pool.urlopen(
@@ -79,8 +81,8 @@ class BlockingTransport:
             timeout=urllib3.Timeout(connect=connect, read=read),
         )
 
-    def _route(self, url: str) -> tuple[Adapter, dict[str, str]]:
-        """Return the adapter and the proxies for a URL."""
+    def _route(self, url: str) -> tuple[Adapter, dict[str, str], SecretURL | None]:
+        """Return the adapter for a URL, the proxies as it wants them, and the one among them."""
         proxy = find_proxy(self._proxy, url, socks=find_spec("socks") is not None)
         proxies = MaskedDict({url.partition(":")[0]: proxy.reveal()} if proxy else {})
         secure = url.startswith("https:") or (proxy is not None and proxy.reveal().startswith("https:"))
@@ -88,7 +90,7 @@ class BlockingTransport:
         with self._lock:
             adapter = self._adapters.get(path) or Adapter(path)
             self._adapters[path] = adapter
-        return adapter, proxies
+        return adapter, proxies, proxy
 
     def close(self) -> None:
         """Close the idle connections."""

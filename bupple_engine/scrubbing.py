@@ -1,0 +1,150 @@
+"""Secrets in what others say: some providers, and some proxies, quote all that they were sent."""
+
+from __future__ import annotations
+
+import base64
+import html
+import json
+import re
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any
+from urllib.parse import quote, quote_plus
+
+from .exceptions import EngineError
+from .keys import find_keys, mask
+from .masking import Secret, SecretURL, names_secret, reveal
+from .printing import one_line
+
+MIN_LENGTH = 4  # what is shorter stands in too many words
+
+# Headers that say how, not who.
+_OPEN_HEADER = re.compile(r"accept.*|content-.*|user-agent|.*-(beta|version|title)", re.IGNORECASE)
+_WORD = re.compile(r"[A-Za-z]{1,11}")
+_NO_WORD = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])\S{12,}")
+_SCHEMES = frozenset({"none", "auto", "bearer", "basic", "api-key", "required", "default"})
+_NAME_OF_A_NAME = re.compile(r"model|version|format|type", re.IGNORECASE)
+
+
+class Secrets:
+    """The secrets of a request, gathered when they are first asked for, which most calls never do."""
+
+    __slots__ = ("_sources",)
+
+    def __init__(self, *sources: Callable[[], Iterable[str]]) -> None:
+        self._sources = list(sources)
+
+    def __iter__(self) -> Iterator[str]:
+        for source in self._sources:
+            yield from source()
+
+    def add(self, url: SecretURL) -> None:
+        """Count what is secret in a URL among them, such as a proxy's of the environment."""
+        self._sources.append(lambda: url.secrets)
+
+
+def scrub(text: str, secrets: Iterable[str]) -> str:
+    """Return text with each of the secrets in it masked, in all the forms in which it may be quoted."""
+    for secret in sorted(set(secrets), key=len, reverse=True):  # one may hold another
+        if len(secret) >= MIN_LENGTH:
+            for form in sorted(_forms(secret), key=len, reverse=True):
+                if form in text:
+                    text = _replace(text, form, mask(secret))
+    return text
+
+
+def _replace(text: str, form: str, masked: str) -> str:
+    if len(form) >= 8:
+        return text.replace(form, masked)
+    # A short password may be a part of any word.
+    return re.sub(rf"(?<![A-Za-z0-9]){re.escape(form)}(?![A-Za-z0-9])", masked, text)
+
+
+def _forms(secret: str) -> set[str]:
+    escaped = {quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")}
+    written = json.dumps(secret)[1:-1]
+    forms = {
+        secret,
+        *escaped,
+        *(re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form) for form in escaped),
+        written,
+        written.replace("/", "\\/"),
+        written.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026"),  # as Go writes them
+        json.dumps(secret, ensure_ascii=False)[1:-1],
+        repr(secret)[1:-1],
+        html.escape(secret),
+    }
+    return forms | set(_base64_forms(secret.encode("utf-8", "replace"))) if len(secret) >= 8 else forms
+
+
+def _base64_forms(secret: bytes) -> Iterator[str]:
+    """Yield how a secret looks inside of base64, wherever in it the secret begins."""
+    for before in range(3):
+        padded = base64.b64encode(bytes(before) + secret).decode().rstrip("=")
+        # The characters at both ends are made of the neighbours' bits, too.
+        whole = padded[(0, 2, 3)[before] : (len(secret) + before) * 8 // 6]
+        yield whole
+        yield whole.replace("+", "-").replace("/", "_")
+
+
+def clean(error: EngineError, secrets: Iterable[str]) -> None:
+    """Mask the secrets in what a provider says of a failure, and put its words on one line each."""
+    for name in ("message", "type", "param", "request_id"):
+        if isinstance(text := getattr(error, name), str) and text:
+            setattr(error, name, one_line(scrub(text, secrets)))
+    error.args = (error.message,)
+
+
+def secrets_of(options: Mapping[Any, Any]) -> Iterator[str]:
+    """Yield the secrets in an entry, or in a call's options; a callable that gives a key is not asked.
+
+    These are keys; credentials of URLs; the values of headers; in all other options what stands under a name
+    such as key, token or password, or looks like a vendor's key; and within extra what looks like no word.
+    """
+    for name, value in options.items():
+        name = str(name).lower()
+        if isinstance(value, SecretURL):
+            yield from value.secrets
+        elif isinstance(value, Secret):
+            if isinstance(text := reveal(value), str):
+                yield text
+        else:
+            tells = _tells if isinstance(value, dict) else _tells_by_name
+            yield from _find(name, reveal(value), _tells_in_header if name == "headers" else tells)
+
+
+def _find(
+    name: str, value: Any, tells: Callable[[str, str], bool], around: tuple[int, ...] = ()
+) -> Iterator[str]:
+    """Yield the secrets in a value of any shape, even in one that holds itself."""
+    if id(value) in around:
+        return
+    if isinstance(value, dict):
+        for inner_name, inner in value.items():
+            yield from _find(str(inner_name), inner, tells, (*around, id(value)))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for inner in value:
+            yield from _find(name, inner, tells, (*around, id(value)))
+    elif isinstance(value, bytes):
+        yield from _find(name, value.decode("latin-1"), tells)
+    elif isinstance(value, str):
+        yield from find_keys(value)
+        if "://" in value:
+            yield from SecretURL(value).secrets
+        elif tells(name, value):
+            yield value
+            # `Bearer …`, `a=…; b=…`: it may be quoted without what stands before it.
+            yield from filter(_NO_WORD.fullmatch, re.split(r"[\s,;=]+", value))
+
+
+def _tells_by_name(name: str, value: str) -> bool:
+    return names_secret(name) and value.lower() not in _SCHEMES
+
+
+def _tells_in_header(name: str, value: str) -> bool:
+    return _tells_by_name(name, value) or not (_OPEN_HEADER.fullmatch(name) or _WORD.fullmatch(value))
+
+
+def _tells(name: str, value: str) -> bool:
+    return _tells_by_name(name, value) or (
+        _NO_WORD.fullmatch(value) is not None and not _NAME_OF_A_NAME.search(name)
+    )
