@@ -17,7 +17,7 @@ from .exceptions import (
     StreamInterruptedError,
 )
 from .keys import unkeyed
-from .masking import bare
+from .masking import Hidden, bare
 from .options import Clocks
 from .printing import one_line
 from .request import Request
@@ -63,7 +63,7 @@ class Exchange:
         self.finished = False
         self.last: dict[str, Any] | None = None  # model, usage, finish_reason, metadata
         self.status = 0
-        self._request_id: str | None = None
+        self._request_id: Hidden | None = None
         self.started = time.monotonic()
         self.first_chunk_at: float | None = None
         self._amended = False
@@ -106,7 +106,7 @@ class Exchange:
         self.status = status
         for name in (*self.wire.request_id_headers, "x-request-id", "apim-request-id", "x-generation-id"):
             if name in headers:
-                self._request_id = headers[name]
+                self._request_id = Hidden(headers[name])
                 break
         self._body = Body(self.wire, self.request, self.answer, status, headers)
 
@@ -168,7 +168,7 @@ class Exchange:
     def request_id(self) -> str | None:
         """The provider's name of the last attempt; it is looked at when asked for, as few calls do."""
         found = self._request_id
-        return None if found is None else one_line(scrub(found, self.request.secrets))
+        return None if found is None else one_line(scrub(found.reveal(), self.request.secrets))
 
     def _log_attempt(self, error: EngineError | None, pause: float | None) -> None:
         level = logging.WARNING if error else logging.DEBUG

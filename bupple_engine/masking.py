@@ -13,12 +13,14 @@ import re
 from collections.abc import Callable, Mapping
 from types import UnionType
 from typing import Any, NoReturn, TypeVar
-from urllib.parse import parse_qsl, unquote, urlsplit, urlunsplit
+from urllib.parse import parse_qsl, unquote, urlsplit
 
 from .keys import find_keys, mask, unkeyed
 
 E = TypeVar("E", bound=BaseException)
 
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)(.*)", re.DOTALL)
+_HOST = re.compile(r"[^:]*(:[0-9]*)?|\[.*")
 _QUERY_VALUE = re.compile(r"([?&;])([^=&;#]*)=([^&;#]*)")
 # The last word of a name behind which a secret stands: X-Api-Key, client_secret, authToken, accesskey.
 _SECRET_NAME = re.compile(
@@ -35,13 +37,20 @@ def names_secret(name: str) -> bool:
 
 def mask_url(url: str) -> str:
     """Return a URL without its user, its password, what looks like a key, and the query's secret values."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "…"
-    if "@" in parts.netloc:
-        parts = parts._replace(netloc="…@" + parts.netloc.rpartition("@")[2])
-    return unkeyed(_QUERY_VALUE.sub(_mask_value, urlunsplit(parts)))
+    scheme, user, rest = _split_user(url)
+    return unkeyed(_QUERY_VALUE.sub(_mask_value, f"{scheme}{'…@' if user else ''}{rest}"))
+
+
+def _split_user(url: str) -> tuple[str, str, str]:
+    """Return what is before a URL's user and password, these, and what is behind; the first may be missing.
+
+    Not by urlsplit, which raises for some, and finds others where they are not.
+    """
+    scheme, authority, rest = _URL.fullmatch(url).groups("")  # type: ignore[union-attr] # it takes any text
+    if "@" not in authority and not _HOST.fullmatch(authority):  # a password with a slash in it
+        authority, rest = authority + rest, ""
+    user, _, host = authority.rpartition("@")
+    return scheme, user, host + rest
 
 
 def _mask_value(found: re.Match[str]) -> str:
@@ -140,25 +149,19 @@ class SecretURL(Secret):
     @property
     def credentials(self) -> tuple[str, ...]:
         """The user and the password in it, in the forms in which a server may quote them."""
-        user = unquote(self._userinfo)
+        user = unquote(_split_user(self.reveal())[1])
         return tuple(filter(None, (user, *user.split(":", 1), basic(user)))) if user else ()
 
     @property
     def secrets(self) -> tuple[str, ...]:
         """The credentials, also as they are written, and what is secret in its query and its path."""
-        written = self._userinfo
+        _, written, _ = _split_user(self.reveal())
         try:
             query = parse_qsl(urlsplit(self.reveal()).query)
         except ValueError:
             query = []
         values = (value for name, value in query if names_secret(name))
         return (*self.credentials, *filter(None, written.split(":", 1)), *values, *find_keys(self.reveal()))
-
-    @property
-    def _userinfo(self) -> str:
-        # Not by urlsplit, which raises for some of what a proxy's variable may have.
-        authority = re.split(r"[/?#]", self.reveal().partition("://")[2], maxsplit=1)[0]
-        return authority.rpartition("@")[0]
 
 
 def basic(user: str) -> str:
@@ -204,7 +207,7 @@ _WRAPPERS: dict[str, tuple[type | UnionType, Callable[[Any], Any]]] = {
     "api_key": (str | Callable, Secret),
     "base_url": (str, SecretURL),
     "proxy": (str, SecretURL),
-    "headers": (dict, lambda value: hide(value)),
+    "headers": (dict, lambda value: hide({_unkeyed(name): inner for name, inner in value.items()})),
     "extra": (dict, lambda value: hide(value)),
 }
 SECRET_OPTIONS = frozenset(_WRAPPERS)
@@ -218,7 +221,12 @@ def protect(options: Mapping[Any, Any]) -> MaskedDict:
     Behind a name that is misspelt, or in an option that it was pasted into, a secret may stand as well: so
     all is wrapped but numbers, and what reads an option reveals it.
     """
-    return MaskedDict({name: _wrap(str(name).lower(), value) for name, value in options.items()})
+    return MaskedDict({_unkeyed(name): _wrap(str(name).lower(), value) for name, value in options.items()})
+
+
+def _unkeyed(name: Any) -> Any:
+    """Return the name of an option, or of a header; no right one is as long as a key."""
+    return unkeyed(name) if isinstance(name, str) and len(name) > 15 else name
 
 
 def _wrap(name: str, value: Any) -> Any:

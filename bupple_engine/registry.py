@@ -88,7 +88,7 @@ def read(alias: str, entry: dict[str, Any]) -> Reading:
     if isinstance(found, Mistake):
         if found.id == "E007" and "DRIVER" not in entry:
             found = found._replace(hint=f'The alias is taken for its name; add "DRIVER": … {found.hint}')
-        return Reading(name, [found])
+        return Reading(unkeyed(name), [found])
     driver_class, wire = found
     known = wire.options if wire is not None else driver_class.options
     config, mistakes = _read_options(entry, known, where)

@@ -8,14 +8,14 @@ from typing import Any, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 from .exceptions import InvalidRequestError
-from .masking import MaskedDict, mask_url, refuse_pickling, reveal
+from .masking import Hidden, MaskedDict, mask_url, refuse_pickling, reveal
 from .scrubbing import Secrets
 
 
 class Request:
-    """What to send in one attempt; its repr shows no header and no body."""
+    """What to send in one attempt; neither its repr nor its attributes show a header or the body."""
 
-    __slots__ = ("_headers", "body", "echo", "method", "secrets", "stream", "url")
+    __slots__ = ("_body", "_headers", "_url", "echo", "method", "secrets", "stream")
 
     def __init__(
         self,
@@ -26,13 +26,33 @@ class Request:
         secrets: Secrets | None = None,
         method: str = "POST",
     ) -> None:
-        self.url = url
+        self._url = Hidden(url)
         self._headers = headers
-        self.body = body
+        self._body = Hidden(body)
         self.stream = stream
         self.secrets = secrets or Secrets()
         self.method = method
         self.echo: dict[str, Any] = {}
+
+    @property
+    def url(self) -> str:
+        """Where it goes; its query may have a key."""
+        found: str = self._url.reveal()
+        return found
+
+    @url.setter
+    def url(self, value: str) -> None:
+        self._url = Hidden(value)
+
+    @property
+    def body(self) -> bytes:
+        """What is sent, of which a part may be secret."""
+        found: bytes = self._body.reveal()
+        return found
+
+    @body.setter
+    def body(self, value: bytes) -> None:
+        self._body = Hidden(value)
 
     @property
     def headers(self) -> MaskedDict:

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -48,9 +48,15 @@ from bupple_engine import (
     ai,
     call_finished,
 )
+from bupple_engine.body import Body
 from bupple_engine.call import Call
 from bupple_engine.drivers import base
+from bupple_engine.drivers.chat_completions import ChatCompletionsWire
 from bupple_engine.env import engine_settings
+from bupple_engine.sse import Decoder
+from bupple_engine.transports.aio import AsyncResponse
+from bupple_engine.transports.blocking import Response
+from bupple_engine.transports.sockets import Adapter
 from tests.provider import Answer, Provider
 from tests.verbs import STREAMS, VERBS
 from tests.wires import EVENTS, JSON, ChatCompletions, dump
@@ -76,10 +82,16 @@ SECRETS = [
 ]  # fmt: skip
 RUN = 5  # so many characters of a secret in a row are too many
 LEAK = re.compile("|".join({re.escape(s[i : i + RUN]) for s in SECRETS for i in range(len(s) - RUN + 1)}))
-# All that the wire carries, as a provider might quote it.
-QUOTE = f"You sent {KEY}, {HEADER}, {USER}:{PASSWORD}, {BASIC}."
+# All that the wire carries, as a provider might quote it, plain and encoded.
+QUOTE = (
+    f"You sent {KEY}, {HEADER}, {USER}:{PASSWORD}, {PASSWORD_IN_URL}, {BASIC}, {EXTRA}, {QUERY}, "
+    + ", ".join(base64.b64encode(f"{before}{KEY}:{EXTRA}".encode()).decode() for before in ("", ":", "u:"))
+)
+PROXY_QUOTE = f"{PROXY_USER}, {PROXY_PASSWORD}, {PROXY_BASIC}, {PROXY_USER}:{PROXY_PASSWORD}"
 
 TESTS = str(Path(__file__).parent)
+# What came has to be somewhere until it is read, and requests knows a pool by its proxy.
+REPR_ALONE = (Body, Decoder, Response, AsyncResponse, Adapter)
 
 
 # Where a failure shows
@@ -116,12 +128,24 @@ def frames(error: BaseException) -> Iterator[tuple[str, dict[str, Any]]]:
             trace = trace.tb_next
 
 
-def shown(value: Any) -> str:
-    """Return a value as a reporter of errors prints it."""
+def shown(value: Any, around: frozenset[int] = frozenset()) -> str:
+    """Return a value as reporters of errors print it: its repr, what is in dicts and in our objects."""
     try:
-        return repr(value)
+        text = repr(value)
     except Exception as error:
-        return f"<no repr: {error!r}>"
+        text = f"<no repr: {error!r}>"
+    if id(value) in around or len(around) > 8 or isinstance(value, REPR_ALONE):
+        return text
+    around |= {id(value)}
+    inside: list[Any] = []
+    if isinstance(value, Mapping):
+        inside += [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple | set | frozenset):
+        inside += value
+    elif type(value).__module__.startswith("bupple_engine"):
+        names = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())]
+        inside += [*getattr(value, "__dict__", {}).values(), *(getattr(value, name, "") for name in names)]
+    return " ".join([text, *(shown(each, around) for each in inside)])
 
 
 def error_places(error: BaseException) -> dict[str, str]:
@@ -132,7 +156,7 @@ def error_places(error: BaseException) -> dict[str, str]:
         places[f"{where}: str"] = str(each)
         places[f"{where}: repr"] = repr(each)
         places[f"{where}: args"] = repr(each.args)
-        places[f"{where}: attributes"] = repr(vars(each))
+        places[f"{where}: attributes"] = shown(vars(each))
     for where, local in frames(error):
         for name, value in local.items():
             places[f"{where}: {name}"] = shown(value)
@@ -171,13 +195,19 @@ class Scene:
         """Return settings.BUPPLE_ENGINE."""
         if self.engine is not None:
             return self.engine
-        entry = {
-            **WIRE.settings(self.provider.url.replace("//", f"//{USER_IN_URL}:{PASSWORD_IN_URL}@")),
+        entry = WIRE.settings(self.provider.url.replace("//", f"//{USER_IN_URL}:{PASSWORD_IN_URL}@"))
+        entry |= {
+            "BASE_URL": f"{entry['BASE_URL']}?api-key={QUERY}",
             "API_KEY": KEY,
-            "EXTRA": {"metadata": {"vault": EXTRA}},
+            "EXTRA": {"metadata": {"vault": EXTRA, "more": [{"token": EXTRA}]}},
             "MAX_RETRIES": 0,
         }
-        return {"DEFAULT": "it", "DRIVERS": {"it": {**entry, **self.entry}}}
+        more = {
+            "HEADERS": {"X-Tenant": HEADER},
+            "PROXY": f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:1",
+            "APIKEY": OTHER_KEY,
+        }
+        return {"DEFAULT": "it", "DRIVERS": {"it": {**entry, **self.entry}, "other": {**entry, **more}}}
 
     def answer(self, status: int, body: bytes, **said: Any) -> None:
         """Have the provider answer with JSON."""
@@ -237,6 +267,10 @@ class Filter(SafeExceptionReporterFilter):
     hidden_settings = re.compile(SafeExceptionReporterFilter.hidden_settings.pattern + "|BUPPLE_ENGINE", re.I)
 
 
+class VaultError(Exception):
+    """The vault is closed."""
+
+
 # The ways to fail, each with the error that it gives
 
 Expected = type[BaseException] | tuple[type[BaseException], ...]
@@ -256,7 +290,8 @@ def fails(expected: Expected) -> Callable[[Callable[[Scene], None]], Callable[[S
 @fails(AuthenticationError)
 def refused_key(scene: Scene) -> None:
     facts = {"message": QUOTE, "type": KEY, "param": HEADER, "code": "invalid_api_key"}
-    scene.provider.answer(Answer(401, JSON, dump({"error": facts}).encode()))
+    headers = {**JSON, "x-request-id": f"req {KEY} {EXTRA}", "x-generation-id": KEY}
+    scene.provider.answer(Answer(401, headers, dump({"error": facts}).encode()))
 
 
 @fails(AuthenticationError)
@@ -315,15 +350,13 @@ def refused_proxy(scene: Scene) -> None:
 
 @fails(ProviderConnectionError)
 def refused_proxy_of_the_environment(scene: Scene) -> None:
-    url = f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:{scene.closed_port()}"
-    scene.fixture("monkeypatch").setenv("HTTP_PROXY", url)
-    scene.fixture("monkeypatch").setenv("http_proxy", url)
+    _in_environment(scene, f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:{scene.closed_port()}")
 
 
-def _proxy(scene: Scene) -> str:
+def _proxy(scene: Scene, status: int = 407) -> str:
     proxy = scene.stack.enter_context(Provider(proxy=True))
-    words = f"407: {PROXY_USER}, {PROXY_PASSWORD}, {PROXY_BASIC}, {QUOTE}"
-    proxy.answer(Answer(407, JSON, dump({"error": {"message": words}}).encode()))
+    body = dump({"error": {"message": f"{PROXY_QUOTE}, {QUOTE}"}})
+    proxy.answer(Answer(status, JSON, body.encode()))
     return proxy.url.replace("//", f"//{PROXY_USER}:{PROXY_PASSWORD}@")
 
 
@@ -334,9 +367,27 @@ def proxy_407(scene: Scene) -> None:
 
 @fails(EngineError)
 def proxy_407_of_the_environment(scene: Scene) -> None:
-    url = _proxy(scene)
-    scene.fixture("monkeypatch").setenv("HTTP_PROXY", url)
-    scene.fixture("monkeypatch").setenv("http_proxy", url)
+    _in_environment(scene, _proxy(scene))
+
+
+@fails(EngineError)
+def a_proxy_of_the_environment_that_quotes(scene: Scene) -> None:
+    _in_environment(scene, _proxy(scene, 403))
+
+
+@fails(EngineError)
+def a_proxy_for_all_that_quotes(scene: Scene) -> None:
+    scene.fixture("monkeypatch").setenv("ALL_PROXY", _proxy(scene, 502).removeprefix("http://"))
+
+
+@fails(EngineError)
+def a_proxy_of_the_entry_that_quotes(scene: Scene) -> None:
+    scene.entry["PROXY"] = _proxy(scene, 403)
+
+
+def _in_environment(scene: Scene, url: str) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        scene.fixture("monkeypatch").setenv(name, url)
 
 
 @fails(ProviderConnectionError)
@@ -463,6 +514,66 @@ def misspelt_key_of_ai(scene: Scene) -> None:
 
 
 @fails(InvalidRequestError)
+def headers_under_another_name(scene: Scene) -> None:
+    scene.options["default_headers"] = {"Authorization": [f"Bearer {OTHER_KEY}"]}
+
+
+@fails(InvalidRequestError)
+def a_key_in_another_option(scene: Scene) -> None:
+    scene.options["temperature"] = OTHER_KEY
+
+
+@fails(InvalidRequestError)
+def a_key_for_the_name_of_an_option(scene: Scene) -> None:
+    scene.options[OTHER_KEY] = True
+
+
+@fails(InvalidRequestError)
+def a_key_for_the_name_of_a_header(scene: Scene) -> None:
+    scene.options["headers"] = {f"X Key: {OTHER_KEY}": "x"}
+
+
+@fails(InvalidRequestError)
+def a_key_with_an_extra_that_holds_itself(scene: Scene) -> None:
+    extra: dict[str, Any] = {"vault": EXTRA}
+    extra |= {"again": extra, "and again": extra}
+    scene.options["extra"] = extra
+
+
+@fails(InvalidDriverError)
+def a_key_for_an_alias(scene: Scene) -> None:
+    scene.alias = OTHER_KEY
+
+
+@fails(InvalidDriverError)
+def a_key_for_the_default(scene: Scene) -> None:
+    scene.alias = None  # type: ignore[assignment]
+    scene.engine = {**scene.settings(), "DEFAULT": OTHER_KEY}
+
+
+@fails(InvalidDriverError)
+def a_key_for_a_driver(scene: Scene) -> None:
+    scene.entry["DRIVER"] = OTHER_KEY
+
+
+@fails(ImproperlyConfigured)
+def a_key_in_another_setting(scene: Scene) -> None:
+    scene.entry["MAX_TOKENS"] = OTHER_KEY
+
+
+class BrokenWire(ChatCompletionsWire):
+    """A wire of the site's own that fails where the key has been revealed, and all else."""
+
+    def build_headers(self, options: Any) -> dict[str, str]:
+        raise VaultError("no headers")
+
+
+@fails(VaultError)
+def a_wire_that_fails_while_the_request_is_built(scene: Scene) -> None:
+    scene.entry |= {"DRIVER": f"{__name__}.BrokenWire", "BASE_URL": f"http://127.0.0.1/v1?api-key={QUERY}"}
+
+
+@fails(InvalidRequestError)
 def option_of_a_wrong_type(scene: Scene) -> None:
     scene.options |= {"api_key": OTHER_KEY, "extra": {"vault": EXTRA}, "temperature": "warm"}
 
@@ -528,10 +639,6 @@ def setting_with_a_line_break(scene: Scene) -> None:
 def callable_key(scene: Scene) -> None:
     scene.entry["API_KEY"] = lambda: OTHER_KEY
     scene.answer(401, dump({"error": {"message": QUOTE.replace(KEY, OTHER_KEY)}}).encode())
-
-
-class VaultError(Exception):
-    """The vault is closed."""
 
 
 @fails(VaultError)
@@ -769,7 +876,7 @@ def test_the_secrets_are_sent(scene: Scene, settings: Any) -> None:
     (sent,) = scene.provider.requests
     assert sent.headers["authorization"] == f"Bearer {KEY}"
     assert sent.headers["x-tenant"] == HEADER
-    assert sent.json["metadata"] == {"vault": EXTRA}
+    assert sent.json["metadata"] == {"vault": EXTRA, "more": [{"token": EXTRA}]}
 
 
 def test_the_table_of_settings_on_the_debug_page(scene: Scene, settings: Any) -> None:

@@ -309,7 +309,9 @@ def _translate(error: Exception) -> TransportFailure:
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return TransportFailure(f"The proxy answered with status {error.status}", connected=False)
     if isinstance(error, aiohttp.ClientResponseError):
-        return TransportFailure(f"The answer is no HTTP: {error.message}")
+        # What follows quotes the line that came, cut anywhere: a secret in it can't be known again.
+        words = error.message.partition(":\n")[0]
+        return TransportFailure(f"The answer is no HTTP: {words}")
     if isinstance(error, aiohttp.InvalidURL):
         return TransportFailure("The URL can't be used: InvalidURL", connected=False)
     if isinstance(error, aiohttp.ClientError | OSError):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import http.client
+import logging
 import socket
 import ssl
 import threading
@@ -16,11 +17,23 @@ from requests.adapters import HTTPAdapter
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from bupple_engine.cancellation import Cancellation, shut_down
+from bupple_engine.masking import mask_url
 
 from . import tls_context
 from .chunked import Dechunker
 
 READ_SIZE = 65_536
+
+
+def _mask_urls(record: logging.LogRecord) -> bool:
+    """Mask what urllib3 logs of a URL, whose query may have a key."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(mask_url(arg) if isinstance(arg, str) else arg for arg in record.args)
+    return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_mask_urls)
+
 # More than the threads of any one process: a connection beyond it is closed after use, not refused.
 POOL_SIZE = 500
 
