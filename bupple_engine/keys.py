@@ -13,7 +13,8 @@ PREFIXES = (
     "lsv2_", "nvapi-", "pplx-", "psk-", "r8_", "tgp_v1_", "tvly-", "up_", "vck_", "xai-", "ya29.", "eyJ",
 )  # fmt: skip
 _TOKEN = re.compile(
-    rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, PREFIXES))})(?P<tail>[A-Za-z0-9_\-.~+/=]{{12,}})"
+    rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, PREFIXES))})"
+    r"(?P<tail>[A-Za-z0-9_\-.~+/=]{11,}[A-Za-z0-9_\-=])"
 )
 # A piece that no word or date looks like: letters and digits mixed, or very long.
 _RANDOM = re.compile(r"(?=[0-9]*[A-Za-z])(?=[A-Za-z]*[0-9])[A-Za-z0-9]{8,}|[A-Za-z0-9]{16,}")

@@ -8,7 +8,7 @@ import json
 import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, quote_plus
+from urllib.parse import quote
 
 from .exceptions import EngineError
 from .keys import find_keys, mask
@@ -46,34 +46,33 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
     """Return text with each of the secrets in it masked, in all the forms in which it may be quoted."""
     for secret in sorted(set(secrets), key=len, reverse=True):  # one may hold another
         if len(secret) >= MIN_LENGTH:
-            for form in sorted(_forms(secret), key=len, reverse=True):
-                if form in text:
-                    text = _replace(text, form, mask(secret))
+            masked = mask(secret)
+            text = re.sub(_quoted(secret), lambda _, masked=masked: masked, text)  # type: ignore[misc]
     return text
 
 
-def _replace(text: str, form: str, masked: str) -> str:
-    if len(form) >= 8:
-        return text.replace(form, masked)
-    # A short password may be a part of any word.
-    return re.sub(rf"(?<![A-Za-z0-9]){re.escape(form)}(?![A-Za-z0-9])", masked, text)
+def _quoted(secret: str) -> str:
+    """Return the pattern of a secret in a URL, in JSON, in HTML or in base64."""
+    pattern = "".join(map(_character, secret))
+    if len(secret) < 8:  # a short password may be a part of any word
+        return rf"(?<![A-Za-z0-9]){pattern}(?![A-Za-z0-9])"
+    return "|".join([pattern, *map(re.escape, _base64_forms(secret.encode("utf-8", "replace")))])
 
 
-def _forms(secret: str) -> set[str]:
-    escaped = {quote(secret, safe="", errors="replace"), quote_plus(secret, errors="replace")}
-    written = json.dumps(secret)[1:-1]
+def _character(character: str) -> str:
+    if character.isascii() and character.isalnum():
+        return character
     forms = {
-        secret,
-        *escaped,
-        *(re.sub("%[0-9A-F]{2}", lambda found: found[0].lower(), form) for form in escaped),
-        written,
-        written.replace("/", "\\/"),
-        written.replace("<", r"\u003c").replace(">", r"\u003e").replace("&", r"\u0026"),  # as Go writes them
-        json.dumps(secret, ensure_ascii=False)[1:-1],
-        repr(secret)[1:-1],
-        html.escape(secret),
+        character,
+        "+" if character == " " else character,
+        quote(character, safe="", errors="replace"),
+        json.dumps(character)[1:-1],
+        f"\\u{ord(character):04x}",
+        f"\\{character}",
+        repr(character)[1:-1],
+        html.escape(character),
     }
-    return forms | set(_base64_forms(secret.encode("utf-8", "replace"))) if len(secret) >= 8 else forms
+    return f"(?i:{'|'.join(map(re.escape, sorted(forms, key=len, reverse=True)))})"
 
 
 def _base64_forms(secret: bytes) -> Iterator[str]:

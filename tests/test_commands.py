@@ -22,7 +22,6 @@ from django.core.checks.registry import registry
 from django.core.management import CommandError, call_command
 
 from bupple_engine.drivers import local
-from bupple_engine.printing import printable
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
 from tests.wires import EVENTS, JSON, KEY, WIRES
@@ -579,9 +578,3 @@ def test_the_local_model_talks(terminal: Callable[..., Terminal]) -> None:
     chat.interrupt("[stopped; what was said stays in the conversation]\n> ")
     chat.type("\x04")
     assert chat.end() == 0
-
-
-def test_what_a_terminal_obeys_is_taken_out() -> None:
-    assert printable("a\tb\nc é🦜") == "a\tb\nc é🦜"
-    for obeyed in "\r\x1b\x07\x9b\x7f\x00\x08":
-        assert printable(f"a{obeyed}b") == "a\ufffdb"
