@@ -18,6 +18,7 @@ from .exceptions import InvalidDriverError
 from .keys import looks_like_key, shown, unkeyed
 from .masking import Secret, protect, reveal
 from .options import Option, Options, merge, read_option, right_line, suggest
+from .scrubbing import scrub, secrets_of
 from .wire import Wire
 
 STRIP = 'Read it without them: "API_KEY": env.str("BUPPLE_ENGINE_…_API_KEY", default="").strip()'
@@ -88,11 +89,18 @@ def read(alias: str, entry: dict[str, Any]) -> Reading:
     if isinstance(found, Mistake):
         if found.id == "E007" and "DRIVER" not in entry:
             found = found._replace(hint=f'The alias is taken for its name; add "DRIVER": … {found.hint}')
-        return Reading(unkeyed(name), [found])
+        return Reading(unkeyed(name), [_masked(found, entry)])
     driver_class, wire = found
     known = wire.options if wire is not None else driver_class.options
     config, mistakes = _read_options(entry, known, where)
     return Reading(name, mistakes, driver_class, wire, known, config)
+
+
+def _masked(mistake: Mistake, entry: dict[str, Any]) -> Mistake:
+    """Return a mistake without the entry's secrets, which a module that can't be imported may quote."""
+    secrets = [*secrets_of(entry)]
+    quotes = mistake.cause is not None and scrub(str(mistake.cause), secrets) != str(mistake.cause)
+    return mistake._replace(words=scrub(mistake.words, secrets), cause=None if quotes else mistake.cause)
 
 
 def load(name: str, where: str) -> tuple[type[ChatDriver], Wire | None]:

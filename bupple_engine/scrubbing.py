@@ -11,7 +11,7 @@ from typing import Any
 from urllib.parse import quote
 
 from .exceptions import EngineError
-from .keys import find_keys, mask
+from .keys import find_keys, mask, unkeyed
 from .masking import Secret, SecretURL, names_secret, reveal
 from .printing import one_line
 
@@ -86,10 +86,15 @@ def _base64_forms(secret: bytes) -> Iterator[str]:
 
 
 def clean(error: EngineError, secrets: Iterable[str]) -> None:
-    """Mask the secrets in what a provider says of a failure, and put its words on one line each."""
+    """Mask the secrets in what a provider says of a failure, and put its words on one line each.
+
+    A gateway may quote a key of its own, which is known by its looks alone.
+    """
+    known = [*secrets]
     for name in ("message", "type", "param", "request_id"):
         if isinstance(text := getattr(error, name), str) and text:
-            setattr(error, name, one_line(scrub(text, secrets)))
+            words = one_line(scrub(text, known))
+            setattr(error, name, words if name == "request_id" else unkeyed(words))
     error.args = (error.message,)
 
 

@@ -459,6 +459,21 @@ def test_a_conversation_streams_and_keeps_its_history(
     ]
 
 
+def test_a_command_is_not_sent_to_the_model(provider: Provider, terminal: Callable[..., Terminal]) -> None:
+    provider.answer(said("It is a folder."))
+    chat = terminal(["bupple_chat"], environment(it=WIRE.settings(provider.url)))
+    for typed in ("/help", "/quit", "/model other", "/?"):
+        chat.expect("> ")
+        chat.type(f"{typed}\n")
+        chat.expect("There are no commands")
+    chat.expect("> ")
+    chat.type("/etc/hosts is what?\n")
+    chat.expect("It is a folder.\n> ")
+    chat.type("\x04")
+    assert chat.end() == 0
+    assert [WIRE.prompt(request) for request in provider.requests] == [[("user", "/etc/hosts is what?")]]
+
+
 def test_ctrl_c_stops_the_answer_and_not_the_program(
     provider: Provider, terminal: Callable[..., Terminal]
 ) -> None:

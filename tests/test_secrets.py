@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import html
 import json
 import logging
@@ -24,6 +25,8 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
+from django.core.management.base import SystemCheckError
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
@@ -50,9 +53,13 @@ from bupple_engine import (
 )
 from bupple_engine.body import Body
 from bupple_engine.call import Call
+from bupple_engine.checks import check_settings
 from bupple_engine.drivers import base
+from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.drivers.chat_completions import ChatCompletionsWire
 from bupple_engine.env import engine_settings
+from bupple_engine.http.problems import report
+from bupple_engine.probe import probe
 from bupple_engine.sse import Decoder
 from bupple_engine.transports.aio import AsyncResponse
 from bupple_engine.transports.blocking import Response
@@ -561,6 +568,27 @@ def a_key_in_another_setting(scene: Scene) -> None:
     scene.entry["MAX_TOKENS"] = OTHER_KEY
 
 
+@fails(ImproperlyConfigured)
+def driver_whose_module_quotes_the_key(scene: Scene) -> None:
+    monkeypatch, folder = scene.fixture("monkeypatch"), scene.fixture("tmp_path")
+    (folder / "quotes_the_key.py").write_text(f"raise ValueError('not {KEY}')")
+    monkeypatch.syspath_prepend(str(folder))
+    scene.entry["DRIVER"] = "quotes_the_key.Driver"
+
+
+class QuotingDriver(ChatDriver):
+    """A driver of the site's own, whose provider quotes what it was sent."""
+
+    def generate(self, messages: Any, options: Any) -> Any:
+        raise ProviderServerError(f"{QUOTE}\nERROR forged", type=KEY)
+        yield {}
+
+
+@fails(ProviderServerError)
+def driver_of_the_sites_own_that_quotes(scene: Scene) -> None:
+    scene.entry["DRIVER"] = f"{__name__}.QuotingDriver"
+
+
 class BrokenWire(ChatCompletionsWire):
     """A wire of the site's own that fails where the key has been revealed, and all else."""
 
@@ -768,7 +796,7 @@ def world(request: pytest.FixtureRequest, settings: Any, caplog: Any) -> Iterato
     request.getfixturevalue("monkeypatch").setattr(base, "Call", Recorded)
     call_finished.connect(listen)
     caplog.set_level(logging.DEBUG)
-    yield SimpleNamespace(calls=calls, facts=facts, records=caplog.records)
+    yield SimpleNamespace(calls=calls, facts=facts, log=caplog)
     call_finished.disconnect(listen)
     streams.clear()
     get_default_exception_reporter_filter.cache_clear()
@@ -807,7 +835,7 @@ def scene(
 
 def call_places(world: SimpleNamespace) -> dict[str, str]:
     """Return what our objects show of themselves after a call."""
-    places = record_places(world.records)
+    places = record_places(world.log.records)
     for n, call in enumerate(world.calls):
         request = call.exchange.request if call.exchange else None
         parts = [call, vars(call), call.exchange, request, call.driver, vars(call.driver)]
@@ -961,3 +989,188 @@ def test_a_bad_variable_of_the_environment_shows_no_other(
     with pytest.raises(ImproperlyConfigured, match=r"\['openai'\]\['MAX_TOKENS'\]") as caught:
         ai("openai")
     assert leaks(error_places(caught.value)) == {}
+
+
+def test_environment_settings_that_cannot_be_read_show_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUPPLE_ENGINE_CLAUDE_API_KEY", KEY)
+    drivers: Any = ["claude", None]
+    with pytest.raises(TypeError, match="drivers must be names, not None") as caught:
+        engine_settings(drivers=drivers)
+    assert leaks(error_places(caught.value)) == {}
+
+
+# A key that somebody has pasted into the wrong place
+
+
+def pasted(provider: Provider) -> dict[str, Any]:
+    """Return settings in which keys stand where none belongs."""
+    entry = WIRE.settings(provider.url, MODEL=KEY, MAX_RETRIES=0)
+    return {"DEFAULT": "it", "DRIVERS": {"it": entry, OTHER_KEY: {"DRIVER": "echo"}}}
+
+
+@pytest.mark.parametrize("verb", OWN, indirect=True, ids="-".join)
+def test_a_key_for_a_model_is_shown_nowhere(scene: Scene, world: SimpleNamespace, settings: Any) -> None:
+    scene.answer(404, dump({"error": {"message": f"No model {KEY}", "param": KEY}}).encode())
+    scene.engine = settings.BUPPLE_ENGINE = pasted(scene.provider)
+    response = visit(scene.verb)
+    (sent,) = scene.provider.requests
+    assert sent.json["model"] == KEY  # what is set is sent
+    error = response.exc_info[1]
+    assert f"…{KEY[-4:]}" in error.message
+    places = {**record_places(world.log.records), "error": f"{error!r} {error} {vars(error)}"}
+    places |= {"signal": repr(world.facts), "driver": repr(driver()), "config": repr(driver().get_config())}
+    assert leaks(places) == {}
+    assert ai(OTHER_KEY).send(HELLO)["content"] == "Hello"  # an alias, all the same
+    assert leaks({"driver": f"{ai(OTHER_KEY)!r} {ai(OTHER_KEY).get_config()}"}) == {}
+    assert leaks(record_places(world.log.records)) == {}
+
+
+COMMANDS: list[list[str]] = [
+    ["bupple_check"],
+    ["bupple_check", "--deploy"],
+    ["bupple_check", "--json"],
+    ["bupple_check", "--live"],
+    ["bupple_check", "--live", "--json"],
+    ["bupple_check", OTHER_KEY[:-1]],
+    ["bupple_models"],
+    ["bupple_models", KEY],
+    ["bupple_chat", "-m", "Hello"],
+    ["bupple_chat", KEY, "-m", "Hello"],
+    ["check"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_commands_show_no_key(
+    command: list[str], provider: Provider, settings: Any, caplog: Any, capfd: Any
+) -> None:
+    settings.BUPPLE_ENGINE = {**pasted(provider), "API": {"OPTIONS": {KEY: True}, "DRIVERS": [KEY]}}
+    body = dump({"error": {"message": f"{KEY}\nForged: {OTHER_KEY} \x1b[2J"}}).encode()
+    provider.answer(Answer(401, JSON, body), repeat=True)
+    said = ""
+    try:
+        call_command(*command)
+    except CommandError as error:
+        said = " ".join(f"{each} {each!r}" for each in chain(error))
+    except SystemCheckError as error:
+        said = str(error)
+    printed = capfd.readouterr()
+    places = {"out": printed.out, "err": printed.err, "error": said, **record_places(caplog.records)}
+    assert leaks(places) == {}
+    assert "\x1b" not in printed.out + printed.err + said
+    assert not any(line.startswith("Forged") for line in f"{printed.out}\n{printed.err}\n{said}".splitlines())
+
+
+@pytest.mark.parametrize("name", ["DEFAULT", "CLAUDE_MODEL", "CLAUDE_MAX_TOKENS", "CLAUDE_BASE_URL"])
+def test_a_key_in_a_wrong_variable_is_told_and_not_shown(
+    name: str, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    monkeypatch.setenv("BUPPLE_ENGINE_CLAUDE_API_KEY", OTHER_KEY)
+    monkeypatch.setenv(f"BUPPLE_ENGINE_{name}", KEY)
+    settings.BUPPLE_ENGINE = engine_settings()
+    told = [str(message) for message in check_settings()]
+    assert any(f"…{KEY[-4:]}" in words or ".W023" in words for words in told)
+    assert leaks(dict(enumerate(told))) == {}  # type: ignore[arg-type]
+    with suppress(ImproperlyConfigured):
+        ai().get_config()
+        return
+    with pytest.raises(ImproperlyConfigured) as caught:
+        ai()
+    assert leaks(error_places(caught.value)) == {}
+
+
+# What cannot be carried away
+
+
+def test_a_driver_is_pickled_as_its_alias(settings: Any, provider: Provider) -> None:
+    settings.BUPPLE_ENGINE = {
+        "DEFAULT": "it",
+        "DRIVERS": {"it": WIRE.settings(provider.url, API_KEY=KEY), "echo": {}},
+    }
+    for alias in ("it", "echo"):
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            written = pickle.dumps(ai(alias), protocol)
+            assert leaks({"pickle": written.decode("latin-1")}) == {}
+            assert pickle.loads(written) is ai(alias)  # noqa: S301
+    assert pickle.loads(pickle.dumps(ai("echo").send))(HELLO)["content"] == "Hello"  # noqa: S301
+    changed = ai("it", api_key=OTHER_KEY)
+    with pytest.raises(TypeError, match=r"ai\('it', \*\*options\) can't be pickled") as caught:
+        pickle.dumps(changed)
+    assert leaks({"error": str(caught.value)}) == {}
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_driver_can_be_copied(copied: Callable[[Any], Any], settings: Any, provider: Provider) -> None:
+    provider.answer(Answer(401, JSON, b"{}"), repeat=True)
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"it": WIRE.settings(provider.url, API_KEY=KEY, MAX_RETRIES=0)}}
+    twin = copied(ai("it", api_key=OTHER_KEY))
+    with pytest.raises(AuthenticationError):
+        twin.send(HELLO)
+    assert provider.requests[-1].headers["authorization"] == f"Bearer {OTHER_KEY}"
+    assert twin.get_config() == ai("it", api_key=OTHER_KEY).get_config()
+    with pytest.raises(TypeError, match="can't be pickled"):
+        pickle.dumps(twin)
+
+
+@pytest.mark.parametrize("verb", ["stream", "astream"])
+def test_a_stream_is_not_pickled(verb: str, settings: Any) -> None:
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"echo": {}}}
+    with pytest.raises(TypeError, match="can't be pickled"):
+        pickle.dumps(getattr(ai("echo"), verb)(HELLO))
+
+
+# What a provider says, where it is written
+
+FORGED = "fine\r\n\u2028ERROR forged\x1b[2J\x9b31m\u202e"
+ONE_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*")
+
+
+@pytest.mark.parametrize("verb", OWN, indirect=True, ids="-".join)
+@pytest.mark.parametrize("status", [200, 400])
+def test_what_a_provider_says_forges_nothing(
+    status: int, scene: Scene, world: SimpleNamespace, settings: Any
+) -> None:
+    settings.BUPPLE_ENGINE = scene.settings()
+    headers = {"x-request-id": "req\x1b[2J\x9b"}
+    if status == 200:
+        body = WIRE.stream([FORGED]) if scene.verb in STREAMS else WIRE.reply(FORGED)
+        body = body.replace(WIRE.model.encode(), json.dumps(FORGED)[1:-1].encode())
+        scene.provider.answer(Answer(200, {**(EVENTS if scene.verb in STREAMS else JSON), **headers}, body))
+    else:
+        facts = {"message": FORGED, "type": FORGED, "param": FORGED, "code": FORGED}
+        scene.provider.answer(Answer(400, {**JSON, **headers}, dump({"error": facts}).encode()))
+    response = visit(scene.verb)
+    if status == 400:
+        error = response.exc_info[1]
+        report(error)
+        for name in ("message", "type", "param", "request_id"):
+            assert "forged" in getattr(error, name) or name == "request_id"
+            assert ONE_LINE.fullmatch(getattr(error, name))
+        assert ONE_LINE.fullmatch(str(error))
+    else:
+        assert world.facts[0]["model"].startswith("fine ERROR forged")
+    records = [record for record in world.log.records if record.name == "bupple_engine"]
+    assert len(records) >= 2
+    for record in records:
+        for text in [record.getMessage(), *vars(record).values()]:
+            assert not isinstance(text, str) or ONE_LINE.fullmatch(text), text
+    for text in world.facts[0].values():
+        assert not isinstance(text, str) or ONE_LINE.fullmatch(text)
+
+
+def test_the_words_of_an_answer_are_left_alone(provider: Provider, settings: Any) -> None:
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"it": WIRE.settings(provider.url, API_KEY=KEY)}}
+    text = f"{FORGED} {KEY}"
+    provider.answer(Answer(200, JSON, WIRE.reply(text)))
+    assert ai("it").send(HELLO)["content"] == text
+
+
+def test_the_names_of_models_are_on_a_line_each(provider: Provider, settings: Any) -> None:
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"it": WIRE.settings(provider.url, API_KEY=KEY)}}
+    body = dump({"object": "list", "data": [{"id": FORGED}, {"id": "plain"}]}).encode()
+    provider.answer(Answer(200, JSON, body), repeat=True)
+    names = ai("it").models()
+    assert names[1] == "plain"
+    assert ONE_LINE.fullmatch(names[0])
+    verdict = probe("it")
+    assert all(ONE_LINE.fullmatch(text) for text in verdict.as_dict().values() if isinstance(text, str))
