@@ -98,10 +98,10 @@ class ConfigurationAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # Django 5
         asked = request.POST.getlist("alias") or [row.label for row in rows]
         probed = {row.alias: row for row in rows if row.label in asked}
         verdicts = probe_all(list(probed), seconds=PROBE_SECONDS)
-        for verdict in verdicts:
-            probed[verdict.alias].verdict = verdict
+        for row, verdict in zip(probed.values(), verdicts, strict=True):
+            row.verdict = verdict
         keep_verdicts(list(probed.values()))
-        failed = [probed[verdict.alias].label for verdict in verdicts if not verdict.ok]
+        failed = [row.label for row in probed.values() if row.verdict and not row.verdict.ok]
         summary = ngettext("%d driver checked.", "%d drivers checked.", len(verdicts)) % len(verdicts)
         if failed:
             summary += " " + gettext("Not ready: %s.") % ", ".join(failed)

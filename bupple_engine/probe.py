@@ -26,6 +26,7 @@ from .exceptions import (
     ResponseParseError,
     UnsupportedFeatureError,
 )
+from .keys import unkeyed
 from .options import merge
 from .printing import one_line
 from .registry import ai
@@ -129,10 +130,10 @@ def _probe(alias: str, seconds: float) -> Verdict:
         if found[name] is not None:  # words of a provider's, or of whoever wrote the driver
             found[name] = one_line(hide_secrets(entry, str(found[name])))[:MAX_CHARACTERS]
     if driver is None:
-        return Verdict(alias, "", False, now, **found)
+        return Verdict(_label(alias), "", False, now, **found)
     if found.get("reachable"):
         found["latency"] = time.monotonic() - began
-    return Verdict(alias, driver.name, not found.get("error"), now, **found)
+    return Verdict(driver.label, driver.name, not found.get("error"), now, **found)
 
 
 def _ask(driver: ChatDriver, seconds: float) -> dict[str, Any]:
@@ -219,13 +220,18 @@ def _facts_of_error(error: EngineError) -> dict[str, Any]:
 def _overdue(alias: str, seconds: float) -> Verdict:
     """Return the verdict on a driver that no clock ended."""
     return Verdict(
-        alias,
+        _label(alias),
         "",
         False,
         datetime.now(UTC),
         error=f"There was no verdict within {seconds:g} s.",
         advice="Name resolution, a callable that gives API_KEY or the driver's own code takes too long.",
     )
+
+
+def _label(alias: Any) -> Any:
+    """Return an alias, which in the settings may be anything, as it may be shown and kept."""
+    return unkeyed(alias) if isinstance(alias, str) else alias
 
 
 def _only_a_message(alias: str) -> str:

@@ -13,6 +13,7 @@ import pickle
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 import traceback
@@ -24,9 +25,11 @@ from types import SimpleNamespace, TracebackType
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
+from django.core.signals import got_request_exception
 from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client, RequestFactory
 from django.urls import path
@@ -51,6 +54,7 @@ from bupple_engine import (
     ai,
     call_finished,
 )
+from bupple_engine.api.calls import ChatCall
 from bupple_engine.body import Body
 from bupple_engine.call import Call
 from bupple_engine.checks import check_settings
@@ -97,8 +101,8 @@ QUOTE = (
 PROXY_QUOTE = f"{PROXY_USER}, {PROXY_PASSWORD}, {PROXY_BASIC}, {PROXY_USER}:{PROXY_PASSWORD}"
 
 TESTS = str(Path(__file__).parent)
-# What came has to be somewhere until it is read, and requests knows a pool by its proxy.
-REPR_ALONE = (Body, Decoder, Response, AsyncResponse, Adapter)
+# What came is somewhere until it is read, requests knows a pool by its proxy, and PREPARE has a plain dict.
+REPR_ALONE = (Body, Decoder, Response, AsyncResponse, Adapter, ChatCall)
 
 
 # Where a failure shows
@@ -589,6 +593,14 @@ def driver_of_the_sites_own_that_quotes(scene: Scene) -> None:
     scene.entry["DRIVER"] = f"{__name__}.QuotingDriver"
 
 
+class FailingDriver(ChatDriver):
+    """A driver of the site's own that fails."""
+
+    def generate(self, messages: Any, options: Any) -> Any:
+        raise VaultError("no answer")
+        yield {}
+
+
 class BrokenWire(ChatCompletionsWire):
     """A wire of the site's own that fails where the key has been revealed, and all else."""
 
@@ -1077,6 +1089,52 @@ def test_a_key_in_a_wrong_variable_is_told_and_not_shown(
     with pytest.raises(ImproperlyConfigured) as caught:
         ai()
     assert leaks(error_places(caught.value)) == {}
+
+
+def give_the_tenants_key(request: HttpRequest, call: Any) -> Any:
+    """Be the site's PREPARE."""
+    call.options |= {"api_key": OTHER_KEY, "headers": {"X-Tenant": HEADER}}
+    if asked.verb == "prepare":
+        raise VaultError("sealed")
+    return call
+
+
+@pytest.mark.parametrize("where", ["prepare", "generate", "options"])
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+@pytest.mark.usefixtures("world")
+def test_a_key_that_prepare_sets_is_shown_nowhere(
+    client: Any, where: str, provider: Provider, settings: Any, caplog: Any, request: pytest.FixtureRequest
+) -> None:
+    global asked
+    asked = Scene(provider, request.getfixturevalue, where, ExitStack())
+    settings.ROOT_URLCONF = "bupple_engine.urls"
+    settings.DEBUG = False
+    entry = {"DRIVER": f"{__name__}.{'BrokenWire' if where == 'options' else 'FailingDriver'}", "MODEL": "m"}
+    api = {
+        "PERMISSION_CLASSES": ["rest_framework.permissions.AllowAny"],
+        "AUTHENTICATION_CLASSES": [],
+        "PREPARE": f"{__name__}.give_the_tenants_key",
+    }
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"it": {**entry, "API_KEY": KEY}}, "API": api}
+    failed: list[BaseException] = []
+
+    def listen(**facts: Any) -> None:
+        failed.append(sys.exc_info()[1] or VaultError())
+
+    got_request_exception.connect(listen)
+    try:
+        post = client(raise_request_exception=False).post
+        sent = {"path": "/chat/", "data": {"messages": HELLO}, "content_type": "application/json"}
+        response = async_to_sync(post)(**sent) if client is AsyncClient else post(**sent)
+    finally:
+        got_request_exception.disconnect(listen)
+    assert response.status_code == 500
+    (error, *_) = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    assert isinstance(error, VaultError)
+    places = {**error_places(error), **record_places(caplog.records), "answer": response.content.decode()}
+    for each in failed:
+        places |= error_places(each)
+    assert leaks(places) == {}
 
 
 # What cannot be carried away

@@ -64,7 +64,7 @@ class Command(BaseCommand):
                 for driver, verdict in zip(
                     report["drivers"], probe_all(aliases, options["seconds"]), strict=True
                 ):
-                    driver["live"] = {**verdict.as_dict(), "alias": driver["alias"]}
+                    driver["live"] = verdict.as_dict()
                     report["errors"] += not verdict.ok
             nobody = options["live"] and not aliases
             report["ok"] = not (report["errors"] or nobody)
