@@ -200,7 +200,7 @@ class Exchange:
 
     def _conclude(self) -> Chunk:
         self.last = self.wire.finish(self.answer, self.request, self.model)
-        self.last["model"] = one_line(self.last["model"])
+        self.last["model"] = one_line(str(self.last["model"]))
         self._log_attempt(None, None)
         return cast("Chunk", {"role": "assistant", "content": "", "done": True, **self.last})
 

@@ -86,15 +86,18 @@ def _base64_forms(secret: bytes) -> Iterator[str]:
 
 
 def clean(error: EngineError, secrets: Iterable[str]) -> None:
-    """Mask the secrets in what a provider says of a failure, and put its words on one line each.
+    """Mask the secrets in what a provider says of a failure, and make it printable.
 
-    A gateway may quote a key of its own, which is known by its looks alone.
+    The message keeps its lines, which str(error) joins; all else is on one. A gateway may quote a key of its
+    own, which is known by its looks alone.
     """
     known = [*secrets]
-    for name in ("message", "type", "param", "request_id"):
-        if isinstance(text := getattr(error, name), str) and text:
+    for name in ("type", "param", "request_id"):
+        if isinstance(text := getattr(error, name), str):
             words = one_line(scrub(text, known))
             setattr(error, name, words if name == "request_id" else unkeyed(words))
+    lines = unkeyed(scrub(str(error.message), known)).split("\n")
+    error.message = "\n".join(map(one_line, lines))
     error.args = (error.message,)
 
 
