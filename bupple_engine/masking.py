@@ -135,7 +135,12 @@ class SecretURL(Secret):
     __slots__ = ()
 
     def __init__(self, value: str) -> None:
-        super().__init__(value, mask_url(value))
+        super().__init__(value, "")
+
+    def __repr__(self) -> str:
+        return mask_url(self.reveal())  # when it is asked for: each call makes one, and shows none
+
+    __str__ = __repr__
 
     @property
     def has_host(self) -> bool:
@@ -149,7 +154,8 @@ class SecretURL(Secret):
     @property
     def credentials(self) -> tuple[str, ...]:
         """The user and the password in it, in the forms in which a server may quote them."""
-        user = unquote(_split_user(self.reveal())[1])
+        url = self.reveal()
+        user = unquote(_split_user(url)[1]) if "@" in url else ""
         return tuple(filter(None, (user, *user.split(":", 1), basic(user)))) if user else ()
 
     @property

@@ -67,7 +67,7 @@ class Reading:
     driver_class: type[ChatDriver] = ChatDriver
     wire: Wire | None = None
     known: Mapping[str, Option] = field(default_factory=dict)
-    config: Options = field(default_factory=dict)
+    config: Options = field(default_factory=dict, repr=False)
 
     def build(self, alias: str) -> ChatDriver:
         """Return the driver, or raise the first mistake."""

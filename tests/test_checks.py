@@ -416,6 +416,7 @@ PLACES = {
     "W023": [
         (engine({**OPENAI, "MODEL": PASTED}), "it.MODEL", "looks like a key", "BUPPLE_ENGINE_IT_API_KEY"),
         (engine({**OPENAI, "ORGANIZATION_ID": f"Bearer {PASTED}"}), "it.ORGANIZATION_ID", "looks like a key"),
+        (engine({**OLLAMA, "STOP": [PASTED]}), "it.STOP", "looks like a key"),
         (engine({**OLLAMA, "MODEL": "0123456789abcdef0123456789abcdef"}), "it.MODEL", "looks like a key"),
     ],
 }
@@ -504,6 +505,16 @@ def test_a_mistake_is_told(id: str, value: Any, place: Any, words: str, hint: st
     assert OPENAI_KEY not in str(message)
     assert PASTED not in str(message)
     assert "pass@" not in str(message)
+
+
+def test_an_alias_that_is_a_key_is_told_and_not_shown(settings: Any) -> None:
+    settings.BUPPLE_ENGINE = {"DEFAULT": PASTED, "DRIVERS": {PASTED: {"DRIVER": "openai"}}}
+    found = {str(message.id)[-4:]: message for message in check_settings()}
+    assert found.keys() == {"W003", "W004", "W023"}
+    for message in found.values():
+        assert PASTED not in str(message)
+        assert message.obj.alias == PASTED  # by which the admin page finds its row
+        assert str(message.obj).startswith("BUPPLE_ENGINE['DRIVERS']['…Rv7K']")
 
 
 def test_every_check_is_shown() -> None:

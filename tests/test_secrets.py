@@ -31,7 +31,7 @@ from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
 from django.core.signals import got_request_exception
 from django.http import HttpRequest, HttpResponse
-from django.test import AsyncClient, Client, RequestFactory
+from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
 from django.urls import path
 from django.views.debug import (
     ExceptionReporter,
@@ -62,6 +62,7 @@ from bupple_engine.drivers import base
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.drivers.chat_completions import ChatCompletionsWire
 from bupple_engine.env import engine_settings
+from bupple_engine.http import stream_response
 from bupple_engine.http.problems import report
 from bupple_engine.probe import probe
 from bupple_engine.sse import Decoder
@@ -1135,6 +1136,15 @@ def test_a_key_that_prepare_sets_is_shown_nowhere(
     for each in failed:
         places |= error_places(each)
     assert leaks(places) == {}
+
+
+@pytest.mark.parametrize("requests", [RequestFactory(), AsyncRequestFactory()], ids=["wsgi", "asgi"])
+def test_the_options_of_a_streaming_response_are_hidden(requests: RequestFactory, settings: Any) -> None:
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"it": WIRE.settings("http://127.0.0.1:1", API_KEY=KEY)}}
+    options: Any = {"api_key": OTHER_KEY, "headers": {"X-Tenant": HEADER}, "temprature": 1}
+    with pytest.raises(InvalidRequestError) as caught:
+        stream_response(requests.get("/"), messages=HELLO, **options)
+    assert leaks(error_places(caught.value)) == {}
 
 
 # What cannot be carried away

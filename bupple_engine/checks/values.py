@@ -45,7 +45,9 @@ def check_pasted_keys(at: Places, entry: dict[str, Any]) -> Iterator[CheckMessag
         yield message("W023", at.entry, "has an alias that looks like a key.", "Name it, and move the key.")
     for name, value in entry.items():
         # Headers and EXTRA may carry one, and are masked whole; a URL's is told by W011.
-        if str(name).lower() not in SECRET_OPTIONS and looks_like_key(reveal(value)):
+        found = reveal(value)
+        values = found if isinstance(found, list | tuple) else [found]
+        if str(name).lower() not in SECRET_OPTIONS and any(map(looks_like_key, values)):
             yield message("W023", at[str(name)], "looks like a key, and is sent as something else.", hint)
 
 

@@ -152,7 +152,7 @@ class ChatDriver:
         return model in models
 
     def get_config(self) -> dict[str, Any]:
-        """Return what the driver runs with; keys, headers, extra and credentials in a URL are masked."""
+        """Return what the driver runs with, masked: headers, extra, credentials, and what looks like a key."""
         config: dict[str, Any] = {"alias": self.label, "driver": self.name}
         for name in self.known_options:
             value = self.config.get(name)
@@ -164,6 +164,8 @@ class ChatDriver:
                 value = repr(value)
             elif isinstance(value, str):
                 value = unkeyed(value)
+            elif isinstance(value, list):
+                value = [unkeyed(item) if isinstance(item, str) else item for item in value]
             config[name] = value
         return config
 

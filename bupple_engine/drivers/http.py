@@ -233,7 +233,8 @@ def _prepared(call: Call) -> Exchange:
 
 
 def _is_key(key: Secret) -> bool:
-    return is_header_value(key.reveal()) and key != Secret("")
+    value = key.reveal()
+    return bool(value) and is_header_value(value)
 
 
 @cache
