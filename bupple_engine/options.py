@@ -11,7 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .keys import shown
+from .keys import shown, unkeyed
 from .masking import SECRET_OPTIONS, MaskedDict, Secret, SecretURL, reveal
 
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
@@ -236,7 +236,7 @@ def read_option(name: str, option: Option, value: Any) -> tuple[Any, str]:
     try:
         return option.parse(found), ""
     except ValueError as error:
-        return None, f"{error}, not {shown(found)}"
+        return None, f"{unkeyed(str(error))}, not {shown(found)}"
 
 
 def merge(below: Options, above: Options) -> Options:

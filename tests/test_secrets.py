@@ -536,6 +536,11 @@ def a_key_in_another_option(scene: Scene) -> None:
 
 
 @fails(InvalidRequestError)
+def a_key_for_a_clock(scene: Scene) -> None:
+    scene.options["timeout"] = {"total": OTHER_KEY}
+
+
+@fails(InvalidRequestError)
 def a_key_for_the_name_of_an_option(scene: Scene) -> None:
     scene.options[OTHER_KEY] = True
 

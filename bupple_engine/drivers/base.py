@@ -152,7 +152,7 @@ class ChatDriver:
         return model in models
 
     def get_config(self) -> dict[str, Any]:
-        """Return what the driver runs with, masked: headers, extra, credentials, and what looks like a key."""
+        """Return what the driver runs with; headers, extra, credentials and keys in any option are masked."""
         config: dict[str, Any] = {"alias": self.label, "driver": self.name}
         for name in self.known_options:
             value = self.config.get(name)
