@@ -14,12 +14,12 @@ PREFIXES = (
 )  # fmt: skip
 _TOKEN = re.compile(
     rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, PREFIXES))})"
-    r"(?P<tail>[A-Za-z0-9_\-.~+/=]{11,}[A-Za-z0-9_\-=])"
+    r"(?P<tail>[A-Za-z0-9_\-.~+/=]{11,500}[A-Za-z0-9_\-=])"  # bounded: a provider's words are looked at, too
 )
 # A piece that no word or date looks like: letters and digits mixed, or very long.
 _RANDOM = re.compile(r"(?=[0-9]*[A-Za-z])(?=[A-Za-z]*[0-9])[A-Za-z0-9]{8,}|[A-Za-z0-9]{16,}")
 # A key without a prefix, as some vendors give: nothing but letters and digits, more than any name has.
-_BARE = re.compile(r"(?=(?:[A-Za-z]*[0-9]){4})(?=[0-9]*[A-Za-z])[A-Za-z0-9]{32,}")
+_BARE = re.compile(r"(?=(?:[A-Za-z]*[0-9]){4})(?=[0-9]*[A-Za-z])[A-Za-z0-9]{32,200}")
 
 
 def mask(value: str) -> str:

@@ -16,11 +16,12 @@ from .masking import Secret, SecretURL, names_secret, reveal
 from .printing import one_line
 
 MIN_LENGTH = 4  # what is shorter stands in too many words
+MAX_LENGTH = 10_000  # what is longer is looked for as it is alone: its pattern would take seconds
 
 # Headers that say how, not who.
 _OPEN_HEADER = re.compile(r"accept.*|content-.*|user-agent|.*-(beta|version|title)", re.IGNORECASE)
 _WORD = re.compile(r"[A-Za-z]{1,11}")
-_NO_WORD = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])\S{12,}")
+_NO_WORD = re.compile(r"(?=.*[A-Za-z])(?=.*[0-9])\S{12,500}")
 _SCHEMES = frozenset({"none", "auto", "bearer", "basic", "api-key", "required", "default"})
 _NAME_OF_A_NAME = re.compile(r"model|version|format|type", re.IGNORECASE)
 
@@ -45,8 +46,10 @@ class Secrets:
 def scrub(text: str, secrets: Iterable[str]) -> str:
     """Return text with each of the secrets in it masked, in all the forms in which it may be quoted."""
     for secret in sorted(set(secrets), key=len, reverse=True):  # one may hold another
-        if len(secret) >= MIN_LENGTH:
-            masked = mask(secret)
+        masked = mask(secret)
+        if len(secret) > MAX_LENGTH:
+            text = text.replace(secret, masked)
+        elif len(secret) >= MIN_LENGTH:
             text = re.sub(_quoted(secret), lambda _, masked=masked: masked, text)  # type: ignore[misc]
     return text
 

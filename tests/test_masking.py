@@ -169,6 +169,14 @@ def test_a_quoted_secret_is_masked(encoding: str, secret: str) -> None:
     assert text.endswith("!")
 
 
+@pytest.mark.parametrize("size", [100_000, 3_000_000])
+def test_what_is_large_takes_no_time_to_speak_of(size: int) -> None:
+    """It would take hours where the time grew with the square of the size."""
+    assert find_keys(f"sk-{'1' * size}")
+    assert scrub("1" * size, ["1" * (size // 2)]).startswith("…1111")
+    assert not [*secrets_of(protect({"EXTRA": {"image": "a1" * size}}))]
+
+
 def test_a_short_secret_is_masked_as_a_word_alone() -> None:
     assert scrub("root: the roots of root are rooted", ["root"]) == "…: the roots of … are rooted"
     assert scrub("a cat", ["cat"]) == "a cat"
