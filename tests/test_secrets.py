@@ -26,6 +26,7 @@ from typing import Any
 
 import pytest
 from asgiref.sync import async_to_sync
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 from django.core.management.base import SystemCheckError
@@ -1099,6 +1100,9 @@ def give_the_tenants_key(request: HttpRequest, call: Any) -> Any:
     return call
 
 
+@pytest.mark.skipif(
+    not apps.is_installed("rest_framework"), reason="The API is for sites that have rest_framework installed"
+)
 @pytest.mark.parametrize("where", ["prepare", "generate", "options"])
 @pytest.mark.parametrize("client", [Client, AsyncClient])
 @pytest.mark.usefixtures("world")
