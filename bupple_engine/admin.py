@@ -40,8 +40,8 @@ class TryForm(forms.Form):
         super().__init__(data, auto_id="try_%s")
         self.fields["driver"] = forms.ChoiceField(
             label=_("Driver"),
-            choices=[(row.alias, row.alias) for row in rows if not row.mistake],
-            initial=next((row.alias for row in rows if row.is_default), None),
+            choices=[(row.label, row.label) for row in rows if not row.mistake],
+            initial=next((row.label for row in rows if row.is_default), None),
         )
 
 
@@ -95,16 +95,16 @@ class ConfigurationAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # Django 5
         if request.method != "POST":
             return self._redirect()
         rows = read_rows()
-        asked = request.POST.getlist("alias") or [row.alias for row in rows]
-        probed = {row.alias: row for row in rows if row.alias in asked}
+        asked = request.POST.getlist("alias") or [row.label for row in rows]
+        probed = {row.alias: row for row in rows if row.label in asked}
         verdicts = probe_all(list(probed), seconds=PROBE_SECONDS)
-        for verdict in verdicts:
-            probed[verdict.alias].verdict = verdict
+        for row, verdict in zip(probed.values(), verdicts, strict=True):
+            row.verdict = verdict
         keep_verdicts(list(probed.values()))
-        failed = [verdict.alias for verdict in verdicts if not verdict.ok]
+        failed = [row.label for row in probed.values() if row.verdict and not row.verdict.ok]
         summary = ngettext("%d driver checked.", "%d drivers checked.", len(verdicts)) % len(verdicts)
         if failed:
-            summary += " " + gettext("Not ready: %s.") % ", ".join(map(str, failed))
+            summary += " " + gettext("Not ready: %s.") % ", ".join(failed)
         if request.headers.get("X-Requested-With") == "fetch":
             run_checks_on(rows)
             return self._render(request, "drivers.html", rows, {"summary": summary})
@@ -119,12 +119,13 @@ class ConfigurationAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # Django 5
             raise PermissionDenied
         if request.method != "POST":
             return self._redirect()
-        form = TryForm(read_rows(), request.POST)
+        rows = read_rows()
+        form = TryForm(rows, request.POST)
         if not form.is_valid():
             words = [f"{form[name].label}: {word}" for name, found in form.errors.items() for word in found]
             return JsonResponse({"error": {"message": " ".join(words)}}, status=400)
         asked: list[Message] = [{"role": "user", "content": form.cleaned_data["message"]}]
-        driver = form.cleaned_data["driver"]
+        driver = next(row.alias for row in rows if row.label == form.cleaned_data["driver"])
         try:
             return stream_response(request, messages=asked, driver=driver, dialect=StaffEventStream())
         except (EngineError, ImproperlyConfigured) as error:

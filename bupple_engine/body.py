@@ -17,9 +17,9 @@ from .exceptions import (
     StreamError,
     StreamInterruptedError,
 )
-from .masking import scrub
 from .options import Limits
 from .request import Request
+from .scrubbing import scrub
 from .sse import Decoder, Event, EventTooLargeError
 from .wire import Wire
 

@@ -13,7 +13,9 @@ from asgiref.sync import sync_to_async
 from . import threads
 from .cancellation import Cancellation
 from .exceptions import EngineError, StreamInterruptedError
+from .keys import unkeyed
 from .options import Options
+from .printing import one_line
 from .signals import call_finished
 
 if TYPE_CHECKING:
@@ -145,9 +147,9 @@ class Call:
         started = self._started or now
         first = exchange.first_chunk_at if exchange is not None else self.first_chunk_at
         return {
-            "alias": self.driver.alias,
+            "alias": self.driver.label,
             "driver": self.driver.name,
-            "model": last.get("model") or self.options.get("model") or "",
+            "model": unkeyed(one_line(str(last.get("model") or self.options.get("model") or ""))),
             "usage": self.usage(error),
             "finish_reason": last.get("finish_reason"),
             "outcome": outcome,

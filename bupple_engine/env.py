@@ -36,6 +36,10 @@ def engine_settings(
     BUPPLE_ENGINE_DEFAULT is not set (BUPPLE_DEFAULT_ENGINE_DRIVER is understood too). What is wrong with
     a value is told by `manage.py check`, and by ai(): nothing raises while the settings are read.
     """
+    drivers = list(drivers)
+    for name in drivers:  # before a key is read, which a report of errors would print
+        if not isinstance(name, str):
+            raise TypeError(f"drivers must be names, not {name!r}.")
     env = env or environ.Env()
     chosen = env.str("BUPPLE_ENGINE_DEFAULT", default="") or env.str(
         "BUPPLE_DEFAULT_ENGINE_DRIVER", default=""

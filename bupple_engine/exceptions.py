@@ -33,6 +33,8 @@ from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
 
+from .printing import one_line
+
 
 class InvalidDriverError(ImproperlyConfigured):
     """An alias or a driver that the settings do not have."""
@@ -87,7 +89,7 @@ class EngineError(RuntimeError):
         facts += [f"status {self.code}"] if self.code else []
         facts += [f"request {self.request_id}"] if self.request_id else []
         text = f"{self.message} ({', '.join(facts)})" if facts else self.message
-        return f"{text} {self.advice}" if self.advice and facts else text
+        return one_line(f"{text} {self.advice}" if self.advice and facts else text)
 
 
 class AuthenticationError(EngineError):

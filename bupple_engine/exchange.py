@@ -16,9 +16,12 @@ from .exceptions import (
     ProviderTimeoutError,
     StreamInterruptedError,
 )
-from .masking import bare, scrub
+from .keys import unkeyed
+from .masking import Hidden, bare
 from .options import Clocks, Limits
+from .printing import one_line
 from .request import Request
+from .scrubbing import clean, scrub
 from .types import Chunk, Reply
 from .wire import Wire
 
@@ -61,7 +64,7 @@ class Exchange:
         self.wire = wire
         self.alias = alias
         self.request = request
-        self.model = model
+        self.model = unkeyed(model)
         self.clocks = clocks
         self.max_retries = max_retries
         self.limits = limits
@@ -69,7 +72,7 @@ class Exchange:
         self.finished = False
         self.last: dict[str, Any] | None = None  # model, usage, finish_reason, metadata
         self.status = 0
-        self.request_id: str | None = None
+        self._request_id: Hidden | None = None
         self.started = time.monotonic()
         self.first_chunk_at: float | None = None
         self._amended = False
@@ -112,7 +115,7 @@ class Exchange:
         self.status = status
         for name in (*self.wire.request_id_headers, "x-request-id", "apim-request-id", "x-generation-id"):
             if name in headers:
-                self.request_id = headers[name]
+                self._request_id = Hidden(headers[name])
                 break
         self._body = Body(self.wire, self.request, self.answer, status, headers, self.limits)
 
@@ -170,6 +173,12 @@ class Exchange:
         """Return the whole answer; to be called once finished."""
         return reply_of(self.answer, cast("dict[str, Any]", self.last))
 
+    @property
+    def request_id(self) -> str | None:
+        """The provider's name of the last attempt; it is looked at when asked for, as few calls do."""
+        found = self._request_id
+        return None if found is None else one_line(scrub(found.reveal(), self.request.secrets))
+
     def _log_attempt(self, error: EngineError | None, pause: float | None) -> None:
         level = logging.WARNING if error else logging.DEBUG
         if not logger.isEnabledFor(level):
@@ -200,11 +209,13 @@ class Exchange:
 
     def _conclude(self) -> Chunk:
         self.last = self.wire.finish(self.answer, self.request, self.model)
+        self.last["model"] = one_line(str(self.last["model"]))
         self._log_attempt(None, None)
         return cast("Chunk", {"role": "assistant", "content": "", "done": True, **self.last})
 
     def _translate(self, failure: TransportFailure) -> EngineError:
-        failure.args = (scrub(str(failure), self.request.secrets),)  # a library may quote the line that came
+        words = one_line(scrub(str(failure), self.request.secrets))  # a library may quote the line that came
+        failure.args = (words,)
         if failure.timed_out:
             return self._timed_out("connect" if not failure.connected else self._clock)
         if self.request.stream and 200 <= self.status < 300:
@@ -231,8 +242,5 @@ class Exchange:
         error.usage = (
             cast("dict[str, Any]", self.wire.parse_usage(self.answer.usage)) if self.answer.usage else None
         )
-        for name in ("message", "type", "param"):
-            if text := getattr(error, name):
-                setattr(error, name, scrub(text, self.request.secrets))
-        error.args = (error.message,)
+        clean(error, self.request.secrets)
         return error

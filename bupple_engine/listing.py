@@ -7,6 +7,7 @@ from typing import Any
 from .answer import Answer
 from .exceptions import EngineError, ResponseParseError
 from .options import Options
+from .printing import one_line
 from .request import Request
 from .wire import Wire
 
@@ -37,7 +38,7 @@ class Listing(Wire):
         self._pages += 1
         if page and (page == self._page or self._pages >= MAX_PAGES):
             raise ResponseParseError(f"The list of models does not end: it has {self._pages} pages or more.")
-        self.models += models
+        self.models += map(one_line, models)
         self._page, self.finished = page, not page
         answer.finish_reason = "stop"
 

@@ -1,48 +1,74 @@
 """Values that must never be shown: keys, headers and credentials in a URL.
 
-A traceback printed with its locals shows the repr of whatever a frame holds. So the raw values live
-in these wrappers from the first line they reach us until the line that sends them.
+A report of errors prints the locals of the frames that an error passed, and walks into dicts and lists,
+whatever their repr. So raw values live in these wrappers from the first line they reach us until the line
+that sends them.
 """
 
 from __future__ import annotations
 
 import base64
-import json
+import copy
 import re
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from types import UnionType
-from typing import Any, TypeVar
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from typing import Any, NoReturn, TypeVar
+from urllib.parse import parse_qsl, unquote, urlsplit
+
+from .keys import find_keys, mask, unkeyed
 
 E = TypeVar("E", bound=BaseException)
 
-_SECRET_QUERY = re.compile(r"(?i)([?&;][^=&;]*(?:key|token|secret|signature|password|sig)[^=&;]*=)[^&;#]*")
+_URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)(.*)", re.DOTALL)
+_HOST = re.compile(r"[^:]*(:[0-9]*)?|\[.*")
+_QUERY_VALUE = re.compile(r"([?&;])([^=&;#]*)=([^&;#]*)")
+# The last word of a name behind which a secret stands: X-Api-Key, client_secret, authToken, accesskey.
+_SECRET_NAME = re.compile(
+    r"(?:key|token|secret|signature|sig|passw(?:or)?d|passphrase|pwd|auth|authorization|credentials?|bearer"
+    r"|cookie|session|jwt)s?$",
+    re.IGNORECASE,
+)
 
 
-def mask(value: str) -> str:
-    """Return the last four characters behind an ellipsis, or the ellipsis alone for a short value."""
-    return f"…{value[-4:]}" if len(value) >= 12 else "…"
+def names_secret(name: str) -> bool:
+    """Tell whether a name says that a secret stands behind it."""
+    return _SECRET_NAME.search(name) is not None and not name.lower().endswith("tokens")
 
 
 def mask_url(url: str) -> str:
-    """Return a URL without its user, password and the values of query keys that name a secret."""
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "…"
-    if "@" in parts.netloc:
-        parts = parts._replace(netloc="…@" + parts.netloc.rpartition("@")[2])
-    return _SECRET_QUERY.sub(r"\1…", urlunsplit(parts))
+    """Return a URL without its user, its password, what looks like a key, and the query's secret values."""
+    scheme, user, rest = _split_user(url)
+    return unkeyed(_QUERY_VALUE.sub(_mask_value, f"{scheme}{'…@' if user else ''}{rest}"))
 
 
-class Secret:
-    """Hold a string, or a callable that gives one, behind a masked repr."""
+def _split_user(url: str) -> tuple[str, str, str]:
+    """Return what is before a URL's user and password, these, and what is behind; the first may be missing.
 
-    __slots__ = ("_shown", "_value")
+    Not by urlsplit, which raises for some, and finds others where they are not.
+    """
+    scheme, authority, rest = _URL.fullmatch(url).groups("")  # type: ignore[union-attr] # it takes any text
+    if "@" not in authority and not _HOST.fullmatch(authority):  # a password with a slash in it
+        authority, rest = authority + rest, ""
+    user, _, host = authority.rpartition("@")
+    return scheme, user, host + rest
 
-    def __init__(self, value: str | Callable[[], str], shown: str | None = None) -> None:
-        self._value = value
-        self._shown = shown if shown is not None else "…" if callable(value) else mask(value)
+
+def _mask_value(found: re.Match[str]) -> str:
+    is_secret = names_secret(found[2]) or find_keys(found[3])
+    return f"{found[1]}{found[2]}={'…' if is_secret else found[3]}"
+
+
+class Hidden:
+    """Hold any value behind a repr that does not show it; its attributes don't, either.
+
+    It can be copied, and not be pickled: what is written down is read by others.
+    """
+
+    __slots__ = ("_get", "_shown")
+
+    def __init__(self, value: Any, shown: str = "…") -> None:
+        self._get: Callable[[], Any] = lambda: value  # some reporters of errors walk through attributes
+        self._shown = shown
 
     def __repr__(self) -> str:
         return self._shown
@@ -50,24 +76,57 @@ class Secret:
     __str__ = __repr__
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Secret) and other._value == self._value
+        return isinstance(other, Hidden) and bool(other._get() == self._get())
 
     def __hash__(self) -> int:
-        return hash(self._value)
+        return hash(self._get())
+
+    def __copy__(self) -> Hidden:
+        return self
+
+    def __deepcopy__(self, memo: object) -> Hidden:
+        return self
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_pickling(self)
+
+    def reveal(self) -> Any:
+        """Return the value itself."""
+        return self._get()
+
+
+def refuse_pickling(value: object) -> NoReturn:
+    """Raise what pickle shall raise for a value with a secret in it."""
+    raise TypeError(
+        f"A {type(value).__name__} can't be pickled: it has a secret in it. Pass on the driver's alias, and "
+        "call ai(alias) where it is needed."
+    )
+
+
+class Secret(Hidden):
+    """Hold a string, or a callable that gives one, behind a masked repr."""
+
+    __slots__ = ()
+
+    def __init__(self, value: str | Callable[[], str], shown: str | None = None) -> None:
+        super().__init__(
+            value, shown if shown is not None else mask(value) if isinstance(value, str) else "…"
+        )
 
     @property
     def is_fixed(self) -> bool:
         """Whether reveal() asks nobody."""
-        return not callable(self._value)
+        return not callable(self._get())
 
     def ask(self) -> Secret:
         """Return what a callable gives now, wrapped whatever its type: a call asks a vault once."""
-        value = self.reveal()
-        return Secret(value, mask(value) if isinstance(value, str) else "…")
+        return Secret(self.reveal())
 
     def reveal(self) -> str:
         """Return the value itself; a callable (a vault, a rotating token) is asked each time."""
-        return self._value() if callable(self._value) else self._value
+        value: Any = self._get()
+        found: str = value() if callable(value) else value
+        return found
 
 
 class SecretURL(Secret):
@@ -76,7 +135,12 @@ class SecretURL(Secret):
     __slots__ = ()
 
     def __init__(self, value: str) -> None:
-        super().__init__(value, mask_url(value))
+        super().__init__(value, "")
+
+    def __repr__(self) -> str:
+        return mask_url(self.reveal())  # when it is asked for: each call makes one, and shows none
+
+    __str__ = __repr__
 
     @property
     def has_host(self) -> bool:
@@ -90,25 +154,46 @@ class SecretURL(Secret):
     @property
     def credentials(self) -> tuple[str, ...]:
         """The user and the password in it, in the forms in which a server may quote them."""
-        if "@" not in self.reveal():
-            return ()
-        user = unquote(urlsplit(self.reveal()).netloc.rpartition("@")[0])
+        url = self.reveal()
+        user = unquote(_split_user(url)[1]) if "@" in url else ""
         return tuple(filter(None, (user, *user.split(":", 1), basic(user)))) if user else ()
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """The credentials, also as they are written, and what is secret in its query and its path."""
+        _, written, _ = _split_user(self.reveal())
+        try:
+            query = parse_qsl(urlsplit(self.reveal()).query)
+        except ValueError:
+            query = []
+        values = (value for name, value in query if names_secret(name))
+        return (*self.credentials, *filter(None, written.split(":", 1)), *values, *find_keys(self.reveal()))
 
 
 def basic(user: str) -> str:
     """Return user:password as the scheme Basic sends it."""
-    return base64.b64encode(user.encode()).decode()
+    return base64.b64encode(user.encode("utf-8", "replace")).decode()
 
 
 class MaskedDict(dict[str, Any]):
-    """Be a dict whose repr shows the keys alone."""
+    """Be a dict whose repr shows the keys alone, and which can't be pickled."""
 
     def __repr__(self) -> str:
-        return repr(dict.fromkeys(self, "…"))
+        return repr({unkeyed(str(name)): "…" for name in self})
 
     def __or__(self, other: Mapping[str, Any]) -> MaskedDict:  # type: ignore[override]
         return MaskedDict({**self, **other})
+
+    def copy(self) -> MaskedDict:
+        return MaskedDict(self)
+
+    __copy__ = copy
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> MaskedDict:
+        return MaskedDict({name: copy.deepcopy(value, memo) for name, value in self.items()})
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_pickling(self)
 
 
 class Misfit:
@@ -128,37 +213,54 @@ _WRAPPERS: dict[str, tuple[type | UnionType, Callable[[Any], Any]]] = {
     "api_key": (str | Callable, Secret),
     "base_url": (str, SecretURL),
     "proxy": (str, SecretURL),
-    "headers": (dict, MaskedDict),
-    "extra": (dict, MaskedDict),
+    "headers": (dict, lambda value: hide({_unkeyed(name): inner for name, inner in value.items()})),
+    "extra": (dict, lambda value: hide(value)),
 }
+SECRET_OPTIONS = frozenset(_WRAPPERS)
+# What is no option of a driver, and the caller's own: it is handed on as it is.
+_OPEN = ("context", "messages", "system")
 
 
 def protect(options: Mapping[Any, Any]) -> MaskedDict:
-    """Return a copy with what is secret wrapped; never raises, so that no raw value meets a traceback.
+    """Return a copy with what may be secret wrapped; never raises, so that no raw value meets a traceback.
 
-    Its own repr shows names alone: there may be a secret behind one that is misspelt.
+    Behind a name that is misspelt, or in an option that it was pasted into, a secret may stand as well: so
+    all is wrapped but numbers, and what reads an option reveals it.
     """
-    return MaskedDict({name: _wrap(str(name).lower(), value) for name, value in options.items()})
+    return MaskedDict({_unkeyed(name): _wrap(str(name).lower(), value) for name, value in options.items()})
+
+
+def _unkeyed(name: Any) -> Any:
+    """Return the name of an option, or of a header; no right one is as long as a key."""
+    return unkeyed(name) if isinstance(name, str) and len(name) > 15 else name
 
 
 def _wrap(name: str, value: Any) -> Any:
-    if name not in _WRAPPERS or value is None or isinstance(value, Secret):
+    if name in _OPEN or isinstance(value, Misfit):
         return value
+    if name not in _WRAPPERS or value is None or isinstance(value, Hidden):
+        return hide(value)
     kind, wrapper = _WRAPPERS[name]
     return wrapper(value) if isinstance(value, kind) else Misfit(value)
 
 
-def hide_dicts(value: Any) -> Any:
-    """Return a value whose dicts, down to any depth, show their keys alone."""
-    if not isinstance(value, dict):
+def hide(value: Any, around: tuple[int, ...] = ()) -> Any:
+    """Return a value with all that may be secret in it wrapped; dicts stay dicts, for what merges them."""
+    if value is None or isinstance(value, bool | int | float | Hidden):
         return value
-    return MaskedDict({name: hide_dicts(_hide_key(name, inner)) for name, inner in value.items()})
+    if isinstance(value, dict) and id(value) not in around:  # one that holds itself is refused later
+        around = (*around, id(value))
+        return MaskedDict({name: hide(inner, around) for name, inner in value.items()})
+    return Hidden(value)
 
 
-def _hide_key(name: Any, value: Any) -> Any:
-    """Wrap a key: some reporters of errors walk into dicts, whatever their repr."""
-    is_key = isinstance(name, str) and name.lower() == "api_key" and isinstance(value, str)
-    return Secret(value) if is_key else value
+def reveal(value: Any) -> Any:
+    """Return what hide() was given; a callable that gives a key is not asked."""
+    if isinstance(value, Hidden):
+        return value._get()
+    if isinstance(value, MaskedDict):
+        return {name: reveal(inner) for name, inner in value.items()}
+    return value
 
 
 def bare(error: E) -> E:
@@ -169,12 +271,3 @@ def bare(error: E) -> E:
     """
     error.__context__ = error.__cause__ = None
     return error.with_traceback(None)
-
-
-def scrub(text: str, secrets: Iterable[str]) -> str:
-    """Return text with each of the secrets in it masked: some providers quote the key they refuse."""
-    for secret in sorted(secrets, key=len, reverse=True):  # one may hold another
-        if len(secret) >= 4:
-            for form in {secret, quote(secret, safe=""), json.dumps(secret)[1:-1], repr(secret)[1:-1]}:
-                text = text.replace(form, mask(secret))
-    return text

@@ -11,7 +11,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from .masking import MaskedDict, Secret, SecretURL
+from .keys import shown, unkeyed
+from .masking import SECRET_OPTIONS, MaskedDict, Secret, SecretURL, reveal
 
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -180,15 +181,15 @@ def headers(value: Any) -> MaskedDict:
         raise ValueError("must be a dict of header names and values")
     for name in value:
         if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"has {name!r}, which is no header name")
-        if not isinstance(value[name], str) or not is_header_value(value[name]):
-            raise ValueError(f"has a value at {name!r} that is no single line of Latin-1 text")
+            raise ValueError(f"has {shown(name)}, which is no header name")
+        if not is_header_value(reveal(value[name])):
+            raise ValueError(f"has a value at {shown(name)} that is no single line of Latin-1 text")
     return value
 
 
-def is_header_value(text: str) -> bool:
+def is_header_value(text: Any) -> bool:
     """Tell whether text can stand in a header: printable, on one line, in Latin-1, nothing to strip."""
-    return text == text.strip() and _HEADER_VALUE.fullmatch(text) is not None
+    return isinstance(text, str) and text == text.strip() and _HEADER_VALUE.fullmatch(text) is not None
 
 
 # What a line of an entry may look like, for the errors.
@@ -237,6 +238,18 @@ COMMON: Mapping[str, Option] = {
     "max_event_bytes": Option(integer(1), per_call=False, default=Limits().event),
     "max_response_bytes": Option(integer(1), per_call=False, default=Limits().response),
 }
+
+
+def read_option(name: str, option: Option, value: Any) -> tuple[Any, str]:
+    """Return the clean value of what protect() has wrapped, and what is wrong with it, "" if nothing is.
+
+    It raises nothing: whoever does so then has no raw value among its locals.
+    """
+    found = value if name in SECRET_OPTIONS else reveal(value)
+    try:
+        return option.parse(found), ""
+    except ValueError as error:
+        return None, f"{unkeyed(str(error))}, not {shown(found)}"
 
 
 def merge(below: Options, above: Options) -> Options:

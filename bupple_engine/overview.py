@@ -24,7 +24,9 @@ from .checks.entries import hide_secrets
 from .drivers.base import ChatDriver
 from .drivers.http import HTTPDriver
 from .drivers.local import LocalDriver, model_path
+from .keys import shown, unkeyed
 from .masking import mask_url
+from .printing import one_line
 from .probe import Verdict
 from .registry import get_driver
 from .transports import has_aiohttp
@@ -69,7 +71,12 @@ class Row:
     def _hide(self, words: str) -> str:
         """Return words without the entry's secrets, which a driver of the site's own may quote."""
         entry = next((entry for alias, entry in conf.entries() if alias == self.alias), {})
-        return hide_secrets(entry, words) if isinstance(entry, dict) else words
+        return one_line(hide_secrets(entry, words) if isinstance(entry, dict) else words)
+
+    @property
+    def label(self) -> str:
+        """The alias as the page shows it, and as its forms name the row."""
+        return one_line(unkeyed(str(self.alias)))
 
     @property
     def cache_key(self) -> str:
@@ -134,7 +141,7 @@ def _extras(driver: ChatDriver) -> list[Extra]:
 
 def report_crash(alias: str, error: Exception) -> str:
     """Log what a driver of the site's own raised; return what the page says of it, which quotes nothing."""
-    logger.error("The driver %r raises an error", alias, exc_info=error)
+    logger.error("The driver %s raises an error", shown(alias), exc_info=error)
     words = gettext("The driver raises %(error)s; the server's log says where.")
     return words % {"error": type(error).__name__}
 

@@ -26,7 +26,9 @@ from .exceptions import (
     ResponseParseError,
     UnsupportedFeatureError,
 )
+from .keys import unkeyed
 from .options import merge
+from .printing import one_line
 from .registry import ai
 
 D = TypeVar("D", bound=ChatDriver)
@@ -109,7 +111,8 @@ def _work(alias: str, seconds: float, verdicts: dict[str, Verdict]) -> None:
 
 def _probe(alias: str, seconds: float) -> Verdict:
     began, now = time.monotonic(), datetime.now(UTC)
-    driver, entry = None, {}
+    driver: ChatDriver | None = None
+    entry: dict[str, Any] = {}
     try:
         entry = conf.entry(alias)
         driver = ai(alias)
@@ -121,13 +124,16 @@ def _probe(alias: str, seconds: float) -> Verdict:
             "error": f"{type(error).__name__}: {error}",
             "advice": "The driver's own code failed, or the callable that gives API_KEY.",
         }
-    found["error"] = hide_secrets(entry, found.get("error", ""))[:MAX_CHARACTERS]
+    if driver is not None:
+        found = {"model": driver.config.get("model"), **found}
+    for name in {"error", "advice", "model"} & found.keys():
+        if found[name] is not None:  # words of a provider's, or of whoever wrote the driver
+            found[name] = one_line(hide_secrets(entry, str(found[name])))[:MAX_CHARACTERS]
     if driver is None:
-        return Verdict(alias, "", False, now, **found)
+        return Verdict(_label(alias), "", False, now, **found)
     if found.get("reachable"):
         found["latency"] = time.monotonic() - began
-    found = {"model": driver.config.get("model"), **found}
-    return Verdict(alias, driver.name, not found["error"], now, **found)
+    return Verdict(driver.label, driver.name, not found.get("error"), now, **found)
 
 
 def _ask(driver: ChatDriver, seconds: float) -> dict[str, Any]:
@@ -142,13 +148,13 @@ def _ask(driver: ChatDriver, seconds: float) -> dict[str, Any]:
     else:
         return _facts_of_list(driver, models)
     if not isinstance(driver, HTTPDriver):
-        return {"advice": f"The driver has no list of models: {_only_a_message(driver.alias)}"}
+        return {"advice": f"The driver has no list of models: {_only_a_message(driver.label)}"}
     try:
         _limited(driver, max(seconds - (time.monotonic() - began), 0.1)).knock()
     except EngineError as error:
         if error.code not in (400, 422) or isinstance(error, AuthenticationError):
             return _facts_of_error(error)
-    advice = f"There is no list of models, only an API for messages; {_only_a_message(driver.alias)}"
+    advice = f"There is no list of models, only an API for messages; {_only_a_message(driver.label)}"
     return {"reachable": True, "advice": advice}
 
 
@@ -169,7 +175,7 @@ def _facts_of_list(driver: ChatDriver, models: list[str]) -> dict[str, Any]:
     if has_key and wire is not None and wire.models_need_key:
         found["key_accepted"] = True
     elif has_key:
-        advice.append(f"Anyone may see the list of models there; of the key {_only_a_message(driver.alias)}")
+        advice.append(f"Anyone may see the list of models there; of the key {_only_a_message(driver.label)}")
     if model is not None:
         found["model_known"] = known = driver.offers(model, models)
         if known is False:
@@ -178,10 +184,10 @@ def _facts_of_list(driver: ChatDriver, models: list[str]) -> dict[str, Any]:
             advice.append(
                 f"Change MODEL, perhaps to {' or '.join(map(repr, near))}."
                 if near
-                else f"Change MODEL: `manage.py bupple_models {driver.alias}` lists what there is."
+                else f"Change MODEL: `manage.py bupple_models {driver.label}` lists what there is."
             )
         elif known is None:
-            advice.append(f"{model!r} is not in the list, which lacks some; {_only_a_message(driver.alias)}")
+            advice.append(f"{model!r} is not in the list, which lacks some; {_only_a_message(driver.label)}")
     elif wire is not None and "model" in wire.required:
         advice.append("No MODEL is set: add it to the entry, or name one in each call.")
     elif len(models) == 1:
@@ -214,13 +220,18 @@ def _facts_of_error(error: EngineError) -> dict[str, Any]:
 def _overdue(alias: str, seconds: float) -> Verdict:
     """Return the verdict on a driver that no clock ended."""
     return Verdict(
-        alias,
+        _label(alias),
         "",
         False,
         datetime.now(UTC),
         error=f"There was no verdict within {seconds:g} s.",
         advice="Name resolution, a callable that gives API_KEY or the driver's own code takes too long.",
     )
+
+
+def _label(alias: Any) -> Any:
+    """Return an alias, which in the settings may be anything, as it may be shown and kept."""
+    return unkeyed(alias) if isinstance(alias, str) else alias
 
 
 def _only_a_message(alias: str) -> str:

@@ -15,8 +15,10 @@ from .conf import Mistake
 from .drivers import DRIVERS, OTHER_NAMES
 from .drivers.base import ChatDriver, parse_options
 from .exceptions import InvalidDriverError
-from .masking import Secret, protect
-from .options import Option, Options, merge, right_line, suggest
+from .keys import looks_like_key, shown, unkeyed
+from .masking import Secret, protect, reveal
+from .options import Option, Options, merge, read_option, right_line, suggest
+from .scrubbing import scrub, secrets_of
 from .wire import Wire
 
 STRIP = 'Read it without them: "API_KEY": env.str("BUPPLE_ENGINE_…_API_KEY", default="").strip()'
@@ -32,11 +34,15 @@ def ai(alias: str | None = None, /, **options: Any) -> ChatDriver:
     entry that is wrong, and an InvalidRequestError for a wrong option.
     """
     options = protect(options)
+    if alias is not None and alias not in _drivers and looks_like_key(alias):
+        alias = Secret(alias)  # type: ignore[assignment] # a report of errors prints what a frame holds
     driver = get_driver(conf.default_alias() if alias is None else alias)
     if not options:
         return driver
     known = {name: Option(option.parse) for name, option in driver.known_options.items()}
-    return driver.replace(merge(driver.config, parse_options(options, known)))
+    changed = driver.replace(merge(driver.config, parse_options(options, known)))
+    changed.has_overrides = True
+    return changed
 
 
 def get_driver(alias: str) -> ChatDriver:
@@ -46,7 +52,9 @@ def get_driver(alias: str) -> ChatDriver:
         with _lock:
             driver = _drivers.get(alias)
             if driver is None:
-                driver = _drivers[alias] = read(alias, conf.entry(alias)).build(alias)
+                entry = conf.entry(alias)
+                name: str = reveal(alias)
+                driver = _drivers[name] = read(name, entry).build(name)
     return driver
 
 
@@ -59,7 +67,7 @@ class Reading:
     driver_class: type[ChatDriver] = ChatDriver
     wire: Wire | None = None
     known: Mapping[str, Option] = field(default_factory=dict)
-    config: Options = field(default_factory=dict)
+    config: Options = field(default_factory=dict, repr=False)
 
     def build(self, alias: str) -> ChatDriver:
         """Return the driver, or raise the first mistake."""
@@ -72,8 +80,8 @@ class Reading:
 
 def read(alias: str, entry: dict[str, Any]) -> Reading:
     """Return what an entry says, whose secrets are wrapped."""
-    where = f"BUPPLE_ENGINE['DRIVERS'][{alias!r}]"
-    name = entry.get("DRIVER", alias)
+    where = f"BUPPLE_ENGINE['DRIVERS'][{shown(alias)}]"
+    name = reveal(entry.get("DRIVER", alias))
     if not isinstance(name, str):
         words = " must be a short name or a dotted path."
         return Reading("", [Mistake("E009", f"{where}['DRIVER']", words, 'Write "DRIVER": "claude"')])
@@ -81,11 +89,18 @@ def read(alias: str, entry: dict[str, Any]) -> Reading:
     if isinstance(found, Mistake):
         if found.id == "E007" and "DRIVER" not in entry:
             found = found._replace(hint=f'The alias is taken for its name; add "DRIVER": … {found.hint}')
-        return Reading(name, [found])
+        return Reading(unkeyed(name), [_masked(found, entry)])
     driver_class, wire = found
     known = wire.options if wire is not None else driver_class.options
     config, mistakes = _read_options(entry, known, where)
     return Reading(name, mistakes, driver_class, wire, known, config)
+
+
+def _masked(mistake: Mistake, entry: dict[str, Any]) -> Mistake:
+    """Return a mistake without the entry's secrets, which a module that can't be imported may quote."""
+    secrets = [*secrets_of(entry)]
+    quotes = mistake.cause is not None and scrub(str(mistake.cause), secrets) != str(mistake.cause)
+    return mistake._replace(words=scrub(mistake.words, secrets), cause=None if quotes else mistake.cause)
 
 
 def load(name: str, where: str) -> tuple[type[ChatDriver], Wire | None]:
@@ -101,7 +116,7 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
     if "." not in path:
         other = OTHER_NAMES.get(name.lower().replace("-", "_"))
         hint = f"Did you mean {other!r}?" if other else suggest(name, DRIVERS).strip()
-        return Mistake("E007", where, f": there is no driver {name!r}.", hint, InvalidDriverError)
+        return Mistake("E007", where, f": there is no driver {shown(name)}.", hint, InvalidDriverError)
     where = f"{where}['DRIVER']"
     try:
         found = import_string(path)
@@ -111,12 +126,12 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
             return HTTPDriver, found(service or name.rpartition(".")[2])
     except Exception as error:  # whatever a third party's module raises
         reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
-        words = f": {name!r} can't be imported: {reason}"
+        words = f": {shown(name)} can't be imported: {unkeyed(str(reason))}"
         hint = 'Write "DRIVER": "package.module.Class", as Python imports it.'
         return Mistake("E008", where, words, hint, InvalidDriverError, error)
     if isinstance(found, type) and issubclass(found, ChatDriver) and found is not ChatDriver:
         return found, None
-    words = f": {name!r} is no subclass of ChatDriver or Wire."
+    words = f": {shown(name)} is no subclass of ChatDriver or Wire."
     hint = "Derive it from bupple_engine.drivers.base.ChatDriver."
     return Mistake("E009", where, words, hint, InvalidDriverError)
 
@@ -140,20 +155,21 @@ def _read_options(
             continue
         if key not in names:
             hint = suggest(str(key).upper(), [*names, "DRIVER"]).strip()
-            mistakes.append(Mistake("E010", where, f": unknown option {key!r}.", hint))
+            mistakes.append(Mistake("E010", where, f": unknown option {shown(key)}.", hint))
             continue
-        if value is None or (key in ("API_KEY", "MODEL") and value in ("", Secret(""))):
+        if value is None or (key in ("API_KEY", "MODEL") and reveal(value) == ""):
             continue
-        try:
-            config[key.lower()] = known[key.lower()].parse(value)
-        except ValueError as error:
-            address = f"{where}[{key!r}]"
-            if key == "API_KEY" and isinstance(value, Secret):
-                # It comes from an environment, and may be right in another: no error of the settings file.
-                mistakes.append(Mistake("W007", address, f" {error}.", STRIP))
-            else:
-                hint = right_line(key, known[key.lower()], value)
-                mistakes.append(Mistake("E011", address, f" {error}, not {value!r}.", hint))
+        name = key.lower()
+        found, wrong = read_option(name, known[name], value)
+        address = f"{where}[{key!r}]"
+        if not wrong:
+            config[name] = found
+        elif key == "API_KEY" and isinstance(value, Secret):
+            # It comes from an environment, and may be right in another: no error of the settings file.
+            mistakes.append(Mistake("W007", address, f" {wrong}.", STRIP))
+        else:
+            hint = right_line(key, known[name], reveal(value))
+            mistakes.append(Mistake("E011", address, f" {wrong}.", hint))
     return config, mistakes
 
 

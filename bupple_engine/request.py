@@ -3,19 +3,19 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
 from functools import lru_cache
-from typing import Any
+from typing import Any, NoReturn
 from urllib.parse import urlsplit, urlunsplit
 
 from .exceptions import InvalidRequestError
-from .masking import MaskedDict
+from .masking import Hidden, MaskedDict, mask_url, refuse_pickling, reveal
+from .scrubbing import Secrets
 
 
 class Request:
-    """What to send in one attempt; its repr shows no header and no body."""
+    """What to send in one attempt; neither its repr nor its attributes show a header or the body."""
 
-    __slots__ = ("body", "echo", "headers", "method", "secrets", "stream", "url")
+    __slots__ = ("_body", "_headers", "_url", "echo", "method", "secrets", "stream")
 
     def __init__(
         self,
@@ -23,19 +23,55 @@ class Request:
         headers: MaskedDict,
         body: bytes,
         stream: bool,
-        secrets: Sequence[str] = (),
+        secrets: Secrets | None = None,
         method: str = "POST",
     ) -> None:
-        self.url = url
-        self.headers = headers
-        self.body = body
+        self._url = Hidden(url)
+        self._headers = headers
+        self._body = Hidden(body)
         self.stream = stream
-        self.secrets = secrets
+        self.secrets = secrets or Secrets()
         self.method = method
         self.echo: dict[str, Any] = {}
 
+    @property
+    def url(self) -> str:
+        """Where it goes; its query may have a key."""
+        found: str = self._url.reveal()
+        return found
+
+    @url.setter
+    def url(self, value: str) -> None:
+        self._url = Hidden(value)
+
+    @property
+    def body(self) -> bytes:
+        """What is sent, of which a part may be secret."""
+        found: bytes = self._body.reveal()
+        return found
+
+    @body.setter
+    def body(self, value: bytes) -> None:
+        self._body = Hidden(value)
+
+    @property
+    def headers(self) -> MaskedDict:
+        """The headers as they are sent, revealed each time: a report of errors prints what a frame holds."""
+        return MaskedDict(reveal(self._headers))
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_pickling(self)
+
+    def __copy__(self) -> Request:
+        copied = Request(self.url, self._headers, self.body, self.stream, self.secrets, self.method)
+        copied.echo = self.echo
+        return copied
+
+    def __deepcopy__(self, memo: object) -> Request:
+        return self.__copy__()
+
     def __repr__(self) -> str:
-        return f"<Request {self.method} {self.url.partition('?')[0]}>"
+        return f"<Request {self.method} {mask_url(self.url.partition('?')[0])}>"
 
 
 # json.dumps makes an encoder each time.
@@ -49,7 +85,8 @@ def dump(body: Any) -> bytes:
     except (TypeError, ValueError, RecursionError) as error:
         reason = str(error)
     # Messages and the other options are checked by now: it is extra or a message's metadata. Raised out here,
-    # it has no context: the encoder's frames hold what is in extra.
+    # it has no context: the encoder's frames hold what is in extra, and so did this one.
+    del body
     raise InvalidRequestError(f"extra or a message's metadata is no JSON: {reason}", param="extra")
 
 

@@ -7,10 +7,11 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from contextlib import suppress
 from contextvars import Context, copy_context
 from types import TracebackType
-from typing import Any
+from typing import Any, NoReturn
 
 from . import threads
 from .call import Call
+from .masking import refuse_pickling
 from .types import Chunk, Usage
 
 # What a stream reads from, as long as the stream is there. Else the garbage collector, finding both at once,
@@ -49,6 +50,9 @@ class Stream(_OfCall, Iterator[Chunk]):
         self._ready: Iterator[Chunk] = iter(())
         self._closed = False
         _live.add(batches)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_pickling(self)
 
     def __iter__(self) -> Stream:
         return self
@@ -130,6 +134,9 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
         self._loop: asyncio.AbstractEventLoop | None = None
         self._reader: asyncio.Task[object] | None = None
         self._reader_left: asyncio.Future[None] | None = None
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_pickling(self)
 
     def __aiter__(self) -> AsyncStream:
         return self

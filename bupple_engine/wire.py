@@ -10,11 +10,12 @@ from typing import Any, ClassVar
 
 from .answer import NO_USAGE, Answer
 from .exceptions import EngineError, UnsupportedFeatureError, error_class
-from .masking import MaskedDict, Secret, SecretURL
+from .masking import Hidden, MaskedDict, SecretURL, bare, hide, reveal
 from .media import Media, description, resolve
 from .messages import Part, Turn
 from .options import COMMON, Option, Options, merge_dicts
 from .request import Request, dump, join_url
+from .scrubbing import Secrets, secrets_of
 from .types import Usage
 
 USER_AGENT = "bupple_engine"
@@ -85,11 +86,19 @@ class Wire:
 
     def build_request(self, turns: list[Turn], options: Options, stream: bool) -> Request:
         """Return the request for a call, or raise before any I/O."""
+        try:
+            return self._build_request(turns, options, stream)
+        except EngineError as error:
+            mistake = bare(error)
+        raise mistake  # out here: the frames in which a body is built hold what is in extra
+
+    def _build_request(self, turns: list[Turn], options: Options, stream: bool) -> Request:
         self.check_options(options)
-        body = MaskedDict(self.build_body(turns, options, stream))
+        request = self.address(b"", self.build_path(options, stream), options, stream)
+        body = self.build_body(turns, options, stream)
         if options.get("extra"):
-            body = merge_dicts(body, options["extra"])  # type: ignore[assignment] # of the first one's class
-        request = self.address(dump(body), self.build_path(options, stream), options, stream)
+            body = merge_dicts(body, reveal(options["extra"]))
+        request.body = dump(body)
         request.echo = self.build_echo(body, options)
         return request
 
@@ -103,9 +112,8 @@ class Wire:
     ) -> Request:
         """Return the request that takes data to a path, or asks for what is there, with the entry's key."""
         # Revealed once, since a vault may be asked, and wrapped again: whatever raises here shows its locals.
-        key = Secret(options["api_key"].reveal()) if options.get("api_key") else None
+        key = options["api_key"].ask() if options.get("api_key") else None
         base = options.get("base_url") or SecretURL(self.base_url(options))
-        url = join_url(base.reveal(), path, endpoint)
         headers = MaskedDict({"User-Agent": USER_AGENT})
         if data is not None:
             headers["Content-Type"] = "application/json"
@@ -116,23 +124,22 @@ class Wire:
             else {"Accept": "application/json", "Accept-Encoding": "gzip, deflate"}
         )
         if base.credentials:
-            headers["Authorization"] = f"Basic {base.credentials[-1]}"
+            headers["Authorization"] = Hidden(f"Basic {base.credentials[-1]}")
         if key:
-            headers |= self.build_auth(key.reveal(), options)
+            headers |= hide(self.build_auth(key.reveal(), options))
         headers |= self.build_headers(options)
         chosen = options.get("headers") or {}
         last = {name.lower(): name for name in chosen}  # entry and call may spell one name in two ways
         headers = MaskedDict({name: value for name, value in headers.items() if name.lower() not in last})
         headers |= {name: chosen[name] for name in last.values()}
-        proxy = options.get("proxy")
-        request = Request(url, headers, data or b"", stream, method="GET" if data is None else "POST")
-        request.secrets = (
-            *([key.reveal()] if key else []),
-            *base.credentials,
-            *(proxy.credentials if proxy else ()),
-            *chosen.values(),
+        return Request(
+            join_url(base.reveal(), path, endpoint),
+            headers,
+            data or b"",
+            stream,
+            Secrets(lambda: secrets_of({**options, "api_key": key, "base_url": base})),
+            method="GET" if data is None else "POST",
         )
-        return request
 
     def check_options(self, options: Options) -> None:
         """Raise an UnsupportedFeatureError for an option that the API has no field for."""

@@ -444,23 +444,28 @@ def test_no_secret_is_shown(provider: Provider, settings: Any, client: Client) -
             "listed": [planted[6]],
             "spaced": {"DRIVER": "openai", "API_KEY": f"{planted[7]}\n", "MODEL": "gpt-6-sol"},
             "unmade": {"DRIVER": "tests.test_admin.BrokenDriver", "API_KEY": planted[8]},
+            "pasted": WIRE.settings("http://127.0.0.1:1", MODEL="sk-planted0model0123"),
+            "sk-planted0alias0123": {"DRIVER": "echo"},
         },
     }
-    said = f"No key {planted[1]}, {planted[0]} or {planted[2]}"
+    said = f"No key {planted[1]}, {planted[0]} or {planted[2]}\n\u202eof {planted[3]} or sk-planted0model0123"
     body = json.dumps({"error": {"message": said, "code": "invalid_api_key"}}).encode()
     provider.answer(Answer(status=401, headers=JSON, body=body), repeat=True)
     shown = [html(client.get(PAGE))]
     shown.append(html(client.post(PROBE, headers={"X-Requested-With": "fetch"})))
     client.post(PROBE)
     shown.append(html(client.get(PAGE)))
-    for alias in settings.BUPPLE_ENGINE["DRIVERS"]:
-        tried = client.post(TRY, {"driver": alias, "message": "Hi"})
+    for row in overview.read_rows():
+        tried = client.post(TRY, {"driver": row.label, "message": "Hi"})
         shown.append((b"".join(tried.streaming_content) if tried.streaming else tried.content).decode())
     shown.append(repr(cache.get_many([row.cache_key for row in overview.read_rows()])))
     assert "No key" in shown[1]
     assert "No key" in shown[3]
+    assert "…0123" in shown[0]
+    assert '"content":"Hi"' in shown[-2]  # the one whose alias is masked
     for text in shown:
         assert "planted" not in text
+        assert "\u202e" not in text
 
 
 class Inline(HTMLParser):

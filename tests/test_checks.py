@@ -32,6 +32,7 @@ from bupple_engine.options import COMMON, Option, string
 ROOT = Path(__file__).parent.parent
 KEY = "sk-ant-api03-0123456789abcdef"
 OPENAI_KEY = "sk-proj-0123456789abcdef"
+PASTED = "gsk_Nq8Ws2Dz5Ht1Rv7K"
 CLAUDE = {"API_KEY": KEY, "MODEL": "claude-sonnet-5-5"}
 OPENAI = {"DRIVER": "openai", "API_KEY": OPENAI_KEY, "MODEL": "gpt-6.2-sol"}
 CHAT = {**OPENAI, "DRIVER": "openai_chat"}
@@ -413,6 +414,12 @@ PLACES = {
     "W017": [
         (engine({"DRIVER": f"{HERE}.Broken", "API_KEY": KEY}), "it", "ValueError: no house for …cdef", "Mend")
     ],
+    "W023": [
+        (engine({**OPENAI, "MODEL": PASTED}), "it.MODEL", "looks like a key", "BUPPLE_ENGINE_IT_API_KEY"),
+        (engine({**OPENAI, "ORGANIZATION_ID": f"Bearer {PASTED}"}), "it.ORGANIZATION_ID", "looks like a key"),
+        (engine({**OLLAMA, "STOP": [PASTED]}), "it.STOP", "looks like a key"),
+        (engine({**OLLAMA, "MODEL": "0123456789abcdef0123456789abcdef"}), "it.MODEL", "looks like a key"),
+    ],
 }
 ROWS = [
     pytest.param(id, *row, id=f"{id}-{row[1]}-{index}")
@@ -497,7 +504,18 @@ def test_a_mistake_is_told(id: str, value: Any, place: Any, words: str, hint: st
     assert hint in (message.hint or "")
     assert KEY not in str(message)
     assert OPENAI_KEY not in str(message)
+    assert PASTED not in str(message)
     assert "pass@" not in str(message)
+
+
+def test_an_alias_that_is_a_key_is_told_and_not_shown(settings: Any) -> None:
+    settings.BUPPLE_ENGINE = {"DEFAULT": PASTED, "DRIVERS": {PASTED: {"DRIVER": "openai"}}}
+    found = {str(message.id)[-4:]: message for message in check_settings()}
+    assert found.keys() == {"W003", "W004", "W023"}
+    for message in found.values():
+        assert PASTED not in str(message)
+        assert message.obj.alias == PASTED  # by which the admin page finds its row
+        assert str(message.obj).startswith("BUPPLE_ENGINE['DRIVERS']['…Rv7K']")
 
 
 def test_every_check_is_shown() -> None:
@@ -740,6 +758,26 @@ def test_a_path_of_the_api_that_leads_to_something_else(key: str, path: str, set
     message = only(check_settings())
     assert message.id == "bupple_engine.E013"
     assert "is no such thing" in message.msg
+
+
+@pytest.mark.usefixtures("urls")
+def test_a_mistake_in_the_api_hides_no_other(settings: Any) -> None:
+    broken = {
+        "OPTIONS": {"headers": True, "Seed": True},
+        "GATE_SECONDS": -1,
+        "PERMISSION_CLASSES": ["nowhere.Thing"],
+        "PREPARE": "nowhere.prepare",
+        "THROTTLE_RATES": {"anon": None},
+        "HEARTBEAT_SECONDS": 90,
+    }
+    settings.BUPPLE_ENGINE = engine(API=broken)
+    told = {str(message.obj).split("'")[-2]: message.msg for message in check_settings()}
+    assert told.keys() == {"OPTIONS", "GATE_SECONDS", "PERMISSION_CLASSES", "PREPARE"}
+    assert "'headers'" in told["OPTIONS"]
+    assert "'Seed'" in told["OPTIONS"]
+    assert {message.id for message in check_deployment()} == {"bupple_engine.W107", "bupple_engine.W108"}
+    settings.BUPPLE_ENGINE = engine(API={"GATE_SECONDS": -1, "OPTIONS": {"sed": 1}})
+    assert len(check_settings()) == 2
 
 
 @pytest.mark.usefixtures("urls")

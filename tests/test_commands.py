@@ -22,7 +22,6 @@ from django.core.checks.registry import registry
 from django.core.management import CommandError, call_command
 
 from bupple_engine.drivers import local
-from bupple_engine.management.terminal import printable
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
 from tests.wires import EVENTS, JSON, KEY, WIRES
@@ -460,6 +459,21 @@ def test_a_conversation_streams_and_keeps_its_history(
     ]
 
 
+def test_a_command_is_not_sent_to_the_model(provider: Provider, terminal: Callable[..., Terminal]) -> None:
+    provider.answer(said("It is a folder."))
+    chat = terminal(["bupple_chat"], environment(it=WIRE.settings(provider.url)))
+    for typed in ("/help", "/quit", "/model other", "/?"):
+        chat.expect("> ")
+        chat.type(f"{typed}\n")
+        chat.expect("There are no commands")
+    chat.expect("> ")
+    chat.type("/etc/hosts is what?\n")
+    chat.expect("It is a folder.\n> ")
+    chat.type("\x04")
+    assert chat.end() == 0
+    assert [WIRE.prompt(request) for request in provider.requests] == [[("user", "/etc/hosts is what?")]]
+
+
 def test_ctrl_c_stops_the_answer_and_not_the_program(
     provider: Provider, terminal: Callable[..., Terminal]
 ) -> None:
@@ -579,9 +593,3 @@ def test_the_local_model_talks(terminal: Callable[..., Terminal]) -> None:
     chat.interrupt("[stopped; what was said stays in the conversation]\n> ")
     chat.type("\x04")
     assert chat.end() == 0
-
-
-def test_what_a_terminal_obeys_is_taken_out() -> None:
-    assert printable("a\tb\nc é🦜") == "a\tb\nc é🦜"
-    for obeyed in "\r\x1b\x07\x9b\x7f\x00\x08":
-        assert printable(f"a{obeyed}b") == "a\ufffdb"

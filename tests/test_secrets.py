@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import copy
 import html
 import json
 import logging
@@ -12,10 +13,11 @@ import pickle
 import re
 import signal
 import socket
+import sys
 import threading
 import time
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -23,9 +25,14 @@ from types import SimpleNamespace, TracebackType
 from typing import Any
 
 import pytest
+from asgiref.sync import async_to_sync
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
+from django.core.management.base import SystemCheckError
+from django.core.signals import got_request_exception
 from django.http import HttpRequest, HttpResponse
-from django.test import AsyncClient, Client, RequestFactory
+from django.test import AsyncClient, AsyncRequestFactory, Client, RequestFactory
 from django.urls import path
 from django.views.debug import (
     ExceptionReporter,
@@ -49,8 +56,14 @@ from bupple_engine import (
     call_finished,
 )
 from bupple_engine.call import Call
+from bupple_engine.checks import check_settings
 from bupple_engine.drivers import base
+from bupple_engine.drivers.base import ChatDriver
+from bupple_engine.drivers.chat_completions import ChatCompletionsWire
 from bupple_engine.env import engine_settings
+from bupple_engine.http import stream_response
+from bupple_engine.http.problems import report
+from bupple_engine.probe import probe
 from tests.provider import Answer, Provider
 from tests.verbs import STREAMS, VERBS
 from tests.wires import EVENTS, JSON, ChatCompletions, dump
@@ -76,10 +89,16 @@ SECRETS = [
 ]  # fmt: skip
 RUN = 5  # so many characters of a secret in a row are too many
 LEAK = re.compile("|".join({re.escape(s[i : i + RUN]) for s in SECRETS for i in range(len(s) - RUN + 1)}))
-# All that the wire carries, as a provider might quote it.
-QUOTE = f"You sent {KEY}, {HEADER}, {USER}:{PASSWORD}, {BASIC}."
+# All that the wire carries, as a provider might quote it, plain and encoded.
+QUOTE = (
+    f"You sent {KEY}, {HEADER}, {USER}:{PASSWORD}, {PASSWORD_IN_URL}, {BASIC}, {EXTRA}, {QUERY}, "
+    + ", ".join(base64.b64encode(f"{before}{KEY}:{EXTRA}".encode()).decode() for before in ("", ":", "u:"))
+)
+PROXY_QUOTE = f"{PROXY_USER}, {PROXY_PASSWORD}, {PROXY_BASIC}, {PROXY_USER}:{PROXY_PASSWORD}"
 
 TESTS = str(Path(__file__).parent)
+# What came is somewhere until it is read, requests knows a pool by its proxy, and PREPARE has a plain dict.
+REPR_ALONE = ("Body", "Decoder", "Response", "AsyncResponse", "Adapter", "ChatCall")
 
 
 # Where a failure shows
@@ -116,12 +135,24 @@ def frames(error: BaseException) -> Iterator[tuple[str, dict[str, Any]]]:
             trace = trace.tb_next
 
 
-def shown(value: Any) -> str:
-    """Return a value as a reporter of errors prints it."""
+def shown(value: Any, around: frozenset[int] = frozenset()) -> str:
+    """Return a value as reporters of errors print it: its repr, what is in dicts and in our objects."""
     try:
-        return repr(value)
+        text = repr(value)
     except Exception as error:
-        return f"<no repr: {error!r}>"
+        text = f"<no repr: {error!r}>"
+    if id(value) in around or len(around) > 8 or type(value).__name__ in REPR_ALONE:
+        return text
+    around |= {id(value)}
+    inside: list[Any] = []
+    if isinstance(value, Mapping):
+        inside += [*value.keys(), *value.values()]
+    elif isinstance(value, list | tuple | set | frozenset):
+        inside += value
+    elif type(value).__module__.startswith("bupple_engine"):
+        names = [name for cls in type(value).__mro__ for name in getattr(cls, "__slots__", ())]
+        inside += [*getattr(value, "__dict__", {}).values(), *(getattr(value, name, "") for name in names)]
+    return " ".join([text, *(shown(each, around) for each in inside)])
 
 
 def error_places(error: BaseException) -> dict[str, str]:
@@ -132,7 +163,7 @@ def error_places(error: BaseException) -> dict[str, str]:
         places[f"{where}: str"] = str(each)
         places[f"{where}: repr"] = repr(each)
         places[f"{where}: args"] = repr(each.args)
-        places[f"{where}: attributes"] = repr(vars(each))
+        places[f"{where}: attributes"] = shown(vars(each))
     for where, local in frames(error):
         for name, value in local.items():
             places[f"{where}: {name}"] = shown(value)
@@ -171,13 +202,19 @@ class Scene:
         """Return settings.BUPPLE_ENGINE."""
         if self.engine is not None:
             return self.engine
-        entry = {
-            **WIRE.settings(self.provider.url.replace("//", f"//{USER_IN_URL}:{PASSWORD_IN_URL}@")),
+        entry = WIRE.settings(self.provider.url.replace("//", f"//{USER_IN_URL}:{PASSWORD_IN_URL}@"))
+        entry |= {
+            "BASE_URL": f"{entry['BASE_URL']}?api-key={QUERY}",
             "API_KEY": KEY,
-            "EXTRA": {"metadata": {"vault": EXTRA}},
+            "EXTRA": {"metadata": {"vault": EXTRA, "more": [{"token": EXTRA}]}},
             "MAX_RETRIES": 0,
         }
-        return {"DEFAULT": "it", "DRIVERS": {"it": {**entry, **self.entry}}}
+        more = {
+            "HEADERS": {"X-Tenant": HEADER},
+            "PROXY": f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:1",
+            "APIKEY": OTHER_KEY,
+        }
+        return {"DEFAULT": "it", "DRIVERS": {"it": {**entry, **self.entry}, "other": {**entry, **more}}}
 
     def answer(self, status: int, body: bytes, **said: Any) -> None:
         """Have the provider answer with JSON."""
@@ -237,6 +274,10 @@ class Filter(SafeExceptionReporterFilter):
     hidden_settings = re.compile(SafeExceptionReporterFilter.hidden_settings.pattern + "|BUPPLE_ENGINE", re.I)
 
 
+class VaultError(Exception):
+    """The vault is closed."""
+
+
 # The ways to fail, each with the error that it gives
 
 Expected = type[BaseException] | tuple[type[BaseException], ...]
@@ -256,7 +297,8 @@ def fails(expected: Expected) -> Callable[[Callable[[Scene], None]], Callable[[S
 @fails(AuthenticationError)
 def refused_key(scene: Scene) -> None:
     facts = {"message": QUOTE, "type": KEY, "param": HEADER, "code": "invalid_api_key"}
-    scene.provider.answer(Answer(401, JSON, dump({"error": facts}).encode()))
+    headers = {**JSON, "x-request-id": f"req {KEY} {EXTRA}", "x-generation-id": KEY}
+    scene.provider.answer(Answer(401, headers, dump({"error": facts}).encode()))
 
 
 @fails(AuthenticationError)
@@ -315,15 +357,13 @@ def refused_proxy(scene: Scene) -> None:
 
 @fails(ProviderConnectionError)
 def refused_proxy_of_the_environment(scene: Scene) -> None:
-    url = f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:{scene.closed_port()}"
-    scene.fixture("monkeypatch").setenv("HTTP_PROXY", url)
-    scene.fixture("monkeypatch").setenv("http_proxy", url)
+    _in_environment(scene, f"http://{PROXY_USER}:{PROXY_PASSWORD}@127.0.0.1:{scene.closed_port()}")
 
 
-def _proxy(scene: Scene) -> str:
+def _proxy(scene: Scene, status: int = 407) -> str:
     proxy = scene.stack.enter_context(Provider(proxy=True))
-    words = f"407: {PROXY_USER}, {PROXY_PASSWORD}, {PROXY_BASIC}, {QUOTE}"
-    proxy.answer(Answer(407, JSON, dump({"error": {"message": words}}).encode()))
+    body = dump({"error": {"message": f"{PROXY_QUOTE}, {QUOTE}"}})
+    proxy.answer(Answer(status, JSON, body.encode()))
     return proxy.url.replace("//", f"//{PROXY_USER}:{PROXY_PASSWORD}@")
 
 
@@ -334,9 +374,27 @@ def proxy_407(scene: Scene) -> None:
 
 @fails(EngineError)
 def proxy_407_of_the_environment(scene: Scene) -> None:
-    url = _proxy(scene)
-    scene.fixture("monkeypatch").setenv("HTTP_PROXY", url)
-    scene.fixture("monkeypatch").setenv("http_proxy", url)
+    _in_environment(scene, _proxy(scene))
+
+
+@fails(EngineError)
+def a_proxy_of_the_environment_that_quotes(scene: Scene) -> None:
+    _in_environment(scene, _proxy(scene, 403))
+
+
+@fails(EngineError)
+def a_proxy_for_all_that_quotes(scene: Scene) -> None:
+    scene.fixture("monkeypatch").setenv("ALL_PROXY", _proxy(scene, 502).removeprefix("http://"))
+
+
+@fails(EngineError)
+def a_proxy_of_the_entry_that_quotes(scene: Scene) -> None:
+    scene.entry["PROXY"] = _proxy(scene, 403)
+
+
+def _in_environment(scene: Scene, url: str) -> None:
+    for name in ("HTTP_PROXY", "http_proxy"):
+        scene.fixture("monkeypatch").setenv(name, url)
 
 
 @fails(ProviderConnectionError)
@@ -463,6 +521,100 @@ def misspelt_key_of_ai(scene: Scene) -> None:
 
 
 @fails(InvalidRequestError)
+def headers_under_another_name(scene: Scene) -> None:
+    scene.options["default_headers"] = {"Authorization": [f"Bearer {OTHER_KEY}"]}
+
+
+@fails(InvalidRequestError)
+def a_key_in_another_option(scene: Scene) -> None:
+    scene.options["temperature"] = OTHER_KEY
+
+
+@fails(InvalidRequestError)
+def a_key_for_a_clock(scene: Scene) -> None:
+    scene.options["timeout"] = {"total": OTHER_KEY}
+
+
+@fails(InvalidRequestError)
+def a_key_for_the_name_of_an_option(scene: Scene) -> None:
+    scene.options[OTHER_KEY] = True
+
+
+@fails(InvalidRequestError)
+def a_key_for_the_name_of_a_header(scene: Scene) -> None:
+    scene.options["headers"] = {f"X Key: {OTHER_KEY}": "x"}
+
+
+@fails(InvalidRequestError)
+def a_key_with_an_extra_that_holds_itself(scene: Scene) -> None:
+    extra: dict[str, Any] = {"vault": EXTRA}
+    extra |= {"again": extra, "and again": extra}
+    scene.options["extra"] = extra
+
+
+@fails(InvalidDriverError)
+def a_key_for_an_alias(scene: Scene) -> None:
+    scene.alias = OTHER_KEY
+
+
+@fails(InvalidDriverError)
+def a_key_for_the_default(scene: Scene) -> None:
+    scene.alias = None  # type: ignore[assignment]
+    scene.engine = {**scene.settings(), "DEFAULT": OTHER_KEY}
+
+
+@fails(InvalidDriverError)
+def a_key_for_a_driver(scene: Scene) -> None:
+    scene.entry["DRIVER"] = OTHER_KEY
+
+
+@fails(ImproperlyConfigured)
+def a_key_in_another_setting(scene: Scene) -> None:
+    scene.entry["MAX_TOKENS"] = OTHER_KEY
+
+
+@fails(ImproperlyConfigured)
+def driver_whose_module_quotes_the_key(scene: Scene) -> None:
+    monkeypatch, folder = scene.fixture("monkeypatch"), scene.fixture("tmp_path")
+    (folder / "quotes_the_key.py").write_text(f"raise ValueError('not {KEY}')")
+    monkeypatch.syspath_prepend(str(folder))
+    scene.entry["DRIVER"] = "quotes_the_key.Driver"
+
+
+class QuotingDriver(ChatDriver):
+    """A driver of the site's own, whose provider quotes what it was sent."""
+
+    def generate(self, messages: Any, options: Any) -> Any:
+        raise ProviderServerError(f"{QUOTE}\nERROR forged", type=KEY)
+        yield {}
+
+
+@fails(ProviderServerError)
+def driver_of_the_sites_own_that_quotes(scene: Scene) -> None:
+    scene.entry["DRIVER"] = f"{__name__}.QuotingDriver"
+
+
+class FailingDriver(ChatDriver):
+    """A driver of the site's own that fails."""
+
+    def generate(self, messages: Any, options: Any) -> Any:
+        raise VaultError("no answer")
+        yield {}
+
+
+class BrokenWire(ChatCompletionsWire):
+    """A wire of the site's own that fails where the key has been revealed, and all else."""
+
+    def build_headers(self, options: Any) -> dict[str, str]:
+        raise VaultError("no headers")
+
+
+@fails(VaultError)
+def a_wire_that_fails_while_the_request_is_built(scene: Scene) -> None:
+    scene.entry |= {"DRIVER": f"{__name__}.BrokenWire", "BASE_URL": f"http://127.0.0.1/v1?api-key={QUERY}"}
+
+
+@fails(InvalidRequestError)
 def option_of_a_wrong_type(scene: Scene) -> None:
     scene.options |= {"api_key": OTHER_KEY, "extra": {"vault": EXTRA}, "temperature": "warm"}
 
@@ -528,10 +680,6 @@ def setting_with_a_line_break(scene: Scene) -> None:
 def callable_key(scene: Scene) -> None:
     scene.entry["API_KEY"] = lambda: OTHER_KEY
     scene.answer(401, dump({"error": {"message": QUOTE.replace(KEY, OTHER_KEY)}}).encode())
-
-
-class VaultError(Exception):
-    """The vault is closed."""
 
 
 @fails(VaultError)
@@ -661,7 +809,7 @@ def world(request: pytest.FixtureRequest, settings: Any, caplog: Any) -> Iterato
     request.getfixturevalue("monkeypatch").setattr(base, "Call", Recorded)
     call_finished.connect(listen)
     caplog.set_level(logging.DEBUG)
-    yield SimpleNamespace(calls=calls, facts=facts, records=caplog.records)
+    yield SimpleNamespace(calls=calls, facts=facts, log=caplog)
     call_finished.disconnect(listen)
     streams.clear()
     get_default_exception_reporter_filter.cache_clear()
@@ -700,7 +848,7 @@ def scene(
 
 def call_places(world: SimpleNamespace) -> dict[str, str]:
     """Return what our objects show of themselves after a call."""
-    places = record_places(world.records)
+    places = record_places(world.log.records)
     for n, call in enumerate(world.calls):
         request = call.exchange.request if call.exchange else None
         parts = [call, vars(call), call.exchange, request, call.driver, vars(call.driver)]
@@ -769,7 +917,7 @@ def test_the_secrets_are_sent(scene: Scene, settings: Any) -> None:
     (sent,) = scene.provider.requests
     assert sent.headers["authorization"] == f"Bearer {KEY}"
     assert sent.headers["x-tenant"] == HEADER
-    assert sent.json["metadata"] == {"vault": EXTRA}
+    assert sent.json["metadata"] == {"vault": EXTRA, "more": [{"token": EXTRA}]}
 
 
 def test_the_table_of_settings_on_the_debug_page(scene: Scene, settings: Any) -> None:
@@ -854,3 +1002,248 @@ def test_a_bad_variable_of_the_environment_shows_no_other(
     with pytest.raises(ImproperlyConfigured, match=r"\['openai'\]\['MAX_TOKENS'\]") as caught:
         ai("openai")
     assert leaks(error_places(caught.value)) == {}
+
+
+def test_environment_settings_that_cannot_be_read_show_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BUPPLE_ENGINE_CLAUDE_API_KEY", KEY)
+    drivers: Any = ["claude", None]
+    with pytest.raises(TypeError, match="drivers must be names, not None") as caught:
+        engine_settings(drivers=drivers)
+    assert leaks(error_places(caught.value)) == {}
+
+
+# A key that somebody has pasted into the wrong place
+
+
+def pasted(provider: Provider) -> dict[str, Any]:
+    """Return settings in which keys stand where none belongs."""
+    entry = WIRE.settings(provider.url, MODEL=KEY, MAX_RETRIES=0)
+    return {"DEFAULT": "it", "DRIVERS": {"it": entry, OTHER_KEY: {"DRIVER": "echo"}}}
+
+
+@pytest.mark.parametrize("verb", OWN, indirect=True, ids="-".join)
+def test_a_key_for_a_model_is_shown_nowhere(scene: Scene, world: SimpleNamespace, settings: Any) -> None:
+    scene.answer(404, dump({"error": {"message": f"No model {KEY}", "param": KEY}}).encode())
+    scene.engine = settings.BUPPLE_ENGINE = pasted(scene.provider)
+    response = visit(scene.verb)
+    (sent,) = scene.provider.requests
+    assert sent.json["model"] == KEY  # what is set is sent
+    error = response.exc_info[1]
+    assert f"…{KEY[-4:]}" in error.message
+    places = {**record_places(world.log.records), "error": f"{error!r} {error} {vars(error)}"}
+    places |= {"signal": repr(world.facts), "driver": repr(driver()), "config": repr(driver().get_config())}
+    assert leaks(places) == {}
+    assert ai(OTHER_KEY).send(HELLO)["content"] == "Hello"  # an alias, all the same
+    assert leaks({"driver": f"{ai(OTHER_KEY)!r} {ai(OTHER_KEY).get_config()}"}) == {}
+    assert leaks(record_places(world.log.records)) == {}
+
+
+COMMANDS: list[list[str]] = [
+    ["bupple_check"],
+    ["bupple_check", "--deploy"],
+    ["bupple_check", "--json"],
+    ["bupple_check", "--live"],
+    ["bupple_check", "--live", "--json"],
+    ["bupple_check", OTHER_KEY[:-1]],
+    ["bupple_models"],
+    ["bupple_models", KEY],
+    ["bupple_chat", "-m", "Hello"],
+    ["bupple_chat", KEY, "-m", "Hello"],
+    ["check"],
+]
+
+
+@pytest.mark.parametrize("command", COMMANDS, ids=" ".join)
+def test_commands_show_no_key(
+    command: list[str], provider: Provider, settings: Any, caplog: Any, capfd: Any
+) -> None:
+    settings.BUPPLE_ENGINE = {**pasted(provider), "API": {"OPTIONS": {KEY: True}, "DRIVERS": [KEY]}}
+    body = dump({"error": {"message": f"{KEY}\nForged: {OTHER_KEY} \x1b[2J"}}).encode()
+    provider.answer(Answer(401, JSON, body), repeat=True)
+    said = ""
+    try:
+        call_command(*command)
+    except CommandError as error:
+        said = " ".join(f"{each} {each!r}" for each in chain(error))
+    except SystemCheckError as error:
+        said = str(error)
+    printed = capfd.readouterr()
+    places = {"out": printed.out, "err": printed.err, "error": said, **record_places(caplog.records)}
+    assert leaks(places) == {}
+    assert "\x1b" not in printed.out + printed.err + said
+    assert not any(line.startswith("Forged") for line in f"{printed.out}\n{printed.err}\n{said}".splitlines())
+
+
+@pytest.mark.parametrize("name", ["DEFAULT", "CLAUDE_MODEL", "CLAUDE_MAX_TOKENS", "CLAUDE_BASE_URL"])
+def test_a_key_in_a_wrong_variable_is_told_and_not_shown(
+    name: str, monkeypatch: pytest.MonkeyPatch, settings: Any
+) -> None:
+    monkeypatch.setenv("BUPPLE_ENGINE_CLAUDE_API_KEY", OTHER_KEY)
+    monkeypatch.setenv(f"BUPPLE_ENGINE_{name}", KEY)
+    settings.BUPPLE_ENGINE = engine_settings()
+    told = [str(message) for message in check_settings()]
+    assert any(f"…{KEY[-4:]}" in words or ".W023" in words for words in told)
+    assert leaks(dict(enumerate(told))) == {}  # type: ignore[arg-type]
+    with suppress(ImproperlyConfigured):
+        ai().get_config()
+        return
+    with pytest.raises(ImproperlyConfigured) as caught:
+        ai()
+    assert leaks(error_places(caught.value)) == {}
+
+
+def give_the_tenants_key(request: HttpRequest, call: Any) -> Any:
+    """Be the site's PREPARE."""
+    call.options |= {"api_key": OTHER_KEY, "headers": {"X-Tenant": HEADER}}
+    if asked.verb == "prepare":
+        raise VaultError("sealed")
+    return call
+
+
+@pytest.mark.skipif(
+    not apps.is_installed("rest_framework"), reason="The API is for sites that have rest_framework installed"
+)
+@pytest.mark.parametrize("where", ["prepare", "generate", "options"])
+@pytest.mark.parametrize("client", [Client, AsyncClient])
+@pytest.mark.usefixtures("world")
+def test_a_key_that_prepare_sets_is_shown_nowhere(
+    client: Any, where: str, provider: Provider, settings: Any, caplog: Any, request: pytest.FixtureRequest
+) -> None:
+    global asked
+    asked = Scene(provider, request.getfixturevalue, where, ExitStack())
+    settings.ROOT_URLCONF = "bupple_engine.urls"
+    settings.DEBUG = False
+    entry = {"DRIVER": f"{__name__}.{'BrokenWire' if where == 'options' else 'FailingDriver'}", "MODEL": "m"}
+    api = {
+        "PERMISSION_CLASSES": ["rest_framework.permissions.AllowAny"],
+        "AUTHENTICATION_CLASSES": [],
+        "PREPARE": f"{__name__}.give_the_tenants_key",
+    }
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"it": {**entry, "API_KEY": KEY}}, "API": api}
+    failed: list[BaseException] = []
+
+    def listen(**facts: Any) -> None:
+        failed.append(sys.exc_info()[1] or VaultError())
+
+    got_request_exception.connect(listen)
+    try:
+        post = client(raise_request_exception=False).post
+        sent = {"path": "/chat/", "data": {"messages": HELLO}, "content_type": "application/json"}
+        response = async_to_sync(post)(**sent) if client is AsyncClient else post(**sent)
+    finally:
+        got_request_exception.disconnect(listen)
+    assert response.status_code == 500
+    (error, *_) = [record.exc_info[1] for record in caplog.records if record.exc_info]
+    assert isinstance(error, VaultError)
+    places = {**error_places(error), **record_places(caplog.records), "answer": response.content.decode()}
+    for each in failed:
+        places |= error_places(each)
+    assert leaks(places) == {}
+
+
+@pytest.mark.parametrize("requests", [RequestFactory(), AsyncRequestFactory()], ids=["wsgi", "asgi"])
+def test_the_options_of_a_streaming_response_are_hidden(requests: RequestFactory, settings: Any) -> None:
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"it": WIRE.settings("http://127.0.0.1:1", API_KEY=KEY)}}
+    options: Any = {"api_key": OTHER_KEY, "headers": {"X-Tenant": HEADER}, "temprature": 1}
+    with pytest.raises(InvalidRequestError) as caught:
+        stream_response(requests.get("/"), messages=HELLO, **options)
+    assert leaks(error_places(caught.value)) == {}
+
+
+# What cannot be carried away
+
+
+def test_a_driver_is_pickled_as_its_alias(settings: Any, provider: Provider) -> None:
+    settings.BUPPLE_ENGINE = {
+        "DEFAULT": "it",
+        "DRIVERS": {"it": WIRE.settings(provider.url, API_KEY=KEY), "echo": {}},
+    }
+    for alias in ("it", "echo"):
+        for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
+            written = pickle.dumps(ai(alias), protocol)
+            assert leaks({"pickle": written.decode("latin-1")}) == {}
+            assert pickle.loads(written) is ai(alias)  # noqa: S301
+    assert pickle.loads(pickle.dumps(ai("echo").send))(HELLO)["content"] == "Hello"  # noqa: S301
+    changed = ai("it", api_key=OTHER_KEY)
+    with pytest.raises(TypeError, match=r"ai\('it', \*\*options\) can't be pickled") as caught:
+        pickle.dumps(changed)
+    assert leaks({"error": str(caught.value)}) == {}
+
+
+@pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])
+def test_a_driver_can_be_copied(copied: Callable[[Any], Any], settings: Any, provider: Provider) -> None:
+    provider.answer(Answer(401, JSON, b"{}"), repeat=True)
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"it": WIRE.settings(provider.url, API_KEY=KEY, MAX_RETRIES=0)}}
+    twin = copied(ai("it", api_key=OTHER_KEY))
+    with pytest.raises(AuthenticationError):
+        twin.send(HELLO)
+    assert provider.requests[-1].headers["authorization"] == f"Bearer {OTHER_KEY}"
+    assert twin.get_config() == ai("it", api_key=OTHER_KEY).get_config()
+    with pytest.raises(TypeError, match="can't be pickled"):
+        pickle.dumps(twin)
+
+
+@pytest.mark.parametrize("verb", ["stream", "astream"])
+def test_a_stream_is_not_pickled(verb: str, settings: Any) -> None:
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"echo": {}}}
+    with pytest.raises(TypeError, match="can't be pickled"):
+        pickle.dumps(getattr(ai("echo"), verb)(HELLO))
+
+
+# What a provider says, where it is written
+
+FORGED = "fine\r\n\u2028ERROR forged\x1b[2J\x9b31m\u202e"
+ONE_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*")
+
+
+@pytest.mark.parametrize("verb", OWN, indirect=True, ids="-".join)
+@pytest.mark.parametrize("status", [200, 400])
+def test_what_a_provider_says_forges_nothing(
+    status: int, scene: Scene, world: SimpleNamespace, settings: Any
+) -> None:
+    settings.BUPPLE_ENGINE = scene.settings()
+    headers = {"x-request-id": "req\x1b[2J\x9b"}
+    if status == 200:
+        body = WIRE.stream([FORGED]) if scene.verb in STREAMS else WIRE.reply(FORGED)
+        body = body.replace(WIRE.model.encode(), json.dumps(FORGED)[1:-1].encode())
+        scene.provider.answer(Answer(200, {**(EVENTS if scene.verb in STREAMS else JSON), **headers}, body))
+    else:
+        facts = {"message": FORGED, "type": FORGED, "param": FORGED, "code": FORGED}
+        scene.provider.answer(Answer(400, {**JSON, **headers}, dump({"error": facts}).encode()))
+    response = visit(scene.verb)
+    if status == 400:
+        error = response.exc_info[1]
+        report(error)
+        for name in ("type", "param", "request_id"):
+            assert "forged" in getattr(error, name) or name == "request_id"
+            assert ONE_LINE.fullmatch(getattr(error, name))
+        assert "forged" in str(error)
+        assert ONE_LINE.fullmatch(str(error))
+        assert all(map(ONE_LINE.fullmatch, error.message.split("\n")))  # it keeps its lines
+    else:
+        assert world.facts[0]["model"].startswith("fine ERROR forged")
+    records = [record for record in world.log.records if record.name == "bupple_engine"]
+    assert len(records) >= 2
+    for record in records:
+        for text in [record.getMessage(), *vars(record).values()]:
+            assert not isinstance(text, str) or ONE_LINE.fullmatch(text), text
+    for text in world.facts[0].values():
+        assert not isinstance(text, str) or ONE_LINE.fullmatch(text)
+
+
+def test_the_words_of_an_answer_are_left_alone(provider: Provider, settings: Any) -> None:
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"it": WIRE.settings(provider.url, API_KEY=KEY)}}
+    text = f"{FORGED} {KEY}"
+    provider.answer(Answer(200, JSON, WIRE.reply(text)))
+    assert ai("it").send(HELLO)["content"] == text
+
+
+def test_the_names_of_models_are_on_a_line_each(provider: Provider, settings: Any) -> None:
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"it": WIRE.settings(provider.url, API_KEY=KEY)}}
+    body = dump({"object": "list", "data": [{"id": FORGED}, {"id": "plain"}]}).encode()
+    provider.answer(Answer(200, JSON, body), repeat=True)
+    names = ai("it").models()
+    assert names[1] == "plain"
+    assert ONE_LINE.fullmatch(names[0])
+    verdict = probe("it")
+    assert all(ONE_LINE.fullmatch(text) for text in verdict.as_dict().values() if isinstance(text, str))

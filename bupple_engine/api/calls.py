@@ -35,7 +35,7 @@ class ChatCall:
     messages: list[Message]
     driver: str | None = None
     model: str | None = None
-    options: dict[str, Any] = field(default_factory=dict)
+    options: dict[str, Any] = field(default_factory=dict, repr=False)  # PREPARE may put a key there
     stream: bool = False
     data: Mapping[str, Any] = field(default_factory=dict)
     context: Any = None

@@ -21,6 +21,7 @@ from bupple_engine.exceptions import InvalidRequestError
 from bupple_engine.http import astream_response, stream_response
 from bupple_engine.http.problems import Problem, ProblemError
 from bupple_engine.http.release import arelease_connections, release_connections
+from bupple_engine.masking import protect
 from bupple_engine.registry import ai
 from bupple_engine.types import Message
 
@@ -163,7 +164,8 @@ class ChatView(EngineView):
         if call.driver is None:
             raise InvalidRequestError("No driver is open to clients.", param="driver")
         self.places = moved_places(self.places, self.sent, call.messages)
-        options = {**call.options, "context": call.context}
+        call.options = protect(call.options)  # PREPARE may have put a tenant's key there
+        options: dict[str, Any] = {**call.options, "context": call.context}
         if call.model is not None:
             options["model"] = call.model
         return ai(call.driver), options

@@ -16,7 +16,7 @@ from .api import check_api, check_open_api
 from .deployment import check_entry_deployed, check_site_deployed
 from .entries import check_entry, hide_secrets
 from .environment import check_environment
-from .messages import CHECKS, Address, guard, of_mistake
+from .messages import CHECKS, Address, Places, guard, of_mistake
 
 __all__ = ["CHECKS", "Address", "check_deployment", "check_settings"]
 
@@ -58,7 +58,7 @@ def _check_shape() -> Iterator[CheckMessage]:
 def _each_entry(check: Callable[[str, dict[str, Any]], Iterator[CheckMessage]]) -> Iterator[CheckMessage]:
     for alias, entry in conf.entries():
         if not isinstance(entry, conf.Mistake):
-            address = Address(f"BUPPLE_ENGINE['DRIVERS'][{alias!r}]", alias)
+            address = Places(alias).entry
             yield from guard(partial(check, alias, entry), address, partial(hide_secrets, entry))
         elif check is check_entry:
             yield of_mistake(entry, alias if isinstance(alias, str) else None)

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import suppress
 from typing import Any
 
 from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage
-from django.core.exceptions import ImproperlyConfigured
 from django.urls import URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
 from bupple_engine import conf
+from bupple_engine.keys import shown
 from bupple_engine.options import suggest
 from bupple_engine.registry import read
 
@@ -53,15 +52,14 @@ def check_api() -> Iterator[CheckMessage]:
     """Yield what is wrong with API, and what our URLs need."""
     for mistake in conf.find_api_mistakes():
         yield of_mistake(mistake)
-    with suppress(ImproperlyConfigured):  # told above, or of BUPPLE_ENGINE as a whole
-        yield from _check_options(conf.api_settings())
+    api = conf.readable_api_settings()
+    yield from _check_options(api)
     if not includes_urls():
         return
     if not apps.is_installed("rest_framework"):
         words = 'lacks "rest_framework", which the URLs of bupple_engine need.'
         yield message("E014", Address("INSTALLED_APPS"), words, 'Add to INSTALLED_APPS: "rest_framework",')
-    with suppress(ImproperlyConfigured):
-        yield from _check_paths(conf.api_settings())
+    yield from _check_paths(api)
 
 
 def _check_paths(api: conf.APISettings) -> Iterator[CheckMessage]:
@@ -75,10 +73,10 @@ def _check_paths(api: conf.APISettings) -> Iterator[CheckMessage]:
             try:
                 found = import_string(path) if isinstance(path, str) else path
             except Exception as error:  # whatever the site's module raises
-                words = f": {path!r} can't be imported: {error}"
+                words = f": {shown(path)} can't be imported: {error}"
             else:
                 if found is not None and not (callable(found) and _has(found, method)):
-                    words, hint = f": {path!r} is no such thing: it has no {method}().", ""
+                    words, hint = f": {shown(path)} is no such thing: it has no {method}().", ""
             if words:
                 yield of_mistake(conf.Mistake("E013", f"BUPPLE_ENGINE['API'][{key!r}]", words, hint))
 
@@ -86,7 +84,7 @@ def _check_paths(api: conf.APISettings) -> Iterator[CheckMessage]:
 def _check_options(api: conf.APISettings) -> Iterator[CheckMessage]:
     readings = {alias: read(alias, entry) for alias, entry in conf.entries() if isinstance(entry, dict)}
     known = [readings[alias].known if alias in readings else () for alias in api.drivers]
-    if not all(known):
+    if not known or not all(known):
         return  # an entry that can't be read does not tell what its driver knows
     names = {name for options in known for name in options}
     for name in api.options:
@@ -105,10 +103,7 @@ def check_open_api() -> Iterator[CheckMessage]:
     """Yield what makes the API unfit for the internet."""
     if not includes_urls():
         return
-    try:
-        api = conf.api_settings()
-    except ImproperlyConfigured:
-        return  # check_settings tells it
+    api = conf.readable_api_settings()
     if _is_open(api.permission_classes):
         yield message(
             "W104",

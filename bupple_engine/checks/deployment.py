@@ -13,6 +13,7 @@ from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine import conf
+from bupple_engine.masking import reveal
 from bupple_engine.registry import read
 from bupple_engine.transports import has_aiohttp
 
@@ -34,7 +35,7 @@ def check_entry_deployed(alias: str, entry: dict[str, Any]) -> Iterator[CheckMes
         hint = f"Write {line}, and take a new key where others have seen this one."
         yield message("W101", at["api_key"], f"stands as text in {file}.", hint)
     for name, value in (reading.config.get("headers") or {}).items():
-        if _SECRET_HEADER.search(name) and (file := _file_with(value)):
+        if _SECRET_HEADER.search(name) and (file := _file_with(reveal(value))):
             hint = f'Read it from the environment: "HEADERS": {{"{name}": env.str("…")}}'
             yield message("W101", at["headers"], f"has {name!r}, which stands as text in {file}.", hint)
     if reading.wire is not None:

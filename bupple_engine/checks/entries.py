@@ -12,13 +12,24 @@ from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine.conf import Mistake
 from bupple_engine.drivers import DRIVERS
-from bupple_engine.masking import Secret, SecretURL, scrub
+from bupple_engine.keys import unkeyed
+from bupple_engine.masking import reveal
 from bupple_engine.options import EXAMPLES
 from bupple_engine.registry import Reading, read
+from bupple_engine.scrubbing import scrub, secrets_of
 from bupple_engine.wire import Wire
 
 from .messages import Address, Places, guard, message, of_error, of_mistake
-from .values import check_files, check_key, check_model, check_proxy, check_refused, check_url, suggest_model
+from .values import (
+    check_files,
+    check_key,
+    check_model,
+    check_pasted_keys,
+    check_proxy,
+    check_refused,
+    check_url,
+    suggest_model,
+)
 
 _REQUIRED = {"api_key": "W003", "model": "W004"}
 
@@ -30,6 +41,7 @@ def check_entry(alias: str, entry: dict[str, Any]) -> Iterator[CheckMessage]:
     wrong = {mistake.address for mistake in reading.mistakes}
     for mistake in reading.mistakes:
         yield of_mistake(mistake._replace(hint=_mend_variable(at, entry, mistake)), alias)
+    yield from check_pasted_keys(at, entry)
     yield from check_files(at, reading)
     yield from check_proxy(at, reading)
     if reading.wire is not None:
@@ -46,7 +58,8 @@ def _mend_variable(at: Places, entry: dict[str, Any], mistake: Mistake) -> str:
     """Return the hint; it names the environment variable that a wrong value seems to have come from."""
     for key, value in entry.items():
         variable = at.variable(str(key))
-        if str(at[str(key)]) == mistake.address and value == os.environ.get(variable, "").strip() != "":
+        written = os.environ.get(variable, "").strip()
+        if str(at[str(key)]) == mistake.address and written and reveal(value) == written:
             example = EXAMPLES.get(key, "…").strip('"')
             return f"It is the environment variable {variable}; set, for instance, {variable}={example}"
     return mistake.hint
@@ -54,17 +67,7 @@ def _mend_variable(at: Places, entry: dict[str, Any], mistake: Mistake) -> str:
 
 def hide_secrets(entry: dict[str, Any], text: str) -> str:
     """Return a text of someone else's without what is secret in an entry."""
-    return scrub(text, _secrets(entry))
-
-
-def _secrets(entry: dict[str, Any]) -> Iterator[str]:
-    for value in entry.values():
-        if isinstance(value, Secret) and value.is_fixed:
-            yield value.reveal()
-        if isinstance(value, SecretURL):
-            yield from value.credentials
-        if isinstance(value, dict):
-            yield from filter(lambda inner: isinstance(inner, str), value.values())
+    return unkeyed(scrub(text, secrets_of(entry)))
 
 
 def _check_required(

@@ -10,6 +10,7 @@ from django.core.checks import CheckMessage, Error, Warning
 
 from bupple_engine.conf import Mistake
 from bupple_engine.env import PREFIX
+from bupple_engine.keys import looks_like_key, shown, unkeyed
 
 # Id → what it tells. E stops migrate and runserver, W doesn't; from W101 on, with `check --deploy` alone.
 CHECKS = {
@@ -48,6 +49,7 @@ CHECKS = {
     "W019": "the weights of the local driver are missing",
     "W020": "the processor has no AVX2, which the engine of the local driver needs",
     "W021": "the system library libgomp1 is missing, which the engine of the local driver needs",
+    "W023": "a key seems to stand in an option that is no place for one, or in an alias",
     "W101": "a key stands as text in the settings file",
     "W102": "the site has an ASGI_APPLICATION, but the extra `async` is missing",
     "W103": "the API's throttles count in a cache that is not shared, or can't count at once",
@@ -75,13 +77,14 @@ class Places:
 
     def __init__(self, alias: str) -> None:
         self.alias = alias
-        self.entry = Address(f"BUPPLE_ENGINE['DRIVERS'][{alias!r}]", alias)
+        self.entry = Address(f"BUPPLE_ENGINE['DRIVERS'][{shown(alias)}]", alias)
 
     def __getitem__(self, option: str) -> Address:
-        return Address(f"{self.entry}[{option.upper()!r}]", self.alias)
+        return Address(f"{self.entry}[{shown(option.upper())}]", self.alias)
 
     def variable(self, option: str) -> str:
-        return re.sub(r"\W", "_", f"{PREFIX}{self.alias}_{option}".upper())
+        alias = "…" if looks_like_key(self.alias) else self.alias
+        return re.sub(r"[^\w…]", "_", f"{PREFIX}{alias}_{option}".upper())
 
 
 def message(id: str, address: Address, words: str, hint: str = "") -> CheckMessage:
@@ -89,6 +92,7 @@ def message(id: str, address: Address, words: str, hint: str = "") -> CheckMessa
     if id not in CHECKS:
         raise KeyError(id)
     kind = Error if id.startswith("E") else Warning
+    words, hint = unkeyed(words), unkeyed(hint)
     return kind(words[:1].upper() + words[1:], hint=hint or None, obj=address, id=f"bupple_engine.{id}")
 
 

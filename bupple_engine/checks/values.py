@@ -9,13 +9,15 @@ from collections.abc import Iterator
 from datetime import date
 from functools import cache
 from importlib.util import find_spec
+from typing import Any
 from urllib.parse import urlsplit
 
 from django.core.checks import CheckMessage
 
 from bupple_engine.drivers import DRIVERS
 from bupple_engine.exceptions import UnsupportedFeatureError
-from bupple_engine.masking import SecretURL
+from bupple_engine.keys import looks_like_key, shown, unkeyed
+from bupple_engine.masking import SECRET_OPTIONS, SecretURL, reveal
 from bupple_engine.registry import Reading, load
 from bupple_engine.request import join_url
 from bupple_engine.wire import Wire, family
@@ -31,6 +33,22 @@ _PLACEHOLDER_KEY = re.compile(
 )
 _VERSION_TWICE = re.compile(r"/v\d+\w*/v\d+\w*(?=/|$)")
 _FILES = ("ca_file", "model_path")
+
+
+def check_pasted_keys(at: Places, entry: dict[str, Any]) -> Iterator[CheckMessage]:
+    """Yield the options that seem to hold a key, and are no place for one; the alias is such a place, too."""
+    hint = (
+        f"Move it to API_KEY, read from the environment: {at.variable('api_key')}; and take a new one, as "
+        "this one may have been sent, shown or logged."
+    )
+    if looks_like_key(at.alias):
+        yield message("W023", at.entry, "has an alias that looks like a key.", "Name it, and move the key.")
+    for name, value in entry.items():
+        # Headers and EXTRA may carry one, and are masked whole; a URL's is told by W011.
+        found = reveal(value)
+        values = found if isinstance(found, list | tuple) else [found]
+        if str(name).lower() not in SECRET_OPTIONS and any(map(looks_like_key, values)):
+            yield message("W023", at[str(name)], "looks like a key, and is sent as something else.", hint)
 
 
 def check_key(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage]:
@@ -74,8 +92,8 @@ def check_url(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
     if url is None:
         return
     parts = urlsplit(url.reveal())
-    shown = repr(url)
-    if "…" in shown and "…" not in url.reveal():
+    masked = repr(url)
+    if "…" in masked and "…" not in url.reveal():
         words = "has credentials in it, which error pages and logs of others show."
         hint = "Remove them; a key goes by API_KEY, a password before the server by HEADERS."
         yield message("W011", at["base_url"], words, hint)
@@ -83,17 +101,17 @@ def check_url(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
         yield message("W006", at["base_url"], "is still a placeholder.", "Write the URL of the service.")
     if parts.scheme == "http" and not is_this_machine(parts.hostname or ""):
         words = "is plain http: keys and conversations go to another host for all between to read."
-        hint = f'Write "BASE_URL": "https{shown[4:]}", or, where only a network of your own is between, '
+        hint = f'Write "BASE_URL": "https{masked[4:]}", or, where only a network of your own is between, '
         hint += 'SILENCED_SYSTEM_CHECKS = ["bupple_engine.W009"]'
         yield message("W009", at["base_url"], words, hint)
     final = urlsplit(join_url(url.reveal(), wire.build_path({"model": "m", **reading.config}, False))).path
     if twice := _VERSION_TWICE.search(final):
-        words = f"doubles the version: calls go to {final}"
-        right = "".join(shown.rpartition(twice[0].rpartition("/")[0])[::2])
+        words = f"doubles the version: calls go to {unkeyed(final)}"
+        right = "".join(masked.rpartition(twice[0].rpartition("/")[0])[::2])
         yield message("W010", at["base_url"], words, f'Write "BASE_URL": "{right}"')
     elif wire.only_v1 and not parts.path.strip("/"):
         words = f"lacks the path: {reading.name} answers below /v1 alone."
-        yield message("W010", at["base_url"], words, f'Write "BASE_URL": "{shown.rstrip("/")}/v1"')
+        yield message("W010", at["base_url"], words, f'Write "BASE_URL": "{masked.rstrip("/")}/v1"')
 
 
 def is_this_machine(host: str) -> bool:
@@ -151,7 +169,8 @@ def check_files(at: Places, reading: Reading) -> Iterator[CheckMessage]:
     for name in _FILES:
         path = reading.config.get(name) if name in reading.known else None
         if path is not None and not os.path.exists(path):
-            yield message("W014", at[name], f"is {path!r}, which is not there.", "Write the path of a file.")
+            words = f"is {shown(path)}, which is not there."
+            yield message("W014", at[name], words, "Write the path of a file.")
 
 
 def check_proxy(at: Places, reading: Reading) -> Iterator[CheckMessage]:

@@ -1,6 +1,6 @@
 """The only reader of settings.BUPPLE_ENGINE, which follows a test that overrides it."""
 
-from .api import API, APISettings, api_settings, find_api_mistakes
+from .api import API, APISettings, api_settings, find_api_mistakes, readable_api_settings
 from .engine import KEYS, MAX_THREADS, Mistake, default_alias, entries, entry, find_mistakes, max_threads
 
 __all__ = [
@@ -16,4 +16,5 @@ __all__ = [
     "find_api_mistakes",
     "find_mistakes",
     "max_threads",
+    "readable_api_settings",
 ]

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
+from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from bupple_engine.exceptions import InvalidDriverError
+from bupple_engine.keys import shown, unkeyed
 from bupple_engine.options import boolean, integer, number, string, suggest
 
 from .engine import Mistake, default_alias, raise_first, read_setting
@@ -49,6 +52,17 @@ def api_settings() -> APISettings:
     return APISettings(**found)
 
 
+def readable_api_settings() -> APISettings:
+    """Return them for the checks, with the default in place of what is wrong: no mistake hides another."""
+    found, _ = _read()
+    found = {key.lower(): parse(default) for key, (default, parse) in API.items()} | found
+    if found["drivers"] is None:
+        found["drivers"] = []
+        with suppress(ImproperlyConfigured):
+            found["drivers"] = [default_alias()]
+    return APISettings(**found)
+
+
 def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
     if setting == "BUPPLE_ENGINE":
         api_settings.cache_clear()
@@ -72,7 +86,7 @@ def _read() -> tuple[dict[str, Any], list[Mistake]]:
     if not isinstance(given, dict):
         return {}, [Mistake("E013", where, f" must be a dict, not a {type(given).__name__}.")]
     mistakes = [
-        Mistake("E013", where, f": unknown key {key!r}.", suggest(str(key).upper(), API).strip())
+        Mistake("E013", where, f": unknown key {shown(key)}.", suggest(str(key).upper(), API).strip())
         for key in given
         if key not in API
     ]
@@ -81,12 +95,13 @@ def _read() -> tuple[dict[str, Any], list[Mistake]]:
         try:
             found[key.lower()] = parse(given.get(key, default))
         except ValueError as error:
-            words, hint = f" {error}, not {given[key]!r}.", f"The default is {default!r}."
+            words, hint = f" {error}, not {shown(given[key])}.", f"The default is {default!r}."
             mistakes.append(Mistake("E013", f"{where}[{key!r}]", words, hint))
     for key in ("DRIVERS", "MODELS"):
         for alias in found.get(key.lower()) or ():
             if isinstance(drivers, dict) and alias not in drivers:
-                words, hint = f" has {alias!r}, which no driver has.", suggest(alias, list(drivers)).strip()
+                words = f" has {shown(alias)}, which no driver has."
+                hint = suggest(alias, [unkeyed(str(name)) for name in drivers]).strip()
                 mistakes.append(Mistake("E013", f"{where}[{key!r}]", words, hint, InvalidDriverError))
     return found, mistakes
 
@@ -154,14 +169,17 @@ def _ceiling(value: Any) -> Any:
 
 def _client_options(value: Any) -> dict[str, Any]:
     parsed = _dict_of(_ceiling)(value)
-    for name in parsed:
-        if name == "model":
-            raise ValueError("has 'model'; MODELS lists which a client may name")
-        if name in SITE_OPTIONS:
-            raise ValueError(f"has {name!r}, which no client may set; PREPARE can")
-        if name != name.lower():
-            raise ValueError(f"has {name!r}; options of a call are in lower case")
+    if wrong := "; it ".join(filter(None, map(_wrong_client_option, parsed))):
+        raise ValueError(wrong)
     return parsed
+
+
+def _wrong_client_option(name: str) -> str:
+    if name == "model":
+        return "has 'model'; MODELS lists which a client may name"
+    if name in SITE_OPTIONS:
+        return f"has {name!r}, which no client may set; PREPARE can"
+    return f"has {shown(name)}; options of a call are in lower case" if name != name.lower() else ""
 
 
 def _both(default: dict[str, Any], kind: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:

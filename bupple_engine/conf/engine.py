@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from itertools import chain
 from typing import Any, NamedTuple
 
 from django.conf import settings
@@ -10,7 +11,8 @@ from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES
 from bupple_engine.exceptions import InvalidDriverError
-from bupple_engine.masking import Misfit, hide_dicts, protect
+from bupple_engine.keys import shown, unkeyed
+from bupple_engine.masking import Hidden, MaskedDict, Misfit, hide, protect, reveal
 from bupple_engine.options import suggest
 
 KEYS = ("DEFAULT", "DRIVERS", "API", "MAX_THREADS")
@@ -61,16 +63,19 @@ def raise_first(mistakes: Iterator[Mistake]) -> None:
 
 
 def read_setting() -> Any:
-    """Return BUPPLE_ENGINE, its keys wrapped; of a wrong type, what stands for it."""
+    """Return BUPPLE_ENGINE, what may be secret in it wrapped; of a wrong type, what stands for it."""
     value = getattr(settings, "BUPPLE_ENGINE", None)
     # A report of errors prints what a frame holds.
-    return hide_dicts(value) if value is None or isinstance(value, dict) else Misfit(value)
+    if isinstance(value, dict):
+        return MaskedDict({key: _wrap(key, inner) for key, inner in value.items()})
+    return value if value is None else Misfit(value)
 
 
-def _settings() -> dict[str, Any]:
-    value: dict[str, Any] = read_setting()
-    raise_first(_wrong_shape(value))
-    return value
+def _wrap(key: Any, value: Any) -> Any:
+    if key == "DRIVERS" and isinstance(value, dict):
+        wrappers = {alias: protect if isinstance(entry, dict) else hide for alias, entry in value.items()}
+        return MaskedDict({alias: wrap(value[alias]) for alias, wrap in wrappers.items()})
+    return value if key in ("API", "DEFAULT", "MAX_THREADS") else hide(value)
 
 
 def _wrong_shape(value: Any) -> Iterator[Mistake]:
@@ -90,7 +95,7 @@ def _wrong_shape(value: Any) -> Iterator[Mistake]:
                 hint = suggest(str(key).upper(), KEYS).strip()
                 if key in DRIVERS:
                     hint = f'Entries go into DRIVERS: "DRIVERS": {{{key!r}: …}}'
-                yield Mistake("E002", "BUPPLE_ENGINE", f": unknown key {key!r}.", hint)
+                yield Mistake("E002", "BUPPLE_ENGINE", f": unknown key {shown(key)}.", hint)
 
 
 def _wrong_drivers(value: dict[str, Any]) -> Iterator[Mistake]:
@@ -112,10 +117,10 @@ def _wrong_default(value: dict[str, Any]) -> Iterator[Mistake]:
             "reads, such as BUPPLE_ENGINE_CLAUDE_API_KEY.",
         )
     elif alias is None and len(drivers) > 1:
-        words = f" is not set; set it to one of {', '.join(map(repr, drivers))}."
-        yield Mistake("E004", address, words, f'Write "DEFAULT": {next(iter(drivers))!r}')
+        words = f" is not set; set it to one of {', '.join(map(shown, drivers))}."
+        yield Mistake("E004", address, words, f'Write "DEFAULT": {shown(next(iter(drivers)))}')
     elif alias is not None and not (isinstance(alias, str) and alias in drivers):
-        words = f" is {alias!r}, which no driver has."
+        words = f" is {shown(alias)}, which no driver has."
         yield Mistake("E004", address, words, _known(alias, drivers), InvalidDriverError)
 
 
@@ -144,25 +149,45 @@ def _plain_default() -> str | None:
 
 
 def _checked_default() -> str:
-    value = _settings()
-    raise_first(_wrong_drivers(value))
-    raise_first(_wrong_default(value))
-    return str(value.get("DEFAULT") or next(iter(value["DRIVERS"])))
+    return str(_right(_look_up_default()))
 
 
-def entry(alias: str) -> dict[str, Any]:
+def _look_up_default() -> Any:
+    value = read_setting()
+    wrong = next(chain(_wrong_shape(value), _wrong_drivers(value), _wrong_default(value)), None)
+    return wrong or value.get("DEFAULT") or next(iter(value["DRIVERS"]))
+
+
+def entry(alias: str | Hidden) -> MaskedDict:
     """Return the entry of a driver, what is secret in it wrapped."""
-    drivers = _drivers()
-    if alias not in drivers:
-        raise InvalidDriverError(
-            f"There is no driver {alias!r} in BUPPLE_ENGINE['DRIVERS']. {_known(alias, drivers)}"
-        )
-    raise_first(_wrong_entry(alias, drivers[alias]))
-    return protect(drivers[alias])
+    found: MaskedDict = _right(_look_up(alias))
+    return found
+
+
+def _look_up(alias: str | Hidden) -> Any:
+    """Return an entry, or what is wrong with it.
+
+    Raised is it by another: a report of errors prints the locals, and here are those of all entries.
+    """
+    value, name = read_setting(), reveal(alias)
+    if wrong := next(chain(_wrong_shape(value), _wrong_drivers(value)), None):
+        return wrong
+    drivers = value["DRIVERS"]
+    if name not in drivers:
+        words = f"There is no driver {shown(name)} in BUPPLE_ENGINE['DRIVERS']."
+        return Mistake("E007", "", words, _known(name, drivers), InvalidDriverError)
+    return next(_wrong_entry(name, drivers[name]), drivers[name])
+
+
+def _right(found: Any) -> Any:
+    """Return what was looked up, or raise it where it is a mistake."""
+    if isinstance(found, Mistake):
+        raise found.exception()
+    return found
 
 
 def _wrong_entry(alias: Any, entry: Any) -> Iterator[Mistake]:
-    address = f"BUPPLE_ENGINE['DRIVERS'][{alias!r}]"
+    address = f"BUPPLE_ENGINE['DRIVERS'][{shown(alias)}]"
     if not isinstance(alias, str) or not alias:
         yield Mistake(
             "E006", address, ": an alias must be a string that is not empty.", 'Write "claude": {…}'
@@ -181,26 +206,23 @@ def entries() -> Iterator[tuple[str, dict[str, Any] | Mistake]]:
     value = read_setting()
     drivers = value.get("DRIVERS") if isinstance(value, dict) else None
     for alias, entry in drivers.items() if isinstance(drivers, dict) else ():
-        yield alias, next(_wrong_entry(alias, entry), None) or protect(entry)
+        yield alias, next(_wrong_entry(alias, entry), entry)
 
 
 def max_threads() -> int:
     """Return how many threads may run streams for asynchronous callers where aiohttp is missing."""
-    value = _settings()
-    raise_first(_wrong_max_threads(value))
-    number: int = value.get("MAX_THREADS", MAX_THREADS)
+    number: int = _right(_look_up_max_threads())
     return number
 
 
-def _drivers() -> dict[str, Any]:
-    found = _settings()
-    raise_first(_wrong_drivers(found))
-    drivers: dict[str, Any] = found["DRIVERS"]
-    return drivers
+def _look_up_max_threads() -> Any:
+    value = read_setting()
+    wrong = next(chain(_wrong_shape(value), _wrong_max_threads(value)), None)
+    return wrong or value.get("MAX_THREADS", MAX_THREADS)
 
 
 def _known(alias: Any, drivers: dict[str, Any]) -> str:
     other = OTHER_NAMES.get(str(alias).lower().replace("-", "_"))
     if other and alias not in drivers:
         return f"Did you mean {other!r}?"
-    return suggest(str(alias), list(map(str, drivers))).strip() or "There are none."
+    return suggest(str(alias), [unkeyed(str(name)) for name in drivers]).strip() or "There are none."

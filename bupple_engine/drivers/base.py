@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from asgiref.sync import sync_to_async
@@ -17,9 +19,11 @@ from bupple_engine.exceptions import (
     StreamInterruptedError,
     UnsupportedFeatureError,
 )
+from bupple_engine.keys import shown, unkeyed
 from bupple_engine.masking import Secret, protect
 from bupple_engine.messages import validate
-from bupple_engine.options import COMMON, Option, Options, clocks, merge, suggest
+from bupple_engine.options import COMMON, Option, Options, clocks, merge, read_option, suggest
+from bupple_engine.scrubbing import clean, secrets_of
 from bupple_engine.streams import AsyncStream, Stream
 from bupple_engine.types import Chunk, Message, Reply
 
@@ -36,6 +40,7 @@ class ChatDriver:
     """
 
     options: ClassVar[Mapping[str, Option]] = COMMON
+    has_overrides = False  # set: it was made by ai(alias, **options)
 
     def __init__(self, alias: str, name: str, config: Options) -> None:
         self.alias = alias
@@ -43,7 +48,34 @@ class ChatDriver:
         self.config = config
 
     def __repr__(self) -> str:
-        return f"<{type(self).__name__} {self.alias!r}>"
+        return f"<{type(self).__name__} {self.label!r}>"
+
+    def __reduce_ex__(self, protocol: Any) -> Any:
+        """Have pickle write the alias down, which ai() makes a driver of again; the options are secret."""
+        if self.has_overrides:
+            raise TypeError(
+                f"A driver made by ai({self.label!r}, **options) can't be pickled: its options may be secret."
+                " Pass on the alias and what the options are made of, and call ai() where it is needed."
+            )
+        from bupple_engine.registry import ai
+
+        return ai, (self.alias,)
+
+    def __copy__(self) -> ChatDriver:
+        copied = object.__new__(type(self))
+        copied.__dict__.update(self.__dict__)
+        return copied
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> ChatDriver:
+        copied = object.__new__(type(self))
+        memo[id(self)] = copied
+        copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
+        return copied
+
+    @cached_property
+    def label(self) -> str:
+        """The alias as it may be shown: somebody may have pasted a key for it."""
+        return unkeyed(self.alias)
 
     def generate(self, messages: list[Message], options: Options) -> Iterator[Any]:
         """Yield the answer as dicts: {"content": …} for each piece, {"done": True} at its end.
@@ -120,8 +152,8 @@ class ChatDriver:
         return model in models
 
     def get_config(self) -> dict[str, Any]:
-        """Return what the driver runs with; keys, headers, extra and credentials in a URL are masked."""
-        config: dict[str, Any] = {"alias": self.alias, "driver": self.name}
+        """Return what the driver runs with; headers, extra, credentials and keys in any option are masked."""
+        config: dict[str, Any] = {"alias": self.label, "driver": self.name}
         for name in self.known_options:
             value = self.config.get(name)
             if name == "timeout":
@@ -130,6 +162,10 @@ class ChatDriver:
                 value = dict.fromkeys(value, "…")
             elif name in ("api_key", "base_url", "proxy") and value is not None:
                 value = repr(value)
+            elif isinstance(value, str):
+                value = unkeyed(value)
+            elif isinstance(value, list):
+                value = [unkeyed(item) if isinstance(item, str) else item for item in value]
             config[name] = value
         return config
 
@@ -162,8 +198,10 @@ class ChatDriver:
                     return
             raise StreamInterruptedError(f"{self.name} ended without a last piece that has done=True.")
         except EngineError as error:
-            error.alias, error.driver, error.model = self.alias, self.name, call.options.get("model")
+            model = call.options.get("model")
+            error.alias, error.driver, error.model = self.label, self.name, model and unkeyed(model)
             error.partial_content, error.in_stream, error.attempts = "".join(texts), True, 1
+            clean(error, secrets_of(call.options))
             raise
         finally:
             if isinstance(pieces, Generator):
@@ -243,14 +281,13 @@ def parse_options(options: Mapping[str, Any], known: Mapping[str, Option]) -> Op
                 if option
                 else "is unknown." + suggest(name, names)
             )
-            raise InvalidRequestError(f"The option {name!r} {what}", param=name)
+            raise InvalidRequestError(f"The option {shown(name)} {what}", param=unkeyed(name))
         value = options[name]
         if value is None and name == "api_key":
             # A tenant without a key would be billed to the site.
             raise InvalidRequestError("api_key is None; leave it out to use the entry's", param=name)
         if value is not None:
-            try:
-                parsed[name] = option.parse(value)
-            except ValueError as error:
-                raise InvalidRequestError(f"{name} {error}, not {value!r}", param=name) from None
+            parsed[name], wrong = read_option(name, option, value)
+            if wrong:
+                raise InvalidRequestError(f"{name} {wrong}", param=name)
     return parsed

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from bupple_engine.answer import Answer, count, usage_of
 from bupple_engine.exceptions import EngineError, ProviderServerError
+from bupple_engine.masking import reveal
 from bupple_engine.media import Media
 from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, boolean, choice, string
@@ -71,7 +72,7 @@ class ChatCompletionsWire(Wire):
         return "/models"
 
     def refused_options(self, options: Options) -> Iterable[tuple[str, str]]:
-        effort = (options.get("extra") or {}).get("reasoning_effort")
+        effort = reveal((options.get("extra") or {}).get("reasoning_effort"))
         yield from refused_sampling(options, effort)
         reasons = NEVER_SAMPLED.fullmatch(family(str(options.get("model"))))
         if reasons and options.get("stop"):

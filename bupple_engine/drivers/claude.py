@@ -14,6 +14,7 @@ from urllib.parse import quote
 
 from bupple_engine.answer import Answer, count, usage_of
 from bupple_engine.exceptions import EngineError, OverloadedError, QuotaExceededError
+from bupple_engine.masking import reveal
 from bupple_engine.media import Media, decode_text
 from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, merge_dicts, string
@@ -113,17 +114,17 @@ class ClaudeWire(Wire):
         body: dict[str, Any] = {"model": options.get("model"), "max_tokens": options["max_tokens"]}
         if blocks := self.build_parts(Turn("system", tuple(system), "messages")):
             body["system"] = blocks
-        body["messages"] = self.build_messages(rest, merge_dicts(body, options.get("extra") or {}))
+        prefix = Prefix(merge_dicts(body, reveal(options.get("extra")) or {}))
+        body["messages"] = self.build_messages(rest, prefix)
         names = {"temperature": "temperature", "top_p": "top_p", "stop": "stop_sequences"}
         body |= {field: options[name] for name, field in names.items() if options.get(name) is not None}
         if stream:
             body["stream"] = True
         return body
 
-    def build_messages(self, turns: list[Turn], body: dict[str, Any]) -> list[dict[str, Any]]:
+    def build_messages(self, turns: list[Turn], prefix: Prefix) -> list[dict[str, Any]]:
         """Return the turns merged until they alternate, the first of them the user's."""
         messages: list[dict[str, Any]] = []
-        prefix = Prefix(body)
         for turn in turns:
             blocks = self.build_blocks(turn, messages, prefix)
             if not blocks:

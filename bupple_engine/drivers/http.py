@@ -111,7 +111,7 @@ class HTTPDriver(ChatDriver):
         return Exchange(
             wire,
             request,
-            alias=self.alias,
+            alias=self.label,
             model=call.options.get("model") or "",
             clocks=clocks(call.options),
             max_retries=call.options["max_retries"],
@@ -121,7 +121,7 @@ class HTTPDriver(ChatDriver):
     def _check_entry(self, call: Call, required: Iterable[str]) -> None:
         """Raise what the entry lacks, and ask for the key."""
         options = call.options
-        where = f"BUPPLE_ENGINE['DRIVERS'][{self.alias!r}]"
+        where = f"BUPPLE_ENGINE['DRIVERS'][{self.label!r}]"
         for name in required:
             if not options.get(name):
                 raise ImproperlyConfigured(f"{where}: {self.name} needs {name.upper()!r}; add it.")
@@ -235,7 +235,7 @@ def _prepared(call: Call) -> Exchange:
 
 def _is_key(key: Secret) -> bool:
     value = key.reveal()
-    return isinstance(value, str) and bool(value) and is_header_value(value)
+    return bool(value) and is_header_value(value)
 
 
 @cache

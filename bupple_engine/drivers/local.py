@@ -123,7 +123,7 @@ class LocalDriver(HTTPDriver):
         call.exchange = Exchange(
             self.wire,
             self.wire.build_request(call.turns, call.options, stream=True),
-            alias=self.alias,
+            alias=self.label,
             model=call.options["model"],
             clocks=limits,
             max_retries=0,

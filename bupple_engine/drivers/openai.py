@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from bupple_engine.answer import Answer, count, usage_of
 from bupple_engine.exceptions import InvalidRequestError
+from bupple_engine.masking import reveal
 from bupple_engine.media import Media
 from bupple_engine.messages import OPENING, Part, Turn
 from bupple_engine.options import COMMON, Option, Options, string
@@ -118,7 +119,7 @@ class OpenAIWire(Wire):
         return "/models"
 
     def refused_options(self, options: Options) -> Iterator[tuple[str, str]]:
-        reasoning = (options.get("extra") or {}).get("reasoning")
+        reasoning = reveal((options.get("extra") or {}).get("reasoning"))
         return refused_sampling(options, reasoning.get("effort") if isinstance(reasoning, dict) else None)
 
     def build_headers(self, options: Options) -> dict[str, str]:

@@ -17,6 +17,7 @@ from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonRespons
 from bupple_engine import conf, threads
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import EngineError
+from bupple_engine.masking import protect
 from bupple_engine.outcome import Outcome
 from bupple_engine.registry import ai
 from bupple_engine.streams import AsyncStream, Stream
@@ -75,6 +76,7 @@ def stream_response(
     would be asked for anew, it gets a 204, which ends it, and nothing is sent. A synchronous view under ASGI
     holds a thread until the first chunk is there; an asynchronous one with astream_response() does not.
     """
+    options = protect(options)
     request = getattr(request, "_request", request)  # Django's, where it is DRF's
     if isinstance(request, ASGIRequest):
         return async_to_sync(astream_response)(
@@ -110,6 +112,7 @@ async def astream_response(
     **options: Any,
 ) -> HttpResponseBase:
     """See stream_response()."""
+    options = protect(options)
     request = getattr(request, "_request", request)
     if not isinstance(request, ASGIRequest):
         return await sync_to_async(stream_response)(

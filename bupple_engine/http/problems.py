@@ -12,6 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine import exceptions
 from bupple_engine.exceptions import EngineError, InvalidRequestError
+from bupple_engine.printing import one_line
 
 logger = logging.getLogger("bupple_engine")
 
@@ -125,7 +126,7 @@ def report(error: BaseException) -> Problem:
         "Error %s: %s: %s",
         found.id,
         type(error).__name__,
-        error,
+        one_line(str(error)),
         exc_info=None if expected else (type(error), error, error.__traceback__),
         extra={"event": "error", "error_id": found.id, "status": found.status},
     )

@@ -1,10 +1,9 @@
-"""What the commands have in common: text that is safe on a terminal, and pipes that close."""
+"""What the commands have in common: how they end, and pipes that close."""
 
 from __future__ import annotations
 
 import logging
 import os
-import re
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,14 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 
 from bupple_engine.exceptions import EngineError
-
-# Such as begin an escape sequence, which could rewrite the screen or type for its reader.
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
-
-
-def printable(text: str) -> str:
-    """Return a text from elsewhere without what a terminal would obey; tabs and line feeds stay."""
-    return _CONTROLS.sub("\ufffd", text)
+from bupple_engine.keys import unkeyed
+from bupple_engine.printing import one_line
 
 
 @contextmanager
@@ -34,7 +27,7 @@ def reported() -> Iterator[None]:
         yield
         sys.stdout.flush()
     except (EngineError, ImproperlyConfigured) as error:
-        raise CommandError(printable(str(error))) from error
+        raise CommandError(one_line(str(error))) from error
     except CommandError:
         raise
     except BrokenPipeError:
@@ -44,6 +37,6 @@ def reported() -> Iterator[None]:
     except KeyboardInterrupt:
         sys.exit(130)
     except Exception as error:  # of a site's own driver, or of the callable that gives the key
-        raise CommandError(printable(f"{type(error).__name__}: {error}")) from error
+        raise CommandError(one_line(unkeyed(f"{type(error).__name__}: {error}"))) from error
     finally:
         logger.removeHandler(hush)

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
-from bupple_engine.masking import SecretURL
+from bupple_engine.masking import Hidden, SecretURL
 from bupple_engine.options import Options
 
 if TYPE_CHECKING:
@@ -125,12 +125,13 @@ def refused_coding(coding: str | None, known: Collection[str]) -> str:
 
 def find_proxy(own: SecretURL | None, url: str, *, socks: bool) -> SecretURL | None:
     """Return the entry's proxy, else the one that the environment names, as requests reads it."""
-    from requests.utils import get_environ_proxies, prepend_scheme_if_needed, select_proxy
+    from requests.utils import get_environ_proxies, select_proxy
 
     named = own.reveal() if own is not None else select_proxy(url, get_environ_proxies(url))
     if not named:
         return None
-    proxy = SecretURL(prepend_scheme_if_needed(named, "http"))  # type: ignore[no-untyped-call]
+    # Not as requests does it, which takes the user of `user:password@host` for a scheme.
+    proxy = SecretURL(named if "://" in named else f"http://{named}")
     scheme = proxy.reveal().partition(":")[0].lower()
     if scheme not in ("http", "https") and not (socks and scheme.startswith("socks")):
         raise ImproperlyConfigured(
@@ -156,12 +157,13 @@ class Routes(Generic[T]):
 
     def __init__(self, find: Callable[[str], T]) -> None:
         self._find = find
-        self._found: dict[tuple[str | None, ...], T] = {}
+        self._found: dict[Hidden, T] = {}
 
     def get(self, url: str) -> T:
         """Return the route to a URL; it is found anew where the environment has changed."""
         get = os.environ.get
-        key = ("/".join(url.split("/", 3)[:3]), *(get(name) for name in ENVIRONMENT))
+        # A report of errors prints what a frame holds, and a proxy of the environment has credentials.
+        key = Hidden(("/".join(url.split("/", 3)[:3]), *(get(name) for name in ENVIRONMENT)))
         if key not in self._found:
             self._found[key] = self._find(url)
         return self._found[key]

@@ -79,6 +79,8 @@ class AsyncTransport:
     async def _send(self, request: Request, connect: float, wait: Wait) -> aiohttp.ClientResponse:
         session = await self._session()
         proxy, tls = self._routes.get(request.url)
+        if proxy is not None:
+            request.secrets.add(proxy)
         return await session.request(
             request.method,
             request.url,
@@ -265,8 +267,9 @@ def _translate(error: Exception) -> TransportFailure:
     if isinstance(error, aiohttp.ClientHttpProxyError):
         return TransportFailure(f"The proxy answered with status {error.status}", connected=False)
     if isinstance(error, aiohttp.ClientResponseError):
-        # Behind a line end it quotes what came.
-        return TransportFailure(f"The answer is no HTTP: {error.message.partition(':' + chr(10))[0]}")
+        # What follows quotes the line that came, cut anywhere: a secret in it can't be known again.
+        words = error.message.partition(":\n")[0]
+        return TransportFailure(f"The answer is no HTTP: {words}")
     if isinstance(error, aiohttp.InvalidURL):
         return TransportFailure("The URL can't be used: InvalidURL", connected=False)
     if isinstance(error, aiohttp.ClientPayloadError):

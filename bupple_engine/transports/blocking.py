@@ -20,7 +20,7 @@ from requests.structures import CaseInsensitiveDict
 
 from bupple_engine.cancellation import Cancellation
 from bupple_engine.exchange import TransportFailure
-from bupple_engine.masking import MaskedDict, SecretURL, bare
+from bupple_engine.masking import SecretURL, bare
 from bupple_engine.request import Request
 
 from . import UNASKED, Routes, ca_bundle, find_proxy
@@ -67,7 +67,11 @@ class BlockingTransport:
         raise failure
 
     def _send(self, request: Request, connect: float, read: float) -> Any:
-        adapter, proxies = self._routes.get(request.url)
+        adapter, proxy = self._routes.get(request.url)
+        proxies = {}
+        if proxy is not None:
+            request.secrets.add(proxy)
+            proxies[request.url.partition(":")[0]] = proxy.reveal()
         prepared = _prepare(request)
         pool: Any = adapter.get_connection_with_tls_context(prepared, True, proxies=proxies)
         return pool.urlopen(
@@ -83,16 +87,15 @@ class BlockingTransport:
             timeout=urllib3.Timeout(connect=connect, read=read),
         )
 
-    def _route(self, url: str) -> tuple[Adapter, dict[str, str]]:
-        """Return the adapter and the proxies for a URL."""
+    def _route(self, url: str) -> tuple[Adapter, SecretURL | None]:
+        """Return the adapter and the proxy for a URL."""
         proxy = find_proxy(self._proxy, url, socks=find_spec("socks") is not None)
-        proxies = MaskedDict({url.partition(":")[0]: proxy.reveal()} if proxy else {})
         secure = url.startswith("https:") or (proxy is not None and proxy.reveal().startswith("https:"))
         path = (self._ca_file or ca_bundle()) if secure else ""
         with self._lock:
             adapter = self._adapters.get(path) or Adapter(path)
             self._adapters[path] = adapter
-        return adapter, proxies
+        return adapter, proxy
 
     def close(self) -> None:
         """Close the idle connections."""

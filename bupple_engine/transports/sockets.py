@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import http.client
+import logging
 import re
 import socket
 import ssl
@@ -19,6 +20,7 @@ import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
 from bupple_engine.cancellation import Cancellation, shut_down
+from bupple_engine.masking import mask_url
 
 from . import MAX_INFORMATIONAL, UNASKED, StaleConnection, Trust, refused_coding
 from .chunked import Dechunker
@@ -26,6 +28,16 @@ from .chunked import Dechunker
 READ_SIZE = 65_536
 SEND_SIZE = 262_144  # in one piece; TLS gives each record of a larger one the whole time anew
 CODINGS = frozenset({"", "identity", *urllib3.HTTPResponse.CONTENT_DECODERS})
+
+
+def _mask_urls(record: logging.LogRecord) -> bool:
+    """Mask what urllib3 logs of a URL, whose query may have a key."""
+    if isinstance(record.args, tuple):
+        record.args = tuple(mask_url(arg) if isinstance(arg, str) else arg for arg in record.args)
+    return True
+
+
+logging.getLogger("urllib3.connectionpool").addFilter(_mask_urls)
 
 
 class Wait:

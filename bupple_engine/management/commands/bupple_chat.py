@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from argparse import ArgumentParser
 from contextlib import suppress
@@ -12,7 +13,9 @@ from django.core.management.base import BaseCommand, CommandError
 
 from bupple_engine import Chunk, EngineError, Message, ai
 from bupple_engine.drivers.base import ChatDriver, fold
-from bupple_engine.management.terminal import printable, reported
+from bupple_engine.keys import unkeyed
+from bupple_engine.management.terminal import reported
+from bupple_engine.printing import one_line, printable
 
 QUOTES = '"""'
 BANNER = (
@@ -69,12 +72,14 @@ class Command(BaseCommand):
         with suppress(ImportError):
             import readline  # noqa: F401  # input() then edits lines and recalls them
         config = driver.get_config()
-        self._note(f"{driver.alias}: {', '.join(filter(None, (driver.name, config.get('model'))))}")
+        self._note(f"{driver.label}: {', '.join(filter(None, (driver.name, config.get('model'))))}")
         self._note(BANNER)
         while True:
             try:
                 question = self._read()
-                if question.strip():
+                if _is_command(question):
+                    self._note("There are no commands, and it was not sent. " + BANNER)
+                elif question.strip():
                     self._exchange(driver, history, question)
             except KeyboardInterrupt:
                 self.stdout.write("")  # as a shell does: what was typed is dropped
@@ -92,9 +97,9 @@ class Command(BaseCommand):
         except KeyboardInterrupt:
             ending = "stopped"
         except (EngineError, ImproperlyConfigured) as error:
-            ending = str(error)
+            ending = one_line(str(error))
         except Exception as error:  # of a site's own driver, or of the callable that gives the key
-            ending = f"{type(error).__name__}: {error}"
+            ending = one_line(unkeyed(f"{type(error).__name__}: {error}"))
         if chunks or ending == "stopped":
             self.stdout.write("")
         if chunks and chunks[-1]["done"]:
@@ -125,7 +130,7 @@ class Command(BaseCommand):
                 self.stdout.write(show(chunk["content"]), ending="")
                 self.stdout.flush()
         if chunks and (reason := chunks[-1].get("finish_reason", "stop")) != "stop":
-            self._note(f"\n[finish reason: {reason}]")
+            self._note(f"\n[finish reason: {one_line(str(reason))}]")
 
     def _read(self) -> str:
         """Return what is typed, of one line or several."""
@@ -146,6 +151,11 @@ class Command(BaseCommand):
 
     def _note(self, text: str) -> None:
         self.stderr.write(printable(text), str)
+
+
+def _is_command(question: str) -> bool:
+    """Tell whether a line such as /help is meant for us; a path has another slash."""
+    return re.fullmatch(r"/[a-z?]+(\s+\S+)?", question.strip()) is not None
 
 
 def _is_typed() -> bool:

@@ -13,8 +13,10 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
 from bupple_engine import ai, conf
-from bupple_engine.management.terminal import printable, reported
+from bupple_engine.keys import shown, unkeyed
+from bupple_engine.management.terminal import reported
 from bupple_engine.options import suggest
+from bupple_engine.printing import one_line, printable
 from bupple_engine.probe import probe_all
 
 WORDS = {
@@ -54,9 +56,8 @@ class Command(BaseCommand):
             known = [alias for alias, _ in conf.entries()]
             for alias in options["aliases"]:
                 if alias not in known:
-                    raise CommandError(
-                        f"There is no driver {alias!r}.{suggest(alias, list(map(str, known)))}"
-                    )
+                    hint = suggest(alias, [unkeyed(str(name)) for name in known])
+                    raise CommandError(f"There is no driver {shown(alias)}.{hint}")
             aliases = list(dict.fromkeys(options["aliases"])) or known
             report = _report(known, aliases, deploy=options["deploy"])
             if options["live"]:
@@ -81,8 +82,8 @@ class Command(BaseCommand):
         for driver in report["drivers"]:
             facts = ", ".join(filter(None, (driver["driver"], driver["model"])))
             default = " (default)" if driver["default"] else ""
-            alias = self.style.MIGRATE_HEADING(printable(str(driver["alias"])))
-            self.stdout.write(alias + default + (f": {printable(facts)}" if facts else ""))
+            alias = self.style.MIGRATE_HEADING(one_line(str(driver["alias"])))
+            self.stdout.write(alias + default + (f": {one_line(facts)}" if facts else ""))
             for message in driver["messages"]:
                 self._write_message(message, "  ")
             if driver["live"]:
@@ -105,7 +106,7 @@ class Command(BaseCommand):
         words = [told[verdict[name]] for name, told in WORDS.items() if verdict[name] is not None]
         words += [f"{verdict['latency']:.2f} s"] if verdict["latency"] is not None else []
         lines = [f"{style('live')}: {', '.join(words) or 'nothing could be told'}"]
-        lines += [printable(verdict[name]) for name in ("error", "advice") if verdict[name]]
+        lines += [one_line(verdict[name]) for name in ("error", "advice") if verdict[name]]
         self.stdout.write("\n".join(f"  {'  ' * bool(i)}{line}" for i, line in enumerate(lines)))
 
 
@@ -138,7 +139,7 @@ def _report(known: list[str], aliases: list[str], *, deploy: bool) -> dict[str, 
 
 
 def _driver(alias: str) -> dict[str, Any]:
-    facts: dict[str, Any] = {"alias": alias, "default": False, "driver": None, "model": None}
+    facts: dict[str, Any] = {"alias": unkeyed(str(alias)), "default": False, "driver": None, "model": None}
     # What can't be told of a wrong entry, the checks say.
     with suppress(ImproperlyConfigured):
         facts["default"] = conf.default_alias() == alias

@@ -8,7 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand
 
 from bupple_engine import ai
-from bupple_engine.management.terminal import printable, reported
+from bupple_engine.management.terminal import reported
+from bupple_engine.printing import one_line
 
 
 class Command(BaseCommand):
@@ -23,4 +24,4 @@ class Command(BaseCommand):
     def handle(self, *args: Any, **options: Any) -> None:
         with reported():
             for name in ai(options["alias"]).models():
-                self.stdout.write(printable(name))
+                self.stdout.write(one_line(name))
