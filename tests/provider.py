@@ -71,7 +71,8 @@ class Answer:
     number sleeps, an Event is waited for, a callable is called and sends the bytes it
     returns, if any. Waits end when the client leaves or the provider closes.
 
-    `hold` waits in the same way before the status line. `cut` closes the connection
+    `before` is sent as it is, and then `hold` waits in the same way, before the status line.
+    `cut` closes the connection
     before the body's end (with framing="close" only TLS can tell), `reset` sends a RST
     in place of it: a client's unread bytes may be lost, as they are in life.
     `disconnect` answers nothing; "accept" does so before reading the request, and on
@@ -87,6 +88,7 @@ class Answer:
     cut: bool = False
     reset: bool = False
     disconnect: Literal["accept", "request"] | None = None
+    before: bytes = b""
     hold: float | threading.Event = 0.0
 
 
@@ -355,6 +357,7 @@ class _Connection:
 
     def write(self, answer: Answer, request: Request) -> bool:
         """Send an answer; tell whether the connection may serve another request."""
+        self.send(answer.before)
         self.wait(answer.hold)
         pieces = [answer.body] if answer.pieces is None else answer.pieces
         headers = {name.lower(): value for name, value in answer.headers.items()}

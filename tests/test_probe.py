@@ -180,7 +180,7 @@ def test_a_failure_that_passes_is_tried_again(
         b"<html>",
         b"[]]",
         b'"text"',
-        b"{}",
+        b'{"object": "thing"}',
         b'{"data": [{"name": 1}]}',
         b'{"models": 5, "data": 5}',
         b"[1]",
@@ -409,7 +409,7 @@ def test_a_status_is_a_verdict(
     assert len(provider.requests) == 1  # nothing is tried again
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"{}"])
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"object": "thing"}'])
 def test_garbage_is_a_verdict(body: bytes, wire: Wire, provider: Provider, configure: Configure) -> None:
     configure(it=wire.settings(provider.url))
     provider.answer(Answer(body=body), repeat=True)

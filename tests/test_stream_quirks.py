@@ -119,7 +119,7 @@ CHAT_STREAMS: dict[str, tuple[bytes, dict[str, Any]]] = {
     ),
     "15 a call that stops": (frames(HI, delta(tool_calls=[CALL]), STOP), {"finish": "tool_calls"}),
     "15 no index": (
-        frames(HI, delta(tool_calls=[{"function": {"name": ""}}]), STOP),
+        frames(HI, delta(tool_calls=[{"function": {"name": "f"}}]), STOP),
         {"finish": "tool_calls"},
     ),
     "15 arguments as an object": (
