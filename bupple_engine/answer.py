@@ -176,11 +176,13 @@ def _rest(whole: str, pieces: list[str]) -> str:
 
 def _lay(above: dict[str, Any], below: dict[str, Any]) -> None:
     for name, value in above.items():
-        known = below.get(name)
-        if isinstance(value, dict) and isinstance(known, dict):
-            below[name] = known = dict(known)
-            _lay(value, known)
-        elif value or (value is not None and not known):
+        if value:
+            if type(value) is dict and isinstance(known := below.get(name), dict):
+                below[name] = dict(known)
+                _lay(value, below[name])
+            else:
+                below[name] = value
+        elif value is not None and not below.get(name):
             below[name] = value
 
 

@@ -149,15 +149,16 @@ class Body:
             payload = _loads(text)
         except (ValueError, RecursionError):
             return self._parse_odd(event)
+        name = event.event
         if (
-            type(payload) is not dict
+            not isinstance(payload, dict)
             or payload.get("error")
-            or event.event == "error"
+            or name == "error"
             or answer.half is not None
         ):
-            return self._take(event.event, payload, text)
+            return self._take(name, payload, text)
         try:
-            wire.parse_event(event.event, payload, answer)
+            wire.parse_event(name, payload, answer)
         except _MISFITS:
             raise self._misfit(text) from None
         return None

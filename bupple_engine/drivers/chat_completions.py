@@ -44,6 +44,7 @@ class ChatCompletionsWire(Wire):
         "stream_usage": Option(boolean, per_call=False),
         "inline_reasoning": Option(boolean, per_call=False),
     }
+    needs_user = False
     media = frozenset({"image", "audio", "document"})
     key_prefixes = KEY_PREFIXES
     suggested_model = SUGGESTED_MODEL
@@ -180,24 +181,24 @@ class ChatCompletionsWire(Wire):
         finish = None
         if choices := payload.get("choices"):
             choice = choices[0]
-            if not choice or choice.get("index") or len(choices) > 1:
+            if not choice or choice.get("index"):
                 choice = _first_choice(choices)
-            if choice:
-                content = None
-                if delta := choice.get("delta"):
-                    content = delta.get("content")
-                    if len(delta) > 1 or not content:
-                        self.parse_delta(delta, answer)
-                    if content:
-                        if isinstance(content, str):
-                            answer.add_text(content)
-                        else:
-                            _add_content(content, answer)
-                    elif content == 0:  # a number, or false: a token as any other
-                        answer.add_text(content)
-                finish = choice.get("finish_reason")
-                if finish is not None or not content or "error" in choice:
+            delta = choice.get("delta")
+            if content := delta.get("content") if delta else None:
+                if len(delta) > 1:
+                    self.parse_delta(delta, answer)
+                if isinstance(content, str):
+                    answer.add_text(content)
+                else:
+                    _add_content(content, answer)
+                if (finish := choice.get("finish_reason")) is not None:
                     self.parse_choice(choice, finish, answer)
+            elif choice:
+                if delta:
+                    self.parse_delta(delta, answer)
+                    _add_content(content, answer)  # a zero is a token as any other
+                finish = choice.get("finish_reason")
+                self.parse_choice(choice, finish, answer)
         elif reports_error(payload):
             raise self.parse_error(0, payload)
         if not answer.model:
@@ -299,9 +300,9 @@ def _as_parts(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
-def _first_choice(choices: list[Any]) -> dict[str, Any] | None:
+def _first_choice(choices: list[Any]) -> dict[str, Any]:
     """Return the choice of index 0: one beside it, which extra may ask for, is another answer."""
-    return next((choice for choice in choices if choice and str(choice.get("index") or 0) == "0"), None)
+    return next((choice for choice in choices if choice and str(choice.get("index") or 0) == "0"), {})
 
 
 def _is_call(calls: Any) -> bool:

@@ -28,6 +28,10 @@ SAMPLING_REMOVED = (
 )
 
 
+# What comes of a block in pieces, and is kept in them until the answer is whole.
+PIECES = {"text": ("text",), "thinking": ("thinking", "signature")}
+
+
 class ClaudeWire(Wire):
     """POST {base}/v1/messages."""
 
@@ -78,6 +82,11 @@ class ClaudeWire(Wire):
 
     def check_options(self, options: Options) -> None:
         super().check_options(options)
+        if (effort := options.get("reasoning_effort")) in ("none", "minimal"):
+            raise self.unsupported_option(
+                "reasoning_effort",
+                f"the API has no effort {effort!r}; its least is low, and EXTRA sets `thinking`",
+            )
         if options["api_version"] > SAMPLING_VERSION:
             for name in ("temperature", "top_p"):
                 if options.get(name) is not None:
@@ -103,6 +112,8 @@ class ClaudeWire(Wire):
         body["messages"] = self.build_messages(rest, merge_dicts(body, options.get("extra") or {}))
         names = {"temperature": "temperature", "top_p": "top_p", "stop": "stop_sequences"}
         body |= {field: options[name] for name, field in names.items() if options.get(name) is not None}
+        if options.get("reasoning_effort"):
+            body["output_config"] = {"effort": options["reasoning_effort"]}
         if stream:
             body["stream"] = True
         return body
@@ -164,15 +175,15 @@ class ClaudeWire(Wire):
             text = delta.get("text")
             if text or text == 0:
                 answer.add_text(text)
-                block = self.find_block(payload, "text", answer)
-                block["text"] = block.get("text", "") + answer.texts[-1]
+                block = answer.blocks.get(payload.get("index"))
+                if block is None or "text" not in block:
+                    block = self.find_block(payload, "text", answer)
+                block["text"].append(answer.texts[-1])
             elif thinking := delta.get("thinking"):
                 answer.add_reasoning(thinking)
-                block = self.find_block(payload, "thinking", answer)
-                block["thinking"] = block.get("thinking", "") + answer.reasoning[-1]
+                self.find_block(payload, "thinking", answer)["thinking"].append(answer.reasoning[-1])
             elif signature := delta.get("signature"):
-                block = self.find_block(payload, "thinking", answer)
-                block["signature"] = block.get("signature", "") + signature
+                self.find_block(payload, "thinking", answer)["signature"].append(signature)
         elif kind == "content_block_start":
             block = payload.get("content_block") or {}
             self.start_block(block, answer, payload.get("index"))
@@ -224,20 +235,20 @@ class ClaudeWire(Wire):
     def find_block(self, payload: dict[str, Any], kind: str, answer: Answer) -> dict[str, Any]:
         """Return the block that a delta is for, by its index; one that never began is begun."""
         block = answer.blocks.get(payload.get("index"))
-        if block is not None and block.get("type") == kind:
-            return block
-        self.start_block({"type": kind}, answer, payload.get("index"))
-        return answer.blocks[None]
+        if block is None or block.get("type") != kind:
+            self.start_block({"type": kind}, answer, payload.get("index"))
+            block = answer.blocks[None]
+        return block
 
     def close_block(self, block: dict[str, Any], payload: dict[str, Any], answer: Answer) -> None:
         """Take from a block that is repeated at its end what its deltas had not brought."""
         kind = str(block.get("type"))
         key, add = ("thinking", answer.add_reasoning) if kind == "thinking" else ("text", answer.add_text)
         known = self.find_block(payload, kind, answer)
-        whole, said = str(block.get(key) or ""), str(known.get(key) or "")
+        whole, said = str(block.get(key) or ""), "".join(known.get(key) or ())
         if whole.startswith(said) and whole != said:
             add(whole[len(said) :])
-            known[key] = whole
+            known[key].append(whole[len(said) :])
 
     def parse_message(self, message: dict[str, Any], answer: Answer) -> None:
         """Write down what the message object says of itself."""
@@ -249,8 +260,10 @@ class ClaudeWire(Wire):
     def start_block(self, block: dict[str, Any], answer: Answer, index: Any = None) -> None:
         """Keep a block for its way back, without what the API does not take back."""
         kept = {name: value for name, value in block.items() if name != "citations"}
+        for name in PIECES.get(str(block.get("type")), ()):
+            kept[name] = [str(kept[name])] if kept.get(name) else []
         answer.items.append(kept)
-        answer.blocks[index] = answer.blocks[None] = kept
+        answer.blocks[index] = answer.blocks[None] = kept  # None: of a delta that has no index
         if block.get("type") == "tool_use" and block.get("name"):
             answer.called = True
 
@@ -270,7 +283,7 @@ class ClaudeWire(Wire):
         kinds = {block.get("type") for block in answer.items}
         # Text alone goes back as text; a block of a hosted tool is more than we know how to replay.
         if kinds & {"thinking", "redacted_thinking"} and kinds <= {"thinking", "redacted_thinking", "text"}:
-            return {"items": [block for block in answer.items if block.get("text") != ""]}
+            return {"items": [_joined(block) for block in answer.items if block.get("text") != []]}
         return {}
 
     def parse_models(self, payload: Any) -> tuple[list[str], str]:
@@ -284,6 +297,10 @@ class ClaudeWire(Wire):
     def parse_usage(self, usage: dict[str, Any]) -> Usage:
         names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
         return usage_of(usage, sum(count(usage, name) for name in names), count(usage, "output_tokens"))
+
+
+def _joined(block: dict[str, Any]) -> dict[str, Any]:
+    return {name: "".join(value) if isinstance(value, list) else value for name, value in block.items()}
 
 
 class Prefix:

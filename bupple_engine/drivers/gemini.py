@@ -5,6 +5,7 @@ Source: https://ai.google.dev/api/generate-content
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
 from urllib.parse import quote
@@ -18,6 +19,9 @@ from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, string
 from bupple_engine.types import Usage
 from bupple_engine.wire import Wire, models_in, name_of
+
+# How many tokens of thinking an effort is worth, as Google's OpenAI-compatible endpoint has it.
+BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
 
 
 class GeminiWire(Wire):
@@ -64,9 +68,24 @@ class GeminiWire(Wire):
             "seed": "seed",
         }
         config = {field: options[name] for name, field in names.items() if options.get(name) is not None}
+        if effort := options.get("reasoning_effort"):
+            config["thinkingConfig"] = self.build_thinking(effort, options)
         if config:
             body["generationConfig"] = config
         return body
+
+    def build_thinking(self, effort: str, options: Options) -> dict[str, Any]:
+        """Return what says how much to think: a level, or a budget of tokens to the models before 3."""
+        if re.match(r"(models/)?gemini-[12]\b", str(options.get("model"))):
+            if effort not in BUDGETS:
+                raise self.unsupported_option(
+                    "reasoning_effort",
+                    f"models before Gemini 3 think none, low, medium or high, not {effort}",
+                )
+            return {"thinkingBudget": BUDGETS[effort]}
+        if effort == "none":
+            raise self.unsupported_option("reasoning_effort", "models since Gemini 3 always think")
+        return {"thinkingLevel": effort.upper()}
 
     def build_contents(self, turns: list[Turn], options: Options) -> list[dict[str, Any]]:
         """Return the turns merged until they alternate, the first of them the user's."""
@@ -121,14 +140,13 @@ class GeminiWire(Wire):
                 raise self.parse_error(0, payload)
             return
         candidate = candidates[0]
-        if not candidate or candidate.get("index") or len(candidates) > 1:
+        if not candidate or candidate.get("index"):
             # A candidate beside the first, which extra may ask for, is another answer.
             candidate = next((c for c in candidates if c and str(c.get("index") or 0) == "0"), None) or {}
-        if says_something(candidate.get("error")):
-            raise self.parse_error(0, {"error": candidate["error"]})
+        if (error := candidate.get("error")) and says_something(error):
+            raise self.parse_error(0, {"error": error})
         for part in (candidate.get("content") or {}).get("parts") or []:
-            if part:
-                self.parse_part(part, answer)
+            self.parse_part(part or {}, answer)
         if (finish := candidate.get("finishReason")) and read_finish(finish):
             self.parse_finish(finish, candidate, answer)
 
@@ -136,17 +154,20 @@ class GeminiWire(Wire):
         """Write a part down; text beside text is one part, as it must be for its way back."""
         text = part.get("text")
         if text or text == 0:
-            thought = part.get("thought")
-            (answer.add_reasoning if thought else answer.add_text)(text)
-            text = (answer.reasoning if thought else answer.texts)[-1]
-        if (part.get("functionCall") or {}).get("name"):
+            if part.get("thought"):
+                answer.add_reasoning(text)
+                text = answer.reasoning[-1]
+            else:
+                answer.add_text(text)
+                text = answer.texts[-1]
+        if "functionCall" in part and (part["functionCall"] or {}).get("name"):
             answer.called = True
         last = answer.items[-1] if answer.items else None
         if text and last and last.keys() == part.keys() <= {"text", "thought"}:
             last["text"] += text
         elif text:
             answer.items.append({**part, "text": text})
-        elif len(part) > 1 or "text" not in part:
+        elif part and (len(part) > 1 or "text" not in part):
             answer.items.append(dict(part))
 
     def parse_finish(self, finish: str, candidate: dict[str, Any], answer: Answer) -> None:

@@ -59,6 +59,7 @@ class LocalWire(ChatCompletionsWire):
     name = "local"
     options: ClassVar = OPTIONS
     required = ()
+    unsupported: ClassVar = {"reasoning_effort": "the engine's model does not reason"}
     media = frozenset()
     one_system_message = True
     max_tokens_param = "max_tokens"

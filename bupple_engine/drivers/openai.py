@@ -62,7 +62,7 @@ def refused_sampling(options: Options, effort: Any) -> Iterator[tuple[str, str]]
     if NEVER_SAMPLED.fullmatch(model):
         reason = f"{model} reasons, and takes no value but 1"
     elif SAMPLED_WITHOUT_EFFORT.fullmatch(model) and effort != "none":
-        reason = f"{model} reasons unless EXTRA sets its effort to none, and takes no value but 1 then"
+        reason = f"{model} reasons unless REASONING_EFFORT is none, and takes no value but 1 then"
     for name in ("temperature", "top_p"):
         if reason and options.get(name) not in (None, 1):
             yield name, reason
@@ -83,6 +83,7 @@ class OpenAIWire(Wire):
         "stop": "the Responses API has no such field; the driver openai_chat has one",
         "seed": "the Responses API has no such field; the driver openai_chat has one",
     }
+    needs_user = False
     key_prefixes = KEY_PREFIXES
     suggested_model = SUGGESTED_MODEL
     shutdowns = SHUTDOWNS
@@ -98,7 +99,8 @@ class OpenAIWire(Wire):
 
     def refused_options(self, options: Options) -> Iterator[tuple[str, str]]:
         reasoning = (options.get("extra") or {}).get("reasoning")
-        return refused_sampling(options, reasoning.get("effort") if isinstance(reasoning, dict) else None)
+        effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
+        return refused_sampling(options, effort or options.get("reasoning_effort"))
 
     def build_headers(self, options: Options) -> dict[str, str]:
         names = {"organization_id": "OpenAI-Organization", "project_id": "OpenAI-Project"}
@@ -106,8 +108,9 @@ class OpenAIWire(Wire):
 
     def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
         body: dict[str, Any] = {"model": options.get("model"), "store": False}
+        # Instructions alone are no input: then the last of them stands there.
         leading = 0
-        while turns[leading].role == "system":
+        while leading < len(turns) - 1 and turns[leading].role == "system":
             leading += 1
         instructions = [part["text"] for turn in turns[:leading] for part in self.build_parts(turn)]
         if instructions:
@@ -115,6 +118,8 @@ class OpenAIWire(Wire):
         body["input"] = [item for turn in turns[leading:] for item in self.build_items(turn)]
         names = {"temperature": "temperature", "max_tokens": "max_output_tokens", "top_p": "top_p"}
         body |= {field: options[name] for name, field in names.items() if options.get(name) is not None}
+        if options.get("reasoning_effort"):
+            body["reasoning"] = {"effort": options["reasoning_effort"]}
         if stream:
             body["stream"] = True
         return body
