@@ -83,9 +83,9 @@ class Answer:
 
     def complete(self, whole: Answer) -> None:
         """Add what the whole answer, which a provider repeats at the end, has and the pieces had not."""
-        if rest := _rest("".join(whole.reasoning), self.reasoning):
+        if rest := self._rest("reasoning", "".join(whole.reasoning), self.reasoning):
             self.add_reasoning(rest)
-        if rest := _rest("".join(whole.texts), self.texts):
+        if rest := self._rest("text", "".join(whole.texts), self.texts):
             self.add_text(rest)
         self.called = self.called or whole.called
         self.refused = self.refused or whole.refused
@@ -103,12 +103,18 @@ class Answer:
         )
         since, closed = self.closed.get(kind, (0, set[str]()))
         said = pieces[since:]
-        if (not said and whole in closed) or not whole.startswith("".join(said)):
+        rest = self._rest(kind, whole, said)
+        if rest is None or (not said and whole in closed):
             return
-        if rest := _rest(whole, said):
+        if rest:
             add(rest)
         closed.add(whole)
         self.closed[kind] = len(pieces), closed
+
+    def _rest(self, kind: str, whole: str, pieces: list[str]) -> str | None:
+        """Return what a text has behind its pieces; None where they said something else."""
+        said = "".join(pieces) + (self.half or {}).get(kind, "")
+        return whole[len(said) :] if whole.startswith(said) else None
 
     def add_usage(self, usage: Any) -> None:
         """Lay a usage object over what came before; null and zero leave what is known."""
@@ -166,12 +172,6 @@ def spell(value: Any) -> str:
     if isinstance(value, int | float):
         return json.dumps(value)
     raise TypeError
-
-
-def _rest(whole: str, pieces: list[str]) -> str:
-    """Return what a text has behind its pieces; nothing where they said something else."""
-    said = "".join(pieces)
-    return whole[len(said) :] if whole.startswith(said) else ""
 
 
 def _lay(above: dict[str, Any], below: dict[str, Any]) -> None:
