@@ -220,7 +220,7 @@ class Body:
         )
 
     def _parse_stray(self) -> None:
-        """Raise the error that some providers drop into a stream as bare JSON, or behind a field `error`."""
+        """Read what some providers drop into a stream as bare JSON: an error, or the answer."""
         lines = self._decoder.stray
         self._strays = len(lines)
         if lines[-1].rstrip()[-1:] not in (b"}", b"]"):
@@ -232,9 +232,16 @@ class Body:
             return
         if isinstance(payload, list):
             payload = payload[0] if payload else {}
-        if isinstance(payload, dict) and payload:
+        if not isinstance(payload, dict) or not payload:
+            return
+        if lines[begins[0]].startswith(b"error:"):
             payload = payload if payload.get("error") else {"error": payload}
+        if reports_error(payload):
             raise self._wire.parse_error(0, payload)
+        text = b"\n".join(lines[begins[0] :]).decode("utf-8", "replace")
+        lines.clear()
+        self._strays = 0
+        self._take("message", payload, text)
 
     def _collect(self, data: bytes) -> None:
         self._size += len(data)
@@ -274,8 +281,8 @@ class Body:
     def _conclude(self) -> None:
         self.answer.finish()
         if self.answer.is_blank:
-            began = f", but began with {self._excerpt(self._first)!r}" if self._first[:1] == "{" else ""
-            raise StreamInterruptedError(f"The stream ended and had said nothing{began}.")
+            began = f"; it began with {self._excerpt(self._first)!r}" if self._first[:1] == "{" else ""
+            raise StreamInterruptedError(f"The stream ended and said nothing{began}.")
         self.finished = True
 
     def told_error(self) -> EngineError | None:
@@ -328,7 +335,12 @@ class Body:
     def _receive_series(self, payload: Any, text: str) -> None:
         """Read events that came as an array, or a line each, in place of an event stream."""
         if payload is None and _begins_with_object(text):
-            self._parse_odd(Event("message", text))
+            try:
+                self._parse_odd(Event("message", text))
+            except ResponseParseError:
+                if not self._stream:
+                    raise
+                raise StreamInterruptedError("The answer ended inside an event.") from None
         elif isinstance(payload, list) and payload and all(isinstance(item, dict) for item in payload):
             self._take("message", payload, text)
         elif self._stream and text[:1] in ("{", "[") and text[-1:] not in ("}", "]"):

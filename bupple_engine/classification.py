@@ -156,7 +156,9 @@ def _phrase(cls: type[EngineError], over: Iterable[type[EngineError]], *patterns
     return _Phrase(cls, frozenset(over), re.compile("|".join(patterns), re.IGNORECASE | re.DOTALL))
 
 
-_EXCEEDS = r"(exceed|too (long|large|big|many)|longer|larger|greater|beyond|fit\b|reduce|shorten|maximum)"
+_EXCEEDS = (
+    r"(exceed|too (long|large|big|many)|longer|larger|greater|beyond|fit\b|reduce|shorten|maximum|not enough)"
+)
 _NAMED = r"[`'\"«“]?[\w./:@+-]+[`'\"»”]?"  # a model by its name
 
 # In this order: the words of a limit a minute speak of tokens too, those of an empty account of limits.
@@ -197,7 +199,8 @@ _PHRASES: tuple[_Phrase, ...] = (
         r"\btoo many (concurrent )?requests|\brate[ _-]?limit(s|ed|ing)?\b|\bthrottl(ed|ing)\b",
         r"\b(requests?|tokens?|queries) per (minute|min|second|hour|day)\b|\b(TPM|RPM|QPS) limit",
         r"\bconcurren(t|cy)[a-z ]{0,20} (limit|exceeded)|\brequest rate increased",
-        r"\bresource (has been )?exhausted|\bslow(er)? down\b|速率限制|请求过于频繁|请求过多|并发",
+        r"\btoo many tokens, please wait|\bwait before (trying|retrying)|\bresource (has been )?exhausted",
+        r"\bslow(er)? down\b|速率限制|请求过于频繁|请求过多|并发",
     ),
     _phrase(
         ContextLengthExceededError,
@@ -233,7 +236,7 @@ _PHRASES: tuple[_Phrase, ...] = (
         r"\bnot a valid model|\b(invalid|unknown|unsupported|incorrect) model\b(?! [a-z]+(er|ion|put)s?\b)",
         r"\bno such model|\bnot found the model|\bmodel(_| )(id|name|identifier) (is )?(invalid|not)",
         rf"\bmodels?[:/]? ?({_NAMED} )?((was|is|could|does) )?(not|n't|no longer) "
-        r"(be )?(found|exists?|available|served|deployed|loaded|supported)\b(?! (with|by|for|in|when)\b)",
+        r"(be )?(found|exists?|served|deployed|loaded|(available|supported)\b(?! (with|by|for|in|when)\b))\b",
         rf"\bmodel:? {_NAMED} ((has been|was|is) )?(deprecated|retired|removed|decommissioned|shut ?down)\b",
         rf"\bmodel:? ?({_NAMED} )?(doesn't exist|isn't (supported|available))",
         r"\bmodel is not supported\b(?! (with|by|in|when)\b)|\bnot supported on this route",
@@ -289,7 +292,17 @@ def _is_throttling(word: str) -> bool:
 
 # Where the words stand
 
-_CODE_KEYS = ("code", "type", "status", "error_code", "errorCode", "status_code", "statusCode", "reason")
+_CODE_KEYS = (
+    "code",
+    "type",
+    "status",
+    "error_code",
+    "errorCode",
+    "status_code",
+    "statusCode",
+    "reason",
+    "__type",
+)
 _TEXT_KEYS = (
     *("message", "msg", "error", "detail", "error_msg", "error_message", "errorMessage", "status_msg"),
     *("errors", "error_description", "base_resp", "title", "raw"),
@@ -328,6 +341,8 @@ def read_error(payload: Any) -> Said:
     # A validator's "type" is about the field, not about the call.
     coded = [layer for layer in layers if "loc" not in layer]
     words = [word for layer in coded for name in _CODE_KEYS if (word := _code(layer.get(name)))]
+    named = [_code(outer.get(name)) for name in ("type", "code", "status", "error_code")]
+    named = [word for word in [*named, *words] if not word.isdigit()]
     if any("flagged_input" in layer for layer in layers):
         words.append("flagged_input")  # OpenRouter's moderation says so by this alone
     if any("PerDay" in _code(layer.get("quotaId")) for layer in layers):
@@ -335,7 +350,6 @@ def read_error(payload: Any) -> Said:
     message, inner = _text(outer) or _text(body), [_text(layer) for layer in layers]
     if inner and _is_wrapping(message):
         message = ": ".join([message, *[text for text in inner[1:] if text and text not in message][:1]])
-    named = [_code(outer.get(name)) for name in ("type", "code", "status", "error_code")]
     reason = next((word for word in words if canonical(word) == "apikeyinvalid"), None)
     # Google has no Retry-After header: the delay is in the body, as "37s" or "37.5s".
     delays = (parse_seconds(_code(layer.get("retryDelay")).removesuffix("s")) for layer in layers)
@@ -343,7 +357,7 @@ def read_error(payload: Any) -> Said:
         message,
         "\n".join(dict.fromkeys([message, *inner])),
         words,
-        reason or next((word for word in [*named, *words] if word and not word.isdigit()), None),
+        reason or next(filter(None, named), None),
         next((int(word) for word in words if re.fullmatch("[45][0-9]{2}", word)), 0),
         next(filter(None, (_code(layer.get("param")) or _field(layer.get("loc")) for layer in layers)), None),
         next((delay for delay in delays if delay), None),

@@ -212,9 +212,11 @@ class ChatCompletionsWire(Wire):
 
     def parse_choice(self, choice: dict[str, Any], finish: Any, answer: Answer) -> None:
         """Write down what a choice has beside its delta: an error, the whole message, the end."""
-        if says_something(choice.get("error")):
-            raise self.parse_error(0, {"error": choice["error"]})
-        if message := choice.get("message"):
+        message = choice.get("message")
+        for holder in (choice, choice.get("delta") or {}, message or {}):
+            if (error := holder.get("error")) and says_something(error):
+                raise self.parse_error(0, {"error": error})
+        if message:
             self.parse_message(message, answer)
         answer.finish_is_empty = finish == ""
         if finish and (reason := read_finish(finish)):

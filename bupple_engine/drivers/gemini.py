@@ -143,10 +143,10 @@ class GeminiWire(Wire):
         if not candidate or candidate.get("index"):
             # A candidate beside the first, which extra may ask for, is another answer.
             candidate = next((c for c in candidates if c and str(c.get("index") or 0) == "0"), None) or {}
-        if (error := candidate.get("error")) and says_something(error):
-            raise self.parse_error(0, {"error": error})
         for part in (candidate.get("content") or {}).get("parts") or []:
             self.parse_part(part or {}, answer)
+        if (error := candidate.get("error")) and says_something(error):
+            raise self.parse_error(0, {"error": error})
         if (finish := candidate.get("finishReason")) and read_finish(finish):
             self.parse_finish(finish, candidate, answer)
 

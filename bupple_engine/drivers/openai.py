@@ -224,6 +224,8 @@ class OpenAIWire(Wire):
         if status == "incomplete":
             reason = (response.get("incomplete_details") or {}).get("reason")
             answer.finish_reason = read_finish(str(reason)) or "unknown"
+        elif not status and answer.is_blank and "output" not in response:
+            pass  # no response: it says nothing
         elif status in ("", "completed"):
             answer.finish_reason = "tool_calls" if answer.called else "refusal" if answer.refused else "stop"
         else:
