@@ -174,6 +174,28 @@ def test_a_failure_that_passes_is_tried_again(
 
 
 @pytest.mark.parametrize(
+    ("listing", "names"),
+    [
+        ([{"name": "a", "size": 3}, {"name": "b"}], ["a", "b"]),
+        (["a", "b"], ["a", "b"]),
+        ({"models": [{"model": "a"}, {"name": "b"}]}, ["a", "b"]),
+        ({"data": {"models": [{"id": "a"}]}}, ["a"]),
+        ({"result": [{"id": "a"}], "success": True, "errors": []}, ["a"]),
+        ({"data": None}, []),
+        ({}, []),
+        ([], []),
+    ],
+    ids=str,
+)
+def test_a_list_of_another_shape_is_read(
+    wire: Wire, models: Any, listing: Any, names: list[str], provider: Provider, configure: Configure
+) -> None:
+    configure(it=wire.settings(provider.url))
+    provider.answer(Answer(body=json.dumps(listing).encode()))
+    assert models(ai()) == names
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"",

@@ -288,7 +288,8 @@ class ClaudeWire(Wire):
 
     def parse_models(self, payload: Any) -> tuple[list[str], str]:
         names, _ = super().parse_models(payload)
-        return names, str(payload["last_id"]) if payload.get("has_more") else ""
+        more = isinstance(payload, dict) and payload.get("has_more")
+        return names, str(payload["last_id"]) if more else ""
 
     def offers(self, model: str, models: list[str]) -> bool | None:
         # Of the older ones the list has the dated names, of which these are short forms.

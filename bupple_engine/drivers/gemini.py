@@ -191,9 +191,10 @@ class GeminiWire(Wire):
         names = [
             name_of(item).removeprefix("models/")
             for item in models_in(payload)
-            if "generateContent" in item.get("supportedGenerationMethods", ["generateContent"])
+            if isinstance(item, str)
+            or "generateContent" in item.get("supportedGenerationMethods", ["generateContent"])
         ]
-        return names, payload.get("nextPageToken") or ""
+        return names, (isinstance(payload, dict) and payload.get("nextPageToken")) or ""
 
     def offers(self, model: str, models: list[str]) -> bool | None:
         # A model of one's own (tunedModels/…) is in another list.
