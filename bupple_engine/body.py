@@ -9,7 +9,6 @@ from typing import Any
 
 from . import retries
 from .answer import Answer, repair
-from .classification import reports_error, says_something
 from .exceptions import (
     EngineError,
     ProviderConnectionError,
@@ -19,6 +18,7 @@ from .exceptions import (
     StreamInterruptedError,
 )
 from .masking import scrub
+from .reports import reports_error, says_something
 from .request import Request
 from .sse import Decoder, Event
 from .wire import Wire
@@ -179,7 +179,7 @@ class Body:
                 payload, end = _lenient.raw_decode(text, at)
             except (ValueError, RecursionError):
                 line = text[at:].partition("\n")[0]
-                if not (self._wire.parse_end(line, self.answer) or _KEEP_ALIVE.fullmatch(line[:100])):
+                if not self._is_idle(line):
                     if event.event == "error":
                         raise self._wire.parse_error(0, None, self._excerpt(text, 500)) from None
                     raise ResponseParseError(
@@ -201,7 +201,7 @@ class Body:
                 self._take(name, item, text)
             return
         if not isinstance(payload, dict):
-            if _KEEP_ALIVE.fullmatch(name) or (isinstance(payload, str) and _is_idle(payload)):
+            if _KEEP_ALIVE.fullmatch(name) or (isinstance(payload, str) and self._is_idle(payload)):
                 return
             raise ResponseParseError(f"An event of the stream is no JSON object: {self._excerpt(text)!r}")
         if name == "error" or says_something(payload.get("error")):
@@ -213,6 +213,11 @@ class Body:
             raise self._misfit(text) from None
         if self.answer.half is not None:
             self.answer.join_halves(since)
+
+    def _is_idle(self, text: str) -> bool:
+        """Tell whether a text in place of an event is the mark of the end, or keeps the connection alive."""
+        idle = not text.strip() or _KEEP_ALIVE.fullmatch(text[:100]) is not None
+        return idle or self._wire.parse_end(text, self.answer)
 
     def _misfit(self, text: str) -> ResponseParseError:
         return ResponseParseError(
@@ -384,11 +389,6 @@ class Body:
         error.retry_after = error.retry_after if seconds is None else seconds
         error.retryable = retries.is_retryable(error, self._headers.get("x-should-retry"))
         return error
-
-
-def _is_idle(text: str) -> bool:
-    """Tell whether a string in place of an event is a word that keeps the connection alive."""
-    return not text.strip() or _KEEP_ALIVE.fullmatch(text[:100]) is not None
 
 
 def _begins_with_object(text: str) -> bool:

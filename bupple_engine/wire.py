@@ -9,12 +9,13 @@ from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
 from .answer import NO_USAGE, Answer, repair
-from .classification import canonical, error_class, read_error
+from .classification import canonical, error_class
 from .exceptions import EngineError, UnsupportedFeatureError
 from .masking import MaskedDict, Secret, SecretURL
 from .media import Media, description, resolve
 from .messages import Part, Turn
 from .options import COMMON, Option, Options, merge_dicts
+from .reports import read_error
 from .request import Request, dump, join_url
 from .types import Usage
 
@@ -200,7 +201,7 @@ class Wire:
 
     def parse_end(self, data: str, answer: Answer) -> bool:
         """Tell whether an event's data is the mark of the end, which is no JSON."""
-        if data.strip() != "[DONE]":
+        if data.strip().upper() != "[DONE]":
             return False
         answer.ended = answer.finish_reason is not None  # on most wires the mark alone proves nothing
         return True

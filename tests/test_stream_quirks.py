@@ -154,6 +154,11 @@ CHAT_STREAMS: dict[str, tuple[bytes, dict[str, Any]]] = {
         ),
         {"reasoning": "hm"},
     ),
+    "a piece without its list": (frames(delta({"type": "text", "text": "Hi"}), STOP), {}),
+    "the mark in another spelling": (frames(HI, STOP, "[done]"), {}),
+    "the mark as a string": (frames(HI, STOP, '"[DONE]"', "garbage"), {}),
+    "a word to wait": (frames({"status": "queued", "message": "Please wait"}, HI, STOP), {}),
+    "a wait and its code": (frames({"code": 0, "message": "Please wait"}, HI, STOP), {}),
     "null choices": (frames({"choices": [None]}, HI, {"choices": [None]}, STOP), {}),
     "the own choice second": (
         frames({"choices": [{"index": 1, "delta": {"content": "No"}}, {**HI["choices"][0]}]}, STOP),

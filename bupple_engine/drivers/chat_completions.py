@@ -12,13 +12,13 @@ from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from bupple_engine.answer import Answer, count, spell, usage_of, with_reasoning
-from bupple_engine.classification import reports_error, says_something
 from bupple_engine.exceptions import EngineError, ProviderServerError
 from bupple_engine.finishes import is_failure, read_finish
 from bupple_engine.inline import InlineAnswer
 from bupple_engine.media import Media
 from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, boolean, choice, string
+from bupple_engine.reports import reports_error, says_something
 from bupple_engine.request import Request, dump
 from bupple_engine.types import FinishReason, Usage
 from bupple_engine.wire import Wire, family
@@ -30,6 +30,7 @@ REASONING_NAMES = ("reasoning_content", "reasoning", "reasoning_text", "thinking
 # Lists of its pieces, which say the same again where there is a name, too.
 REASONING_LISTS = ("reasoning_details", "thinking_blocks")
 _PLAIN = frozenset({"role", "content"})
+_PIECE = frozenset({"type", "text", "annotations"})
 
 
 class ChatCompletionsWire(Wire):
@@ -278,7 +279,7 @@ class ChatCompletionsWire(Wire):
 
     def parse_end(self, data: str, answer: Answer) -> bool:
         # Some services send no finish reason: here the mark is the end.
-        if data.strip() != "[DONE]":
+        if data.strip().upper() != "[DONE]":
             return False
         self.parse_missing_finish(answer)
         answer.ended = True
@@ -343,7 +344,9 @@ def _add_content(content: Any, answer: Answer) -> None:
 
     Mistral and Databricks send text and reasoning as pieces; Cloudflare's JSON mode an object.
     """
-    if isinstance(content, dict):
+    if isinstance(content, dict) and content.get("type") == "text" and content.keys() <= _PIECE:
+        _add_content([content], answer)  # a piece without its list
+    elif isinstance(content, dict):
         if content:
             answer.add_text(dump(content).decode())
     elif not isinstance(content, list):

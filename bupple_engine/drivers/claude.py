@@ -13,11 +13,11 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from bupple_engine.answer import Answer, count, usage_of
-from bupple_engine.classification import reports_error
 from bupple_engine.finishes import is_failure, read_finish
 from bupple_engine.media import Media, decode_text
 from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, merge_dicts, string
+from bupple_engine.reports import reports_error
 from bupple_engine.request import dump
 from bupple_engine.types import Usage
 from bupple_engine.wire import Wire, family

@@ -11,12 +11,12 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 
 from bupple_engine.answer import Answer, count, usage_of, with_reasoning
-from bupple_engine.classification import reports_error, says_something
 from bupple_engine.exceptions import ResponseParseError
 from bupple_engine.finishes import read_finish
 from bupple_engine.media import Media
 from bupple_engine.messages import Turn
 from bupple_engine.options import COMMON, Option, Options, string
+from bupple_engine.reports import reports_error, says_something
 from bupple_engine.types import Usage
 from bupple_engine.wire import Wire, family
 
