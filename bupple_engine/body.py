@@ -18,7 +18,7 @@ from .exceptions import (
     StreamInterruptedError,
 )
 from .masking import scrub
-from .reports import reports_error, says_something
+from .reports import parse_embedded, reports_error, says_something
 from .request import Request
 from .sse import Decoder, Event
 from .wire import Wire
@@ -311,6 +311,8 @@ class Body:
         except (ValueError, RecursionError):
             payload = None
         if not 200 <= self._status < 300:
+            if payload is None and _FIELD.match(body.lstrip(_BLANK)):
+                payload = parse_embedded(text)  # an error in the form of the events that were asked for
             raise self._status_error(self._whole_texts(payload), text)
         if isinstance(payload, list) and payload and isinstance(payload[0], dict) and payload[0].get("error"):
             payload = payload[0]

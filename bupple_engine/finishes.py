@@ -38,7 +38,12 @@ _FAILURES = frozenset(
         *("malformed_response", "unexpected_tool_call", "too_many_tool_calls", "missing_thought_signature"),
     )
 )
-_UNFINISHED = frozenset({"", "null", "none", "nil", "undefined", "finishreasonunspecified", "unspecified"})
+_UNFINISHED = frozenset(
+    {
+        *("", "null", "none", "nil", "undefined", "unspecified", "finishreasonunspecified"),
+        *("blockedreasonunspecified", "blockreasonunspecified"),
+    }
+)
 
 
 @lru_cache(256)

@@ -72,8 +72,13 @@ def read_error(payload: Any) -> Said:
     if inner and _is_wrapping(message):
         message = ": ".join([message, *[text for text in inner[1:] if text and text not in message][:1]])
     reason = next((word for word in words if canonical(word) == "apikeyinvalid"), None)
-    # Google has no Retry-After header: the delay is in the body, as "37s" or "37.5s".
-    delays = (parse_seconds(_code(layer.get("retryDelay")).removesuffix("s")) for layer in layers)
+    # Google has no Retry-After header: the delay is in the body, as "37s" or "37.5s". Others do as it does.
+    told = (
+        layer.get(name) for layer in layers for name in ("retryDelay", "retry_after", "retry_after_seconds")
+    )
+    delays = (
+        parse_seconds(str(delay).removesuffix("s")) for delay in told if isinstance(delay, str | int | float)
+    )
     return Said(
         message,
         "\n".join(dict.fromkeys([message, *inner])),
@@ -134,7 +139,7 @@ def _layers(value: Any, depth: int) -> Iterator[dict[str, Any]]:
     if depth > MAX_DEPTH:
         return
     if isinstance(value, str):
-        value = _parse(value)
+        value = parse_embedded(value)
     if isinstance(value, list):
         for item in value[:MAX_LAYERS]:
             yield from _layers(item, depth + 1)
@@ -145,7 +150,7 @@ def _layers(value: Any, depth: int) -> Iterator[dict[str, Any]]:
                 yield from _layers(value[name], depth + 1)
 
 
-def _parse(text: str) -> Any:
+def parse_embedded(text: str) -> Any:
     """Return the JSON that a text holds, such as the body that a router quotes; None where it holds none."""
     start = min((at for at in (text.find("{"), text.find("[{")) if at >= 0), default=-1)
     if start < 0:
@@ -167,7 +172,7 @@ def _text(value: Any, depth: int = 0) -> str:
         field = _field(value.get("loc"))
         return f"{field}: {text}" if field and text and field not in text else text
     text = str(value)
-    if text[:1] in ("{", "[") and isinstance(inner := _parse(text), dict | list):
+    if text[:1] in ("{", "[") and isinstance(inner := parse_embedded(text), dict | list):
         return _text(inner, depth + 1) or text
     return text
 

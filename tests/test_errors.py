@@ -391,6 +391,15 @@ def test_what_google_says_in_details_is_read_on_every_wire(driver: str) -> None:
     assert type(answer(driver, json.dumps(bad).encode(), status=400).error) is Auth
 
 
+def test_an_error_may_come_in_the_form_of_events() -> None:
+    told = openai("Slow", code="rate_limit_exceeded", retry_after=7)
+    for raw in (frames(told), b"event: error\n" + frames(told), b": ping\n\n" + frames(told, "[DONE]")):
+        for status, stream in ((429, True), (429, False), (500, True)):
+            error = answer("compatible", raw, status=status, stream=stream).error
+            assert error is not None
+            assert (type(error), error.message, error.retry_after) == (Rate, "Slow", 7)
+
+
 def test_an_error_names_the_field_that_its_place_names() -> None:
     where = ["body", "messages", 0, "content"]
     body = {

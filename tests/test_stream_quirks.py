@@ -963,6 +963,10 @@ def test_gemini_looks_for_its_own_candidate() -> None:
     for finish in ("FINISH_REASON_UNSPECIFIED", "", "null"):
         raw = frames({"candidates": [{**GEMINI_HI["candidates"][0], "finishReason": finish}]})
         assert type(answer("gemini", raw).error) is StreamInterruptedError
+    unsaid = {"promptFeedback": {"blockReason": "BLOCK_REASON_UNSPECIFIED"}}
+    short = {"candidates": [{"content": {"parts": [{"thought": "hm"}]}}]}
+    outcome = answer("gemini", frames(unsaid, short, GEMINI_HI, GEMINI_END))
+    assert (outcome.text, outcome.reasoning) == ("Hi", "hm")
     empty_call = {"candidates": [{"content": {"parts": [{"functionCall": {}}, None]}}]}
     assert answer("gemini", frames(GEMINI_HI, empty_call, GEMINI_END)).reply["finish_reason"] == "stop"
 

@@ -133,7 +133,7 @@ class GeminiWire(Wire):
         candidates = payload.get("candidates")
         if not candidates:
             feedback = payload.get("promptFeedback") or {}
-            if reason := feedback.get("blockReason"):
+            if (reason := feedback.get("blockReason")) and read_finish(reason):
                 message = feedback.get("blockReasonMessage") or f"The prompt was blocked: {reason}."
                 raise ContentFilteredError(message, type=reason)
             if reports_error(payload):
@@ -153,6 +153,8 @@ class GeminiWire(Wire):
     def parse_part(self, part: dict[str, Any], answer: Answer) -> None:
         """Write a part down; text beside text is one part, as it must be for its way back."""
         text = part.get("text")
+        if not text and isinstance(part.get("thought"), str):
+            part = {**part, "text": (text := part["thought"]), "thought": True}  # a gateway's short form
         if text or text == 0:
             if part.get("thought"):
                 answer.add_reasoning(text)

@@ -200,7 +200,7 @@ class OpenAIWire(Wire):
         kind = item.get("type")
         if kind in ("function_call", "custom_tool_call") and item.get("name"):
             answer.called = True
-        elif kind == "message" and any(p.get("type") == "refusal" for p in item.get("content") or []):
+        elif kind == "message" and any(part.get("type") == "refusal" for part in _parts(item.get("content"))):
             answer.refused = True
         answer.items.append({name: value for name, value in item.items() if name != "status"})
 
@@ -246,16 +246,20 @@ class OpenAIWire(Wire):
         return usage_of(usage, prompt, completion, total)
 
 
+def _parts(content: Any) -> list[dict[str, Any]]:
+    """Return the parts of an item's content, which some servers leave as a string."""
+    return [{"text": content}] if isinstance(content, str) else list(content or ())
+
+
 def _texts_of(item: dict[str, Any]) -> Iterator[tuple[str, Any]]:
     """Yield the texts of an output item, each with what it is of: the reasoning, or the text."""
     kind = item.get("type")
     if kind == "reasoning":
-        for part in (item.get("summary") or []) + (item.get("content") or []):
+        for part in _parts(item.get("summary")) + _parts(item.get("content")):
             if text := part.get("text"):
                 yield "reasoning", text
     elif kind == "message":
-        content = item.get("content") or []
-        for part in [{"text": content}] if isinstance(content, str) else content:
+        for part in _parts(item.get("content")):
             text = part.get("text")
             if text or text == 0 or (text := part.get("refusal")):
                 yield "text", text
