@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator, Mapping
+from itertools import islice
 from typing import Any, NamedTuple
 
 from .classification import canonical
@@ -56,7 +57,7 @@ def read_error(payload: Any) -> Said:
     body = body if isinstance(body, dict) else {}
     error = body.get("error")
     outer = error if isinstance(error, dict) else body
-    layers = list(_layers(outer, 0))[:MAX_LAYERS]
+    layers = list(islice(_layers(outer, 0), MAX_LAYERS))
     if outer is not body:
         layers += [body]
     # A validator's "type" is about the field, not about the call.
