@@ -48,20 +48,16 @@ class Turn:
         return not any(part.type != "text" or part.content.strip() for part in self.parts)
 
 
-def validate(messages: Any, needs_user: bool = True) -> list[Turn]:
-    """Return the messages as turns, or raise an InvalidRequestError that names the item.
-
-    needs_user: whether one of them must be the user's, as some providers' APIs want it.
-    """
+def validate(messages: Any) -> list[Turn]:
+    """Return the messages as turns, or raise an InvalidRequestError that names the item."""
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
         raise _wrong("messages", f"must be a list of messages, not {_kind(messages)}")
     turns = [_turn(message, f"messages[{index}]") for index, message in enumerate(messages)]
     if not turns:
         raise _wrong("messages", "is empty; it needs a message of the user at least")
     asked = [turn for turn in turns if turn.role == "user"]
-    if not asked and needs_user:
+    if not asked:
         raise _wrong("messages", "has no message with role 'user'")
-    asked = asked or turns
     if all(turn.is_blank for turn in asked):
         raise _wrong(f'{asked[-1].where}["content"]', "is blank; say something to the model")
     return turns

@@ -30,7 +30,6 @@ class Wire:
     required: tuple[str, ...] = ("api_key", "model")
     # Options that the API has no field for, and why.
     unsupported: ClassVar[Mapping[str, str]] = {}
-    needs_user: bool = True  # whether a conversation without a word of the user's is refused
     media: frozenset[str] = frozenset({"image", "document"})
     request_id_headers: tuple[str, ...] = ("x-request-id",)
     payloads: tuple[type, ...] = (dict,)  # what a whole answer is, as JSON

@@ -71,8 +71,9 @@ class Answer:
     number sleeps, an Event is waited for, a callable is called and sends the bytes it
     returns, if any. Waits end when the client leaves or the provider closes.
 
-    `before` is sent as it is, and then `hold` waits in the same way, before the status line.
-    `cut` closes the connection
+    `hold` waits in the same way before the status line. `heads` are written as they are before it, and
+    `surplus` behind the answer, pieces as above, unless the next request has come by then: what no client
+    has asked for. `cut` closes the connection
     before the body's end (with framing="close" only TLS can tell), `reset` sends a RST
     in place of it: a client's unread bytes may be lost, as they are in life.
     `disconnect` answers nothing; "accept" does so before reading the request, and on
@@ -88,8 +89,9 @@ class Answer:
     cut: bool = False
     reset: bool = False
     disconnect: Literal["accept", "request"] | None = None
-    before: bytes = b""
     hold: float | threading.Event = 0.0
+    heads: bytes = b""
+    surplus: Sequence[Piece] = ()
 
 
 Script = Answer | Callable[[Request], Answer]
@@ -109,6 +111,7 @@ class Provider:
         self.failures: list[BaseException] = []
         self.tls = tls
         self.proxy = proxy
+        self.relayed_at = 0.0  # when a proxy last handed an answer's bytes on (monotonic)
         self._script: deque[tuple[Script, bool]] = deque()
         self._repeated: Script | None = None
         self._changed = threading.Condition()
@@ -357,7 +360,6 @@ class _Connection:
 
     def write(self, answer: Answer, request: Request) -> bool:
         """Send an answer; tell whether the connection may serve another request."""
-        self.send(answer.before)
         self.wait(answer.hold)
         pieces = [answer.body] if answer.pieces is None else answer.pieces
         headers = {name.lower(): value for name, value in answer.headers.items()}
@@ -370,20 +372,31 @@ class _Connection:
             headers.setdefault("content-length", str(size + answer.cut))
         lines = [f"HTTP/1.1 {answer.status} {responses.get(answer.status, '')}"]
         lines += [f"{name}: {value}" for name, value in headers.items()]
-        self.send("\r\n".join([*lines, "", ""]).encode("latin-1"))
+        self.send(answer.heads + "\r\n".join([*lines, "", ""]).encode("latin-1"))
+        chunked = answer.framing == "chunked"
+        self.write_pieces(pieces, chunked=chunked)
+        if answer.cut or answer.reset:
+            return False
+        surplus = list(answer.surplus)
+        end = b"0\r\n\r\n" if chunked else b""
+        if surplus and isinstance(surplus[0], bytes):
+            end += surplus.pop(0)  # in one packet with the end
+        self.send(end)
+        self.write_pieces(surplus, chunked=False, idle=True)
+        return headers.get("connection") != "close"
+
+    def write_pieces(self, pieces: Sequence[Piece], *, chunked: bool, idle: bool = False) -> None:
         for piece in pieces:
             if isinstance(piece, threading.Event | float | int):
                 self.wait(piece)
                 continue
             data = piece() if callable(piece) else piece
+            if idle and isinstance(data, bytes):
+                self.ready(seconds=0)
+                if self.buffer:
+                    return
             if isinstance(data, bytes) and data:  # an empty chunk would be the end
-                chunked = answer.framing == "chunked"
                 self.send(b"%x\r\n%b\r\n" % (len(data), data) if chunked else data)
-        if answer.cut or answer.reset:
-            return False
-        if answer.framing == "chunked":
-            self.send(b"0\r\n\r\n")
-        return headers.get("connection") != "close"
 
     def relay(self, request: Request) -> Answer:
         """Be a proxy for what is left of this connection."""
@@ -413,4 +426,5 @@ class _Connection:
                     if not (data := target.recv(65536)):
                         break
                     self.send(data)
+                    self.provider.relayed_at = time.monotonic()
         return Answer()

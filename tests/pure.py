@@ -63,8 +63,7 @@ def build(
     known = it.options
     whole = {key: value for key, value in {**ENTRY, **(entry or {})}.items() if key.lower() in known}
     config = parse_entry(protect(whole), known, "tests")
-    turns = validate(messages, it.needs_user)
-    return it.build_request(turns, merge(config, parse_options(protect(options), known)), stream)
+    return it.build_request(validate(messages), merge(config, parse_options(protect(options), known)), stream)
 
 
 def body(

@@ -45,6 +45,7 @@ def load() -> list[Any]:
 
 def script(answer: Any, size: int) -> Answer:
     """Return what the provider is to send; 0 leaves its pieces whole."""
+    assert "head_pause" not in answer, "no case has had one yet"
     pieces: list[Piece] = []
     for piece in answer["pieces"]:
         if "pause" in piece:
@@ -59,8 +60,7 @@ def script(answer: Any, size: int) -> Answer:
         headers=headers,
         pieces=pieces,
         framing="chunked" if chunked else "length",
-        before=answer.get("head_raw", "").encode("latin-1"),
-        hold=float(answer.get("head_pause", 0)),
+        heads=answer.get("head_raw", "").encode("latin-1"),
     )
 
 

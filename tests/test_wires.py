@@ -92,23 +92,6 @@ def test_roles_and_ordering(driver: str, script: str, merged: str, system: str) 
     assert found == expected
 
 
-@pytest.mark.parametrize("driver", DRIVERS_OF_WIRES)
-@pytest.mark.parametrize("script", ["s1", "a1", "s1 s2", "s1 a1"])
-def test_a_conversation_without_the_users_word(driver: str, script: str) -> None:
-    """It is taken where the API can have it, and refused by its name where it can't."""
-    if driver in ("claude", "gemini"):
-        with pytest.raises(InvalidRequestError, match="role 'user'") as caught:
-            body(driver, turns(script))
-        assert caught.value.param == "messages"
-        return
-    sent = body(driver, turns(script))
-    assert sent["input" if driver == "openai" else "messages"]
-    words = " ".join(text for role, text in said(driver, sent) if text != OPENING)
-    assert words == script
-    with pytest.raises(InvalidRequestError, match="blank"):
-        body(driver, turns("s_ a_"))
-
-
 def test_a_trailing_assistant_turn_is_continued_where_the_service_can() -> None:
     *_, last = body("mistral", turns("u1 a1"))["messages"]
     assert last == {"role": "assistant", "content": "a1", "prefix": True}

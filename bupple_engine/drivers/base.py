@@ -36,7 +36,6 @@ class ChatDriver:
     """
 
     options: ClassVar[Mapping[str, Option]] = COMMON
-    needs_user = True  # whether one of the messages must be the user's
 
     def __init__(self, alias: str, name: str, config: Options) -> None:
         self.alias = alias
@@ -187,9 +186,7 @@ class ChatDriver:
         merged = merge(self.config, parse_options(options, self.known_options)) if options else self.config
         if isinstance(messages, Iterable) and not isinstance(messages, str | bytes | Mapping):
             messages = list(messages)  # a generator is read once
-        call = Call(
-            self, messages, validate(messages, self.needs_user), merged, streamed=streamed, context=context
-        )
+        call = Call(self, messages, validate(messages), merged, streamed=streamed, context=context)
         self._prepare(call)
         return call
 

@@ -45,7 +45,6 @@ class ChatCompletionsWire(Wire):
         "stream_usage": Option(boolean, per_call=False),
         "inline_reasoning": Option(boolean, per_call=False),
     }
-    needs_user = False
     media = frozenset({"image", "audio", "document"})
     key_prefixes = KEY_PREFIXES
     suggested_model = SUGGESTED_MODEL

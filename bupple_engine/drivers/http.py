@@ -44,7 +44,6 @@ class HTTPDriver(ChatDriver):
     def __init__(self, alias: str, name: str, config: Options, wire: Wire) -> None:
         super().__init__(alias, name, config)
         self.wire = wire
-        self.needs_user = wire.needs_user
 
     @property
     def known_options(self) -> Mapping[str, Option]:

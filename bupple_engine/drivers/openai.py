@@ -83,7 +83,6 @@ class OpenAIWire(Wire):
         "stop": "the Responses API has no such field; the driver openai_chat has one",
         "seed": "the Responses API has no such field; the driver openai_chat has one",
     }
-    needs_user = False
     key_prefixes = KEY_PREFIXES
     suggested_model = SUGGESTED_MODEL
     shutdowns = SHUTDOWNS
@@ -108,9 +107,8 @@ class OpenAIWire(Wire):
 
     def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
         body: dict[str, Any] = {"model": options.get("model"), "store": False}
-        # Instructions alone are no input: then the last of them stands there.
         leading = 0
-        while leading < len(turns) - 1 and turns[leading].role == "system":
+        while turns[leading].role == "system":
             leading += 1
         instructions = [part["text"] for turn in turns[:leading] for part in self.build_parts(turn)]
         if instructions:
