@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Mapping
 from typing import Any, cast
@@ -15,15 +16,21 @@ class Answer:
     """What an answer has said so far: the wire writes it down, the exchange hands it on."""
 
     __slots__ = (
+        "blocks",
         "called",
         "chunks",
+        "closed",
         "ended",
+        "finish_is_empty",
         "finish_reason",
+        "half",
         "items",
         "metadata",
         "model",
+        "named",
         "reasoning",
         "refused",
+        "repeated",
         "texts",
         "usage",
     )
@@ -35,40 +42,148 @@ class Answer:
         self.model = ""
         self.usage: dict[str, Any] | None = None  # the provider's own fields
         self.finish_reason: FinishReason | None = None  # set: the answer is complete
+        self.finish_is_empty = False  # the last word for it was the empty string
         self.ended = False  # the provider said that nothing follows
         self.items: list[Any] = []  # what the provider wants to see again, in its own shape
         self.metadata: dict[str, Any] = {}
         self.called = False  # it asked for a tool
         self.refused = False  # its text is a refusal
+        self.blocks: dict[Any, dict[str, Any]] = {}  # the items by the index that pieces are for
+        self.named = False  # its reasoning comes under a name, and so not among its details too
+        self.repeated = 0  # how many of the texts came as a whole message, in a stream
+        self.closed: dict[str, tuple[int, set[str]]] = {}  # see close()
+        self.half: dict[str, str] | None = None  # see join_halves()
 
     @property
     def is_complete(self) -> bool:
         """Whether the answer is whole, though its body may not have ended."""
         return self.finish_reason is not None or self.ended
 
-    def add_text(self, text: str) -> None:
-        """Add a piece of the answer; what is no string is another shape than documented."""
+    @property
+    def is_blank(self) -> bool:
+        """Whether nothing has come that an answer consists of, not even why it ended."""
+        said = self.texts or self.reasoning or self.called or self.items
+        return not said and self.finish_reason is None
+
+    def add_text(self, text: Any) -> None:
+        """Add a piece of the answer; what is neither string nor scalar is another shape than documented."""
         if not isinstance(text, str):
-            raise TypeError
+            text = spell(text)
         self.texts.append(text)
         self.chunks.append({"role": "assistant", "content": text, "done": False})
 
-    def add_reasoning(self, text: str) -> None:
+    def add_reasoning(self, text: Any) -> None:
         """Add a piece of the reasoning that the provider shows."""
         if not isinstance(text, str):
-            raise TypeError
+            text = spell(text)
         self.reasoning.append(text)
         self.chunks.append(
             {"role": "assistant", "content": "", "done": False, "metadata": {"reasoning": text}}
         )
 
+    def complete(self, whole: Answer) -> None:
+        """Add what the whole answer, which a provider repeats at the end, has and the pieces had not."""
+        if rest := self._rest("reasoning", "".join(whole.reasoning), self.reasoning):
+            self.add_reasoning(rest)
+        if rest := self._rest("text", "".join(whole.texts), self.texts):
+            self.add_text(rest)
+        self.called = self.called or whole.called
+        self.refused = self.refused or whole.refused
+        self.items = self.items or whole.items
+
+    def close(self, kind: str, whole: Any) -> None:
+        """Add what a whole part, of kind text or reasoning, has and its pieces had not.
+
+        A part is closed by up to four events that all repeat it: one that was closed is known by its text.
+        """
+        if not isinstance(whole, str):
+            whole = spell(whole)
+        pieces, add = (
+            (self.reasoning, self.add_reasoning) if kind == "reasoning" else (self.texts, self.add_text)
+        )
+        since, closed = self.closed.get(kind, (0, set[str]()))
+        said = pieces[since:]
+        rest = self._rest(kind, whole, said)
+        if rest is None or (not said and whole in closed):
+            return
+        if rest:
+            add(rest)
+        closed.add(whole)
+        self.closed[kind] = len(pieces), closed
+
+    def _rest(self, kind: str, whole: str, pieces: list[str]) -> str | None:
+        """Return what a text has behind its pieces; None where they said something else."""
+        said = "".join(pieces) + (self.half or {}).get(kind, "")
+        return whole[len(said) :] if whole.startswith(said) else None
+
     def add_usage(self, usage: Any) -> None:
-        """Lay a usage object over what came before; null leaves what is known."""
+        """Lay a usage object over what came before; null and zero leave what is known."""
         if isinstance(usage, dict) and usage:
-            self.usage = {
-                **(self.usage or {}),
-                **{name: value for name, value in usage.items() if value is not None},
-            }
+            if self.usage is None:
+                self.usage = {}
+            _lay(usage, self.usage)
+
+    def counts(self) -> tuple[int, int, int]:
+        """Return how much has been written down: what join_halves() is to be told."""
+        return len(self.chunks), len(self.texts), len(self.reasoning)
+
+    def join_halves(self, since: tuple[int, int, int]) -> None:
+        """Put the halves of a character together that two pieces brought, in what has come since.
+
+        A half whose other half does not follow is U+FFFD: it fits in no database and no socket.
+        """
+        half = self.half = self.half or {}
+        first, text_at, reasoning_at = since
+        for chunk in self.chunks[first:]:
+            if "metadata" in chunk:
+                text = _join(half, "reasoning", chunk["metadata"]["reasoning"])
+                chunk["metadata"]["reasoning"] = self.reasoning[reasoning_at] = text
+                reasoning_at += 1
+            else:
+                chunk["content"] = self.texts[text_at] = _join(half, "text", chunk["content"])
+                text_at += 1
+
+    def finish(self) -> None:
+        """Write down what was held back for what might have followed."""
+        for kind in [*(self.half or ())]:
+            (self.add_reasoning if kind == "reasoning" else self.add_text)("\ufffd")
+        self.half = self.half and {}
+
+
+def _join(half: dict[str, str], kind: str, text: str) -> str:
+    """Return a piece with the half that was kept before it, and keep the half that it ends with."""
+    text = half.pop(kind, "") + text
+    if "\ud800" <= text[-1:] <= "\udbff":
+        half[kind], text = text[-1], text[:-1]
+    return str(repair(text))
+
+
+def repair(value: Any) -> Any:
+    """Return a value whose texts, down to any depth, hold whole characters alone."""
+    if isinstance(value, str):
+        return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
+    if isinstance(value, list):
+        return [repair(item) for item in value]
+    return {repair(name): repair(item) for name, item in value.items()} if isinstance(value, dict) else value
+
+
+def spell(value: Any) -> str:
+    """Return a number or a truth as JSON has it: some services send a token that is one as one."""
+    if isinstance(value, int | float):
+        return json.dumps(value)
+    raise TypeError
+
+
+def _lay(above: dict[str, Any], below: dict[str, Any]) -> None:
+    for name, value in above.items():
+        if value:
+            if type(value) is dict and isinstance(known := below.get(name), dict):
+                below[name] = dict(known)
+                _lay(value, below[name])
+            else:
+                below[name] = value
+        elif value is not None and not below.get(name):
+            below[name] = value
 
 
 def usage_of(usage: dict[str, Any], prompt: int, completion: int, total: Any = None) -> Usage:
@@ -76,9 +191,17 @@ def usage_of(usage: dict[str, Any], prompt: int, completion: int, total: Any = N
     counts = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
-        "total_tokens": total if isinstance(total, int) else prompt + completion,
+        "total_tokens": total if isinstance(total, int) and total else prompt + completion,
     }
     return cast("Usage", {**usage, **counts})
+
+
+def with_reasoning(prompt: int, completion: int, reasoning: int, total: Any) -> tuple[int, Any]:
+    """Return the completion's count and the total, with reasoning that some services leave out of them."""
+    known = total if isinstance(total, int) else 0
+    if reasoning > completion or (reasoning and known == prompt + completion + reasoning):
+        return completion + reasoning, max(known, prompt + completion + reasoning)
+    return completion, total
 
 
 def count(usage: Mapping[str, Any], *path: str) -> int:

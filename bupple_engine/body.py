@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from . import retries
-from .answer import Answer
+from .answer import Answer, repair
 from .exceptions import (
     EngineError,
     ProviderConnectionError,
@@ -18,34 +18,36 @@ from .exceptions import (
     StreamInterruptedError,
 )
 from .options import Limits
+from .reports import parse_embedded, reports_error, says_something
 from .request import Request
 from .scrubbing import scrub
 from .sse import Decoder, Event, EventTooLargeError
 from .wire import Wire
 
-# One escape of a string; the group is half of a pair, where the other half is not beside it.
-_ESCAPE = re.compile(r"(?i)\\(?:ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(ud[89a-f][0-9a-f]{2})|.)")
+# One escape of a string; the group is half of a pair of surrogates whose other half is not beside it.
+_ESCAPE = re.compile(r"(?i)\\(?:ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(ud[89a-f][0-9a-f]{2})|.)", re.DOTALL)
+# What keeps a connection alive though it is framed as data: a comment, or a word for it.
+_KEEP_ALIVE = re.compile(
+    r"(?i):.*|\W*(keep[-_ ]?alive|ping|pong|heart[-_ ]?beat|processing|waiting)\W*", re.DOTALL
+)
+_DATA = re.compile(r"\s*(?:data:\s*)*")
+_lenient = json.JSONDecoder(strict=False)  # NaN and raw control characters may stand
 
 
-def _loads_leniently(text: str) -> Any:
-    """Return JSON's value, where NaN may stand, with half a pair of surrogates as U+FFFD.
-
-    Some services cut a text between the two; half a character fits in no database and no socket.
-    """
-    if "\\ud" in text or "\\uD" in text:
-        text = _ESCAPE.sub(lambda match: r"\ufffd" if match[1] else match[0], text)
-    return json.loads(text)
+def _has_halves(text: str) -> bool:
+    """Tell whether there is half a character in JSON, which some services cut between two texts."""
+    return ("\\ud" in text or "\\uD" in text) and any(match[1] for match in _ESCAPE.finditer(text))
 
 
 try:
-    from orjson import loads as _loads  # refuses both
+    from orjson import loads as _loads  # refuses halves of characters, NaN and raw control characters
 except ImportError:
     _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined] # typeshed leaves it out
 
     def _loads(text: str) -> Any:  # type: ignore[misc] # orjson's takes bytes, too
         # json.loads looks for an encoding and for white space first, which takes half as long again.
-        if "\\ud" in text or "\\uD" in text:
-            return _loads_leniently(text)
+        if _has_halves(text):
+            raise ValueError
         try:
             value, end = _scan(text, 0)
         except StopIteration:
@@ -54,6 +56,12 @@ except ImportError:
 
 
 MAX_ERROR_BYTES = 65_536
+
+_BLANK = b" \r\n\t\xef\xbb\xbf"
+_FIELD = re.compile(rb"(data|event|id|retry)?:")
+_FIELDS = (b"data:", b"event:", b"id:", b"retry:")
+# What a wire raises where an answer's values are of other types than it takes for granted.
+_MISFITS = (AttributeError, TypeError, KeyError, IndexError, ValueError, RecursionError)
 
 
 class Body:
@@ -77,32 +85,43 @@ class Body:
         self._headers = headers
         self._limits = limits
         self._decoder = Decoder(limits.event)
-        # Set: the body is read whole, as JSON.
-        self._whole: list[bytes] | None = None if request.stream and 200 <= status < 300 else []
+        # Set: the body is read whole, as JSON. What is an answer shows by its first bytes which it is.
+        self._whole: list[bytes] | None = None if 200 <= status < 300 else []
         self._size = 0
-        self._begun = False  # something but white space has come
+        self._begun = False  # enough has come to tell events from JSON
+        self._head = b""  # what has come until then
+        self._first = ""  # the first event, to be quoted where none of them said anything
         self._strays = 0
 
     @property
     def is_read_whole(self) -> bool:
         """Whether what comes means nothing before its end."""
-        return self._whole is not None
+        return self._whole is not None or not self._stream
 
     def feed(self, data: bytes) -> None:
         """Take a piece of the body; raise the error that it tells."""
         if self._whole is not None:
             self._collect(data)
-        else:
+        elif self._stream:
             self._decode(data)
+        else:
+            try:
+                self._decode(data)
+            except StreamError as error:
+                raise self._outside_a_stream(error) from None
 
     def _decode(self, data: bytes) -> None:
         if not self._begun:
-            # No event stream: an error that came with status 200, a server that cannot stream, a web page.
-            begun = data.lstrip(b" \r\n\t\xef\xbb\xbf")
-            if begun[:1] in (b"{", b"[", b"<"):
+            begun = (self._head + data).lstrip(_BLANK)
+            is_whole = self._is_whole(begun)
+            if is_whole:
                 self._whole = []
                 return self._collect(begun)
+            if is_whole is None and not self._stream:
+                self._head = begun
+                return None
             self._begun = bool(begun)
+            data, self._head = self._head + data, b""
         self._size += len(data)
         if self._size > self._limits.response:
             raise _too_large("stream", "MAX_RESPONSE_BYTES", self._limits.response)
@@ -117,38 +136,109 @@ class Body:
             self._parse(event, answer, wire)
         if len(self._decoder.stray) != self._strays:
             self._parse_stray()
+        if events and not self._first:
+            self._first = events[0].data
         if answer.ended:
-            self.finished = True
+            self._conclude()
         return None
+
+    def _is_whole(self, begun: bytes) -> bool | None:
+        """Tell by its first bytes whether an answer is no event stream; None where they are too few.
+
+        Whatever was asked for, it may be an error that came with status 200, the answer of a server that
+        cannot stream, a web page, or the events of one that can do nothing else.
+        """
+        if begun[:1] in (b"{", b"[", b"<"):
+            return True
+        if self._stream or "event-stream" in self._headers.get("content-type", "").lower():
+            return False if begun else None
+        if _FIELD.match(begun):
+            return False
+        return None if any(field.startswith(begun) for field in _FIELDS) else True
 
     def _parse(self, event: Event, answer: Answer, wire: Wire) -> None:
         text = event.data
         try:
             payload = _loads(text)
         except (ValueError, RecursionError):
-            if wire.parse_end(text, answer) or not text.strip():
+            return self._parse_odd(event)
+        name = event.event
+        if (
+            not isinstance(payload, dict)
+            or payload.get("error")
+            or name == "error"
+            or answer.half is not None
+        ):
+            return self._take(name, payload, text)
+        try:
+            wire.parse_event(name, payload, answer)
+        except _MISFITS:
+            raise self._misfit(text) from None
+        return None
+
+    def _parse_odd(self, event: Event) -> None:
+        """Read the data of an event that is no JSON to a strict reader.
+
+        It may be several values, where a line end between two events was left out, the mark of the end, or a
+        comment; and JSON with half a character, a number that is none, or a raw control character in it.
+        """
+        text = event.data.rstrip()
+        at = 0
+        while not self.answer.ended:
+            at = _DATA.match(text, at).end()  # type: ignore[union-attr] # it matches the empty string
+            if at >= len(text):
                 return
             try:
-                payload = _loads_leniently(text)
+                payload, end = _lenient.raw_decode(text, at)
             except (ValueError, RecursionError):
-                if event.event == "error":
-                    raise StreamError(self._excerpt(text, 500)) from None
-                raise ResponseParseError(
-                    f"An event of the stream is no JSON: {self._excerpt(text)!r}"
-                ) from None
+                line = text[at:].partition("\n")[0]
+                if not self._is_idle(line):
+                    if event.event == "error":
+                        raise self._wire.parse_error(0, None, self._excerpt(text, 500)) from None
+                    raise ResponseParseError(
+                        f"An event of the stream is no JSON: {self._excerpt(text[at:])!r}"
+                    ) from None
+                at += len(line)
+                continue
+            value, at = text[at:end], end
+            if self.answer.half is None and _has_halves(value):
+                self.answer.half = {}
+            self._take(event.event if end == len(text) else "message", payload, value)
+
+    def _take(self, name: str, payload: Any, text: str) -> None:
+        """Write one event's value down, whatever it is."""
+        if payload is None or payload == []:
+            return  # it keeps the connection alive
+        if isinstance(payload, list) and all(isinstance(item, dict) for item in payload):
+            for item in payload:
+                self._take(name, item, text)
+            return
         if not isinstance(payload, dict):
+            if _KEEP_ALIVE.fullmatch(name) or (isinstance(payload, str) and self._is_idle(payload)):
+                return
             raise ResponseParseError(f"An event of the stream is no JSON object: {self._excerpt(text)!r}")
-        if event.event == "error" or payload.get("error"):
-            raise wire.parse_error(0, payload, self._excerpt(text, 500))
+        if name == "error" or says_something(payload.get("error")):
+            raise self._wire.parse_error(0, self._whole_texts(payload), self._excerpt(text, 500))
+        since = self.answer.counts()
         try:
-            wire.parse_event(event.event, payload, answer)
-        except (AttributeError, TypeError, KeyError, IndexError, ValueError):
-            raise ResponseParseError(
-                f"An event of the stream has another shape than documented: {self._excerpt(text)!r}"
-            ) from None
+            self._wire.parse_event(name, payload, self.answer)
+        except _MISFITS:
+            raise self._misfit(text) from None
+        if self.answer.half is not None:
+            self.answer.join_halves(since)
+
+    def _is_idle(self, text: str) -> bool:
+        """Tell whether a text in place of an event is the mark of the end, or keeps the connection alive."""
+        idle = not text.strip() or _KEEP_ALIVE.fullmatch(text[:100]) is not None
+        return idle or self._wire.parse_end(text, self.answer)
+
+    def _misfit(self, text: str) -> ResponseParseError:
+        return ResponseParseError(
+            f"An event of the stream has another shape than documented: {self._excerpt(text)!r}"
+        )
 
     def _parse_stray(self) -> None:
-        """Raise the error that some providers drop into a stream as bare JSON, or behind a field `error`."""
+        """Read what some providers drop into a stream as bare JSON: an error, or the answer."""
         lines = self._decoder.stray
         self._strays = len(lines)
         if lines[-1].rstrip()[-1:] not in (b"}", b"]"):
@@ -160,9 +250,16 @@ class Body:
             return
         if isinstance(payload, list):
             payload = payload[0] if payload else {}
-        if isinstance(payload, dict) and payload:
+        if not isinstance(payload, dict) or not payload:
+            return
+        if lines[begins[0]].startswith(b"error:"):
             payload = payload if payload.get("error") else {"error": payload}
+        if reports_error(payload):
             raise self._wire.parse_error(0, payload)
+        text = b"\n".join(lines[begins[0] :]).decode("utf-8", "replace")
+        lines.clear()
+        self._strays = 0
+        self._take("message", payload, text)
 
     def _collect(self, data: bytes) -> None:
         self._size += len(data)
@@ -178,51 +275,110 @@ class Body:
         """Take the end of the body; raise what it means, where the answer is not whole."""
         if self._whole is not None:
             self._receive_whole(b"".join(self._whole))
-        elif not self.answer.is_complete:
-            tail = self._decoder.tail()
-            if len(self._decoder.stray) != self._strays:
-                self._parse_stray()
-            if tail and self._wire.parse_tail(self.answer):
-                self._parse_unfinished(tail)
+        elif not self._begun and not self._stream:
+            self._receive_whole(self._head)
+        else:
+            if not self.answer.is_complete:
+                self._read_tail()
             if not self.answer.is_complete:
                 raise StreamInterruptedError("The stream ended before the provider's finish reason.")
+            self._conclude()
         self.finished = True
 
-    def _parse_unfinished(self, event: Event) -> None:
+    def _read_tail(self) -> None:
+        """Read the last event though nothing ends it, where the wire may."""
+        tail = self._decoder.tail()
+        if len(self._decoder.stray) != self._strays:
+            self._parse_stray()
+        if tail and self._wire.parse_tail(self.answer):
+            try:
+                self._parse(tail, self.answer, self._wire)
+            except ResponseParseError:
+                return  # cut inside: the caller hears that the stream was interrupted
+
+    def _conclude(self) -> None:
+        self.answer.finish()
+        if self.answer.is_blank:
+            began = f"; it began with {self._excerpt(self._first)!r}" if self._first[:1] == "{" else ""
+            raise StreamInterruptedError(f"The stream ended and said nothing{began}.")
+        self.finished = True
+
+    def told_error(self) -> EngineError | None:
+        """Return the error that had come whole when the connection broke, though nothing ended it."""
+        tail = None if self._whole is not None else self._decoder.tail()
+        text = tail.data if tail else b"".join(self._whole or ()).decode("utf-8-sig", "replace")
         try:
-            self._parse(event, self.answer, self._wire)
-        except ResponseParseError:
-            return  # cut inside: the caller hears that the stream was interrupted
+            payload = _lenient.decode(text.strip())
+        except (ValueError, RecursionError):
+            return None
+        if (tail and tail.event == "error") or (isinstance(payload, dict) and reports_error(payload)):
+            if self._whole is not None and not 200 <= self._status < 300:
+                return self._status_error(payload, text)
+            return self._wire.parse_error(0, self._whole_texts(payload), self._excerpt(text, 500))
+        return None
 
     def _receive_whole(self, body: bytes) -> None:
         text = body.decode("utf-8-sig", "replace").strip()
         try:
-            payload = _loads_leniently(text)
+            payload = _lenient.decode(text)
         except (ValueError, RecursionError):
             payload = None
         if not 200 <= self._status < 300:
-            raise self._status_error(payload, text)
+            if payload is None and _FIELD.match(body.lstrip(_BLANK)):
+                payload = parse_embedded(text)  # an error in the form of the events that were asked for
+            raise self._status_error(self._whole_texts(payload), text)
         if isinstance(payload, list) and payload and isinstance(payload[0], dict) and payload[0].get("error"):
             payload = payload[0]
-        is_expected = isinstance(payload, self._wire.payloads)
-        if not is_expected:
-            if self._stream and text[:1] in ("{", "[") and text[-1:] not in ("}", "]"):
-                raise StreamInterruptedError("The answer ended before its end.")
-            raise ResponseParseError(f"The answer is no JSON object: {self._excerpt(text)!r}")
-        facts = payload if isinstance(payload, dict) else {}
-        if facts.get("error") or facts.get("object") == "error" or facts.get("type") == "error":
-            error = self._wire.parse_error(0, payload, self._excerpt(text, 500))
-            if type(error) is StreamError and not self._stream:
-                error = ProviderServerError(error.message, type=error.type, param=error.param)
-            raise error
+        if not isinstance(payload, self._wire.payloads):
+            return self._receive_series(payload, text)
+        answered: Any = payload
+        if _has_halves(text):
+            self.answer.half = {}
+        if isinstance(payload, dict) and reports_error(payload):
+            error = self._wire.parse_error(0, self._whole_texts(payload), self._excerpt(text, 500))
+            raise self._outside_a_stream(error)
         try:
-            self._wire.parse_reply(payload, self.answer)
-        except (AttributeError, TypeError, KeyError, IndexError, ValueError):
+            self._wire.parse_reply(answered, self.answer)
+        except _MISFITS:
             raise ResponseParseError(
                 f"The answer has another shape than documented: {self._excerpt(text)!r}"
             ) from None
+        except EngineError as error:
+            raise self._outside_a_stream(error) from None
+        if self.answer.half is not None:
+            self.answer.join_halves((0, 0, 0))
+        self.answer.finish()
         if self.answer.finish_reason is None:
             raise ResponseParseError(f"The answer says nothing: {self._excerpt(text)!r}")
+        return None
+
+    def _receive_series(self, payload: Any, text: str) -> None:
+        """Read events that came as an array, or a line each, in place of an event stream."""
+        if payload is None and _begins_with_object(text):
+            try:
+                self._parse_odd(Event("message", text))
+            except ResponseParseError:
+                if not self._stream:
+                    raise
+                raise StreamInterruptedError("The answer ended inside an event.") from None
+        elif isinstance(payload, list) and payload and all(isinstance(item, dict) for item in payload):
+            self._take("message", payload, text)
+        elif self._stream and text[:1] in ("{", "[") and text[-1:] not in ("}", "]"):
+            raise StreamInterruptedError("The answer ended before its end.")
+        else:
+            raise ResponseParseError(f"The answer is no JSON object: {self._excerpt(text)!r}")
+        if not self.answer.is_complete:
+            raise StreamInterruptedError("The answer ended before the provider's finish reason.")
+        self._conclude()
+
+    def _outside_a_stream(self, error: EngineError) -> EngineError:
+        """Return an error of no class as the server's, where no stream was asked for."""
+        if type(error) is not StreamError or self._stream:
+            return error
+        return ProviderServerError(error.message, type=error.type, param=error.param)
+
+    def _whole_texts(self, payload: Any) -> Any:
+        return payload if self.answer.half is None else repair(payload)
 
     def _excerpt(self, text: str, size: int = 100) -> str:
         """Return the beginning of what came; a secret is masked before it could be cut in two."""
@@ -248,6 +404,14 @@ class Body:
         error.retry_after = error.retry_after if seconds is None else seconds
         error.retryable = retries.is_retryable(error, self._headers.get("x-should-retry"))
         return error
+
+
+def _begins_with_object(text: str) -> bool:
+    """Tell whether a whole JSON object stands at the head of a text, before others."""
+    try:
+        return isinstance(_lenient.raw_decode(text)[0], dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _too_large(what: str, option: str, size: int) -> ResponseParseError:

@@ -1,4 +1,4 @@
-"""Every exception that bupple_engine raises, and the one map from what a provider says to its class.
+"""Every exception that bupple_engine raises; the map from what a provider says is in `classification`.
 
 ImproperlyConfigured (Django's)
 └── InvalidDriverError
@@ -27,8 +27,6 @@ RuntimeError
 
 from __future__ import annotations
 
-import re
-from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from django.core.exceptions import ImproperlyConfigured
@@ -186,117 +184,3 @@ class ResponseParseError(EngineError):
     """A successful answer that cannot be read."""
 
     retryable = True
-
-
-_STATUSES: dict[int, type[EngineError]] = {
-    400: InvalidRequestError,
-    401: AuthenticationError,
-    402: QuotaExceededError,
-    403: ProviderPermissionError,
-    404: ModelNotFoundError,
-    408: ProviderTimeoutError,
-    409: ConflictError,
-    413: RequestTooLargeError,
-    429: RateLimitError,
-    498: OverloadedError,  # Groq: capacity exceeded
-    503: OverloadedError,
-    504: ProviderTimeoutError,
-    529: OverloadedError,
-}
-
-# Words that say more than the status: a bad key may come as a 400, an empty account as a 429.
-_TELLING_WORDS: dict[str, type[EngineError]] = {
-    "invalid_api_key": AuthenticationError,
-    "authentication_error": AuthenticationError,
-    "api_key_invalid": AuthenticationError,
-    "billing_error": QuotaExceededError,
-    "insufficient_quota": QuotaExceededError,
-    "context_length_exceeded": ContextLengthExceededError,
-    "exceed_context_size_error": ContextLengthExceededError,
-    "model_context_window_exceeded": ContextLengthExceededError,
-    "content_filter": ContentFilteredError,
-    "content_policy_violation": ContentFilteredError,
-    "invalid_prompt": ContentFilteredError,
-    "bio_policy": ContentFilteredError,
-    "misalignment_policy_violation": ContentFilteredError,
-    "image_content_policy_violation": ContentFilteredError,
-    "model_not_found": ModelNotFoundError,
-    "overloaded_error": OverloadedError,
-    "server_is_overloaded": OverloadedError,
-}
-
-# Words that say what the status says, for errors inside a stream, which have none.
-_STATUS_WORDS: dict[str, type[EngineError]] = {
-    "unauthenticated": AuthenticationError,
-    "permission_error": ProviderPermissionError,
-    "permission_denied": ProviderPermissionError,
-    "rate_limit_error": RateLimitError,
-    "rate_limit_exceeded": RateLimitError,
-    "resource_exhausted": RateLimitError,
-    "slow_down": RateLimitError,
-    "invalid_request_error": InvalidRequestError,
-    "invalid_argument": InvalidRequestError,
-    "failed_precondition": InvalidRequestError,
-    "request_too_large": RequestTooLargeError,
-    "not_found_error": ModelNotFoundError,
-    "not_found": ModelNotFoundError,
-    "conflict_error": ConflictError,
-    "timeout_error": ProviderTimeoutError,
-    "deadline_exceeded": ProviderTimeoutError,
-    "unavailable": OverloadedError,
-    "unavailable_error": OverloadedError,
-    "service_unavailable_error": OverloadedError,
-    "server_error": ProviderServerError,
-    "api_error": ProviderServerError,
-    "internal": ProviderServerError,
-    "internal_error": ProviderServerError,
-    "internal_server_error": ProviderServerError,
-}
-
-_QUOTA_WORDS = re.compile(r"quota|credit|billing|spend|usage_limit|balance")
-
-# Only for 400 and 422, whose codes are often too general to tell these apart.
-_PHRASES: list[tuple[re.Pattern[str], type[EngineError]]] = [
-    (
-        re.compile(r"(?i)(incorrect|invalid) api key|api key (is )?(not valid|invalid|expired)"),
-        AuthenticationError,
-    ),
-    (
-        re.compile(
-            r"(?i)maximum (context|prompt)|context (length|window|size|limit)|too many (input )?tokens"
-            r"|(prompt|input) is too long"
-            r"|input token count.{0,60}exceeds|maximum number of tokens"
-        ),
-        ContextLengthExceededError,
-    ),
-    (re.compile(r"(?i)credit balance|spend(ing)? limit|billing"), QuotaExceededError),
-    (
-        re.compile(r"(?i)content (management )?policy|content filter|safety system|flagged"),
-        ContentFilteredError,
-    ),
-]
-
-
-def error_class(status: int, words: Iterable[str | None], message: str = "") -> type[EngineError]:
-    """Return the class for a provider's error: by its code and type, then its status, then its text.
-
-    A status of 0 is an error inside a stream that names none. Source: errors-and-retries, "Classes".
-    """
-    known = [word.lower() for word in words if word]
-    for word in known:
-        if found := _TELLING_WORDS.get(word):
-            return found
-    if status in (0, 400, 422, 429) and any(_QUOTA_WORDS.search(word) for word in known):
-        return QuotaExceededError
-    stated = next((_STATUS_WORDS[word] for word in known if word in _STATUS_WORDS), StreamError)
-    if status in (400, 422) or (not status and stated is InvalidRequestError):
-        for pattern, cls in _PHRASES:
-            if pattern.search(message):
-                return cls
-    if status:
-        if found := _STATUSES.get(status):
-            return found
-        if 400 <= status < 500:
-            return InvalidRequestError
-        return ProviderServerError if status >= 500 else ProviderConnectionError
-    return stated

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from typing import Any, cast
 
 from . import retries
-from .answer import Answer, reply_of
+from .answer import reply_of
 from .body import Body
 from .exceptions import (
     EngineError,
@@ -27,8 +27,9 @@ from .wire import Wire
 
 logger = logging.getLogger("bupple_engine")
 
-# How long a complete answer may take to end its body; then it is handed on without its last words on usage.
-END_SECONDS = 5.0
+# How long a complete answer may take to end its body; then it is handed on without its last words on usage. A
+# finish reason is not the end: some services think on behind it for several seconds.
+END_SECONDS = 30.0
 
 
 class TransportFailure(Exception):
@@ -76,11 +77,11 @@ class Exchange:
         self.started = time.monotonic()
         self.first_chunk_at: float | None = None
         self._amended = False
-        self._pending: EngineError | None = None
         self._reset()
 
     def _reset(self) -> None:
-        self.answer = Answer()
+        self.answer = self.wire.open_answer(self.request)
+        self._pending: EngineError | None = None  # it came behind chunks that are handed on first
         self._body: Body | None = None  # once the head is there
         self.status = 0
 
@@ -104,8 +105,8 @@ class Exchange:
                     self._clock, seconds = "first_token", left
             if self._body is not None and clocks.idle < seconds:
                 self._clock, seconds = "idle", clocks.idle
-            if self.answer.is_complete:
-                seconds = min(seconds, END_SECONDS)
+        if self.answer.is_complete and seconds > END_SECONDS:
+            seconds = END_SECONDS
         if seconds <= 0:
             raise self._timed_out(self._clock)
         return seconds
@@ -139,7 +140,7 @@ class Exchange:
             self._pending = error
         self.finished = body.finished
         chunks, self.answer.chunks = self.answer.chunks, []
-        if chunks and self.first_chunk_at is None:
+        if chunks and self.first_chunk_at is None and self.request.stream:
             self.first_chunk_at = time.monotonic()
         if self.finished and self.last is None:
             chunks.append(self._conclude())
@@ -150,10 +151,14 @@ class Exchange:
 
         Raises the error that the caller shall see, with its evidence, where there is no next attempt.
         """
+        failure = self._pending or failure
+        if isinstance(failure, TransportFailure) and not failure.timed_out and self._body is not None:
+            failure = self._body.told_error() or failure
         if isinstance(failure, TransportFailure):
             if self.answer.is_complete:
                 self.finished = True
-                return [self._conclude()], 0.0
+                self.answer.finish()
+                return [*self.answer.chunks, self._conclude()], 0.0
             failure = self._translate(failure)
         error = self._complete_evidence(failure)
         if not self._amended and (amended := self.wire.amend_request(self.request, error)):

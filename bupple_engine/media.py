@@ -21,16 +21,43 @@ _SIGNATURES: list[tuple[int, bytes, str]] = [
     (8, b"WAVE", "audio/wav"),
     (8, b"AIFF", "audio/aiff"),
     (4, b"ftypheic", "image/heic"),
+    (4, b"ftypheix", "image/heic"),
+    (4, b"ftypavif", "image/avif"),
     (4, b"ftypmif1", "image/heif"),
     (4, b"ftypM4A", "audio/mp4"),
     (0, b"%PDF-", "application/pdf"),
     (0, b"ID3", "audio/mpeg"),
     (0, b"\xff\xfb", "audio/mpeg"),
     (0, b"\xff\xf3", "audio/mpeg"),
+    (0, b"\xff\xfa", "audio/mpeg"),
     (0, b"\xff\xf1", "audio/aac"),
     (0, b"OggS", "audio/ogg"),
     (0, b"fLaC", "audio/flac"),
 ]
+
+_KNOWN = frozenset(mime for _, _, mime in _SIGNATURES)
+
+# Names that labels have for a type, and the one that the providers know.
+_ALIASES = {
+    "image/jpg": "image/jpeg",
+    "image/pjpeg": "image/jpeg",
+    "image/x-png": "image/png",
+    "audio/mp3": "audio/mpeg",
+    "audio/x-mp3": "audio/mpeg",
+    "audio/x-mpeg": "audio/mpeg",
+    "audio/x-wav": "audio/wav",
+    "audio/wave": "audio/wav",
+    "audio/vnd.wave": "audio/wav",
+    "audio/m4a": "audio/mp4",
+    "audio/x-m4a": "audio/mp4",
+    "audio/x-flac": "audio/flac",
+    "audio/x-aiff": "audio/aiff",
+    "application/x-pdf": "application/pdf",
+}
+
+# What a base64 in the alphabet of URLs has in place of two characters.
+_URL_SAFE = bytes.maketrans(b"-_", b"+/")
+_PERCENT_SLICE = 65_536
 
 # Names that callers use as metadata["format"] and that mimetypes lacks or spells by platform.
 _FORMATS = {
@@ -66,10 +93,10 @@ class Media:
     def format(self) -> str:
         """The short name of the format: png, mp3, wav, pdf."""
         known = self.part.metadata.get("format")
-        if isinstance(known, str) and known:
+        if isinstance(known, str) and known and _by_name(f"x.{known.lower()}") in (None, self.mime_type):
             return known.lower()
         short = (self.mime_type or "").rpartition("/")[2].removeprefix("x-")
-        return {"mpeg": "mp3", "wave": "wav", "mp4": "m4a"}.get(short, short)
+        return {"mpeg": "mp3", "mp4": "m4a"}.get(short, short)
 
     @property
     def filename(self) -> str:
@@ -87,22 +114,23 @@ def resolve(part: Part) -> Media:
         head, comma, payload = content[5:].partition(",")
         if not comma:
             raise _wrong(part, "is a data URL without a comma")
-        mime = head.partition(";")[0].lower()
+        mime = _canonical(head.partition(";")[0])
         is_base64 = "base64" in head.lower().split(";")
-        data = _check(part, payload) if is_base64 else _to_base64(unquote_to_bytes(payload))
-        mime_type = _declared(part.metadata) or mime or _sniff(data)
+        data = _check(part, payload) if is_base64 else _to_base64(_unquote(payload))
+        mime_type = _typed(data, _declared(part.metadata) or mime)
     elif "://" in content[:40]:
         raise _wrong(part, "must be an http(s) URL, a data URL or base64")
     else:
         data = _check(part, content)
-        mime_type = _declared(part.metadata) or _sniff(data)
+        mime_type = _typed(data, _declared(part.metadata))
     if not data:
         raise _wrong(part, "has no data")
     mime_type = mime_type or _by_name(str(part.metadata.get("filename", "")))
     if not mime_type:
         raise _wrong(
             part,
-            f'has no mime type that can be told from it; say it in {part.where}["metadata"]["mime_type"]',
+            "has no mime type that can be told from it, if it is base64 at all; "
+            f'say it in {part.where}["metadata"]["mime_type"]',
         )
     return Media(part, None, data, mime_type)
 
@@ -118,12 +146,31 @@ def decode_text(media: Media) -> str:
 
 
 def _check(part: Part, text: str) -> str:
-    data = "".join(unquote_to_bytes(text).decode("latin-1").split()) if "%" in text else "".join(text.split())
+    """Return base64 as the providers take it: the standard alphabet, padded, without white space."""
+    data = _unquote(text) if "%" in text else text.encode("utf-8", "replace")
+    data = data.translate(None, b" \t\r\n\v\f")
+    if not (b"+" in data or b"/" in data):
+        data = data.translate(_URL_SAFE)
+    if b"=" not in data and len(data) % 4 != 1:
+        data += b"=" * (-len(data) % 4)  # left out: there is one way to read it
     try:
         binascii.a2b_base64(data, strict_mode=True)
     except (binascii.Error, ValueError):
         raise _wrong(part, "is neither an http(s) URL, a data URL nor base64") from None
-    return data
+    return data.decode("ascii")
+
+
+def _unquote(text: str) -> bytes:
+    """Return what a data URL's payload says, in slices: unquote_to_bytes makes an object of each escape."""
+    found = bytearray()
+    start = 0
+    while start < len(text):
+        end = start + _PERCENT_SLICE
+        cut = text.rfind("%", end - 2, end)
+        end = cut if cut >= 0 else end
+        found += unquote_to_bytes(text[start:end])
+        start = end
+    return bytes(found)
 
 
 def _to_base64(data: bytes) -> str:
@@ -133,7 +180,7 @@ def _to_base64(data: bytes) -> str:
 def _declared(metadata: Mapping[str, Any]) -> str | None:
     mime = metadata.get("mime_type")
     if isinstance(mime, str) and "/" in mime:
-        return mime.lower()
+        return _canonical(mime)
     name = metadata.get("format")
     return _by_name(f"x.{name.lower()}") if isinstance(name, str) and name else None
 
@@ -141,6 +188,23 @@ def _declared(metadata: Mapping[str, Any]) -> str | None:
 def _by_name(name: str) -> str | None:
     extension = name.rpartition(".")[2].lower()
     return _FORMATS.get(extension) or mimetypes.guess_type(name)[0]
+
+
+def _canonical(mime: str) -> str:
+    mime = mime.strip().lower()
+    return _ALIASES.get(mime, mime)
+
+
+def _typed(data: str, label: str | None) -> str | None:
+    """Return the type of data: its first bytes know better than a label that is of the same kind.
+
+    A label that no bytes tell, such as image/apng, says more than they.
+    """
+    found = _sniff(data)
+    if found is None or not label:
+        return label or found
+    same = label.partition("/")[0] == found.partition("/")[0]
+    return found if same and label in _KNOWN else label
 
 
 def _sniff(data: str) -> str | None:

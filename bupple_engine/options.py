@@ -201,6 +201,7 @@ EXAMPLES = {
     "TOP_P": "0.9",
     "STOP": '["END"]',
     "SEED": "7",
+    "REASONING_EFFORT": '"low"',
     "TIMEOUT": '{"first_token": 60, "total": 300}',
     "MAX_RETRIES": "2",
     "EXTRA": '{"service_tier": "flex"}',
@@ -228,6 +229,7 @@ COMMON: Mapping[str, Option] = {
     "top_p": Option(number(0, 1)),
     "stop": Option(stop),
     "seed": Option(integer()),
+    "reasoning_effort": Option(string),  # the provider's own word: none, minimal, low, medium, high, …
     "timeout": Option(timeout),
     "max_retries": Option(integer(0), default=2),
     "extra": Option(extra),

@@ -15,7 +15,7 @@ from .scrubbing import Secrets
 class Request:
     """What to send in one attempt; neither its repr nor its attributes show a header or the body."""
 
-    __slots__ = ("_body", "_headers", "_url", "echo", "method", "secrets", "stream")
+    __slots__ = ("_body", "_headers", "_url", "echo", "inline_reasoning", "method", "secrets", "stream")
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Request:
         self.secrets = secrets or Secrets()
         self.method = method
         self.echo: dict[str, Any] = {}
+        self.inline_reasoning = False  # reasoning in tags, at the head of the answer, is no text
 
     @property
     def url(self) -> str:
@@ -64,7 +65,7 @@ class Request:
 
     def __copy__(self) -> Request:
         copied = Request(self.url, self._headers, self.body, self.stream, self.secrets, self.method)
-        copied.echo = self.echo
+        copied.echo, copied.inline_reasoning = self.echo, self.inline_reasoning
         return copied
 
     def __deepcopy__(self, memo: object) -> Request:

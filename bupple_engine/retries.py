@@ -12,7 +12,7 @@ import time
 from collections.abc import Mapping
 from datetime import UTC
 
-from .exceptions import EngineError, QuotaExceededError, ResponseParseError
+from .exceptions import EngineError, QuotaExceededError, RateLimitError, ResponseParseError
 
 _random = random.SystemRandom()
 
@@ -49,8 +49,10 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
 
 def is_retryable(error: EngineError, should_retry: str | None) -> bool:
     """Tell whether the same target may be tried again; should_retry is the header x-should-retry."""
-    if error.code in NEVER_RETRIED or isinstance(error, QuotaExceededError):
+    if isinstance(error, QuotaExceededError):
         return False
+    if error.code in NEVER_RETRIED and not isinstance(error, RateLimitError):
+        return False  # some services throttle by a 400 or a 403
     if should_retry in ("true", "false"):
         return should_retry == "true"
     return error.retryable

@@ -6,14 +6,16 @@ import hashlib
 import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, cast
 
-from .answer import NO_USAGE, Answer
-from .exceptions import EngineError, UnsupportedFeatureError, error_class
+from .answer import NO_USAGE, Answer, repair
+from .classification import canonical, error_class
+from .exceptions import EngineError, UnsupportedFeatureError
 from .masking import Hidden, MaskedDict, SecretURL, bare, hide, reveal
 from .media import Media, description, resolve
 from .messages import Part, Turn
 from .options import COMMON, Option, Options, merge_dicts
+from .reports import read_error
 from .request import Request, dump, join_url
 from .scrubbing import Secrets, secrets_of
 from .types import Usage
@@ -191,6 +193,10 @@ class Wire:
 
     # What came
 
+    def open_answer(self, request: Request) -> Answer:
+        """Return what the answer to a request is to be written down in."""
+        return Answer()
+
     def parse_reply(self, payload: dict[str, Any], answer: Answer) -> None:
         """Write a whole answer down."""
         raise NotImplementedError
@@ -201,7 +207,7 @@ class Wire:
 
     def parse_end(self, data: str, answer: Answer) -> bool:
         """Tell whether an event's data is the mark of the end, which is no JSON."""
-        if data.strip() != "[DONE]":
+        if data.strip().upper() != "[DONE]":
             return False
         answer.ended = answer.finish_reason is not None  # on most wires the mark alone proves nothing
         return True
@@ -213,10 +219,9 @@ class Wire:
     def parse_models(self, payload: Any) -> tuple[list[str], str]:
         """Return the names on a page of the list of models, and what names the next page, "" after the last.
 
-        A list of the API's own in `payload["data"]`, or bare, has them as OpenAI's has.
+        The list stands in `payload["data"]` as OpenAI's does, under another usual name, or bare.
         """
-        items = payload if isinstance(payload, list) else payload["data"]
-        return [str(item["id"]) for item in items or []], ""  # Ollama without a model says null
+        return [name_of(item) for item in models_in(payload)], ""
 
     def offers(self, model: str, models: list[str]) -> bool | None:
         """Tell whether a model is in the list; None where it may be there though the list lacks it."""
@@ -232,22 +237,18 @@ class Wire:
 
     def parse_error(self, status: int, payload: Any, text: str = "") -> EngineError:
         """Return the error that a provider's answer means; a status of 0 is an error inside a stream."""
-        body = payload[0] if isinstance(payload, list) and payload else payload
-        body = body if isinstance(body, dict) else {}
-        error = body.get("error")
-        facts = error if isinstance(error, dict) else body
-        message = next(filter(None, map(_text, (facts.get("message"), error, body.get("detail")))), "")
-        message = message or text.strip()[:500] or f"The provider answered with status {status} and no text."
-        words = [_text(facts.get(name)) for name in ("code", "type", "status")]
-        status = status or next((int(word) for word in words if re.fullmatch("[45][0-9]{2}", word)), 0)
-        cls = next(
-            (self.error_words[word] for word in words if word in self.error_words), None
-        ) or error_class(status, words, message)
+        said = read_error(payload)
+        message = said.message or text.strip()[:500]
+        status = status or said.status
+        own = {canonical(word): cls for word, cls in self.error_words.items()}
+        cls = next((own[word] for word in map(canonical, said.words) if word in own), None)
+        cls = cls or error_class(status, said.words, said.text or message)
         return cls(
-            message,
+            message or f"The provider answered with status {status} and no text.",
             code=status,
-            type=next((word for word in (words[1], words[0], words[2]) if word and not word.isdigit()), None),
-            param=_text(facts.get("param")) or None,
+            type=said.type,
+            param=said.param,
+            retry_after=said.retry_after,
         )
 
     def parse_reasoning_echo(self, turn: Turn) -> dict[str, Any] | None:
@@ -271,12 +272,35 @@ class Wire:
         if answer.finish_reason != "tool_calls" and (echo := self.parse_echo(answer)):
             metadata["echo"] = {**request.echo, **echo, "text": digest("".join(answer.texts))}
         usage = self.parse_usage(answer.usage) if answer.usage else NO_USAGE.copy()
-        return {
+        last = {
             "model": answer.model or model,
             "usage": usage,
             "finish_reason": answer.finish_reason or "unknown",
             "metadata": metadata,
         }
+        return last if answer.half is None else cast("dict[str, Any]", repair(last))
+
+
+def models_in(payload: Any) -> list[Any]:
+    """Return the items of a list of models; an empty object is an empty list.
+
+    Raises KeyError or TypeError for what is another thing than a list.
+    """
+    while isinstance(payload, dict) and payload:
+        payload = payload[next((name for name in ("data", "models", "result") if name in payload), "data")]
+    if payload and not isinstance(payload, list):
+        raise TypeError
+    return payload or []  # Ollama without a model says null
+
+
+def name_of(item: Any) -> str:
+    """Return the name that a model in the list is asked for by."""
+    if isinstance(item, str):
+        return item
+    name = str(item["id"]) if "id" in item else item.get("name") or item["model"]
+    if not isinstance(name, str):
+        raise TypeError
+    return name
 
 
 def family(model: str) -> str:
@@ -287,11 +311,3 @@ def family(model: str) -> str:
 def digest(text: str) -> str:
     """Return what tells a text from another in an echo."""
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, list):
-        return "; ".join(filter(None, map(_text, value)))
-    if isinstance(value, dict):
-        return _text(value.get("message") or value.get("msg") or value.get("detail"))
-    return str(value) if value not in (None, "") else ""

@@ -342,7 +342,11 @@ PLACES = {
     "W012": [
         (engine({**OPENAI, "STOP": "x"}), "it.STOP", "openai_chat has one", 'Remove "STOP"'),
         (engine({**OPENAI, "TEMPERATURE": 0.2}), "it.TEMPERATURE", "gpt-6.2-sol reasons"),
-        (engine({**OPENAI, "MODEL": "gpt-6-sol-2026-08-01", "TOP_P": 0.2}), "it.TOP_P", "unless EXTRA"),
+        (
+            engine({**OPENAI, "MODEL": "gpt-6-sol-2026-08-01", "TOP_P": 0.2}),
+            "it.TOP_P",
+            "unless REASONING_EFFORT",
+        ),
         (engine({**OPENAI, "MODEL": "gpt-4.5", "TEMPERATURE": 3}), "it.TEMPERATURE", "0 to 2"),
         (engine({**CHAT, "STOP": "x"}), "it.STOP", "takes no stop"),
         (engine({**CHAT, "MODEL": "gpt-4.5", "STOP": list("abcde")}), "it.STOP", "four"),

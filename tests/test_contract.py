@@ -30,7 +30,7 @@ from bupple_engine import (
 from tests.conftest import Configure
 from tests.provider import Answer, Provider, split
 from tests.verbs import STREAMS, VERBS, run
-from tests.wires import KEY, TEXTS, USAGE, WIRES, Kind, Wire
+from tests.wires import EVENTS, JSON, KEY, TEXTS, USAGE, WIRES, Kind, Wire, dump
 
 HELLO = [{"role": "user", "content": "Grüße, 🦜"}]
 SIZES = [1, 2, 3, 7, 65_536]
@@ -203,6 +203,203 @@ def test_a_stream_cut_at_every_byte_is_never_taken_for_whole(wire: Wire, driver:
             assert "".join(chunk["content"] for chunk in chunks) == "Grüße 🦜"
             assert chunks[-1]["done"]
     assert complete_from is not None
+
+
+@pytest.mark.parametrize("end", ["cut", "reset"])
+@pytest.mark.parametrize("kind", ["overloaded", "rate_limit"])
+def test_an_error_that_came_whole_wins_over_the_break_behind_it(
+    wire: Wire, driver: Any, provider: Provider, kind: Kind, end: str
+) -> None:
+    raw = wire.stream_error(TEXTS, kind)
+    for told in (raw, raw.rstrip()):  # its event, and that without the blank line which would end it
+        pieces = [told, 0.1] if end == "reset" else [told]
+        provider.answer(Answer(pieces=pieces, cut=end == "cut", reset=end == "reset"), repeat=True)
+        for verb in STREAMS:
+            outcome = run(driver, verb, HELLO)
+            assert type(outcome.error) is ERRORS[kind]
+            assert outcome.text == outcome.error.partial_content == "".join(TEXTS)
+
+
+# What services do to an answer, on whatever wire: its bytes, and what they still say.
+
+
+def joined(raw: bytes) -> bytes:
+    """Leave the blank line between two events out."""
+    end = b"\r\n" if b"\r\n" in raw else b"\n"
+    return raw.rstrip().replace(end * 2, end) + end * 2
+
+
+def between(raw: bytes, *idle: bytes) -> bytes:
+    """Put something between the events that keeps a connection alive."""
+    end = b"\r\n\r\n" if b"\r\n" in raw else b"\n\n"
+    frames = raw.split(end)
+    return end.join(each for pair in zip(frames, idle * len(frames), strict=False) for each in pair)
+
+
+IDLE = [
+    b"data: null",
+    b"data: []",
+    b'data: ""',
+    b"data: : keep-alive",
+    b"data: ping",
+    b"data: [KEEPALIVE]",
+    b'data: "heartbeat"',
+    b"event: ping\ndata: 7",
+    b": a comment",
+]
+EMPTY_ERROR = b'"error":{"message":"","type":null,"code":0,"details":[]},'
+ODD_STREAMS: dict[str, Any] = {
+    "a number": lambda wire: wire.stream(["It is ", "7", "!"]).replace(b'"7"', b"7"),
+    "a zero": lambda wire: wire.stream(["It is ", "0", "!"]).replace(b'"0"', b"0"),
+    "a truth": lambda wire: wire.stream(["It is ", "true", "!"]).replace(b'"true"', b"true"),
+    "no blank lines": lambda wire: joined(wire.stream(["It is ", "7", "!"])),
+    "idle events": lambda wire: between(wire.stream(["It is ", "7", "!"]), *IDLE),
+    "halves": lambda wire: wire.stream(["On @", "# off"]).replace(b"@", rb"\ud83e").replace(b"#", rb"\udd9c"),
+    "a half alone": lambda wire: wire.stream(["On @", " off"]).replace(b"@", rb"\ud83e"),
+    "a half at the end": lambda wire: wire.stream(["On", " @"]).replace(b"@", rb"\uD83E"),
+    "a raw control character": lambda wire: wire.stream(["a@b", "c"]).replace(b"@", b"\t"),
+    "NaN": lambda wire: wire.stream(["It is ", "7"]).replace(b"{", b'{"score":NaN,"bound":-Infinity,', 1),
+    "an error with nothing in it": lambda wire: wire.stream(["a", "b"]).replace(
+        b"data: {", b"data: {" + EMPTY_ERROR
+    ),
+}
+ODD_TEXTS = {
+    "a number": "It is 7!",
+    "a zero": "It is 0!",
+    "a truth": "It is true!",
+    "no blank lines": "It is 7!",
+    "idle events": "It is 7!",
+    "halves": "On 🦜 off",
+    "a half alone": "On \ufffd off",
+    "a half at the end": "On \ufffd",
+    "a raw control character": "a\tbc",
+    "NaN": "It is 7",
+    "an error with nothing in it": "ab",
+}
+
+
+@pytest.mark.parametrize("oddity", ODD_STREAMS)
+def test_an_odd_stream_says_what_it_says(
+    wire: Wire, verb: str, driver: Any, provider: Provider, oddity: str
+) -> None:
+    """Also where none was asked for: some services can do nothing else."""
+    raw = ODD_STREAMS[oddity](wire)
+    # Where it was asked for, it needs no label.
+    headers = {} if verb in STREAMS else EVENTS
+    for size in (1, 7, 65_536):
+        provider.answer(Answer(headers=headers, pieces=split(raw, size)))
+        outcome = run(driver, verb, HELLO)
+        assert outcome.error is None
+        assert outcome.reply["content"] == ODD_TEXTS[oddity]
+        assert outcome.reply["finish_reason"] == "stop"
+        assert USAGE.items() <= outcome.reply["usage"].items()
+        json.dumps(outcome.reply, ensure_ascii=False).encode()
+
+
+@pytest.mark.parametrize("headers", [JSON, EVENTS, {}], ids=["JSON", "events", "no label"])
+def test_the_form_of_an_answer_is_its_own(
+    wire: Wire, verb: str, driver: Any, provider: Provider, headers: dict[str, str]
+) -> None:
+    for raw in (wire.reply("".join(TEXTS), reasoning="hm"), wire.stream(TEXTS, reasoning=["h", "m"])):
+        for size in (1, 65_536):
+            provider.answer(Answer(headers=headers, pieces=split(raw, size)))
+            outcome = run(driver, verb, HELLO)
+            assert (outcome.error, outcome.reasoning) == (None, "hm")
+            assert outcome.reply["content"] == "".join(TEXTS)
+            assert USAGE.items() <= outcome.reply["usage"].items()
+
+
+def test_an_error_inside_a_stream_that_was_not_asked_for_is_tried_again(
+    wire: Wire, provider: Provider, configure: Configure
+) -> None:
+    configure(it=wire.settings(provider.url, MAX_RETRIES=1))
+    for verb in ("send", "asend"):
+        failed = Answer(headers=EVENTS, body=wire.stream_error(TEXTS, "server"))
+        provider.answer(failed, Answer(headers=EVENTS, body=wire.stream(TEXTS)))
+        assert run(ai(), verb, HELLO).reply["content"] == "".join(TEXTS)
+
+
+@pytest.mark.parametrize("said", ["mark", "whole", "part"])
+def test_what_the_end_repeats_is_added_where_it_is_missing(
+    wire: Wire, driver: Any, provider: Provider, said: str
+) -> None:
+    """A stream's end has all of the answer again: behind all of its pieces, behind some, or behind none."""
+    pieces = {"mark": [], "whole": ["One ", "two ", "three"], "part": ["One ", "tw"]}[said]
+    raw = wire.stream_repeated(pieces, "One two three", "so")
+    for size in (1, 65_536):
+        provider.answer(Answer(pieces=split(raw, size)), repeat=True)
+        for verb in STREAMS:
+            outcome = run(driver, verb, HELLO)
+            assert outcome.error is None
+            assert (outcome.text, outcome.reasoning) == ("One two three", "so")
+            assert outcome.reply["finish_reason"] == "stop"
+
+
+@pytest.mark.parametrize("raw", [b"", b"data: [DONE]\n\n", b": ping\n\n", b"data: null\n\n"])
+def test_a_stream_that_says_nothing_is_no_answer(
+    wire: Wire, driver: Any, provider: Provider, raw: bytes
+) -> None:
+    provider.answer(Answer(headers=EVENTS, body=raw), repeat=True)
+    for verb in STREAMS:
+        error = run(driver, verb, HELLO).error
+        assert type(error) is StreamInterruptedError
+        assert (error.retryable, error.partial_content) == (True, "")
+
+
+@pytest.mark.parametrize(
+    "flat",
+    [
+        {"error_code": 17, "error_msg": "Out of luck"},
+        {"success": False, "errors": [{"code": 17, "message": "Out of luck"}], "result": {}},
+        {"base_resp": {"status_code": 17, "status_msg": "Out of luck"}, "choices": None},
+        {"code": 17, "msg": "Out of luck"},
+        {"detail": "Out of luck"},
+    ],
+    ids=lambda flat: next(iter(flat)),
+)
+def test_an_error_in_a_shape_of_its_own_is_one(
+    wire: Wire, verb: str, driver: Any, provider: Provider, flat: Any
+) -> None:
+    for raw in (dump(flat).encode(), f"data: {dump(flat)}\n\ndata: [DONE]\n\n".encode()):
+        provider.answer(Answer(body=raw))
+        error = run(driver, verb, HELLO).error
+        assert isinstance(error, EngineError)
+        assert error.message == "Out of luck"
+
+
+@pytest.mark.parametrize("kind", ["context", "quota", "auth"])
+def test_an_error_that_a_router_wraps_keeps_its_meaning(
+    wire: Wire, verb: str, driver: Any, provider: Provider, kind: Kind
+) -> None:
+    _, _, told = wire.error(kind)
+    upstream = json.loads(told)
+    wraps = [
+        {"message": "Provider returned error", "code": 400, "metadata": {"raw": told.decode()}},
+        {"message": "Upstream error", "code": 400, "metadata": {"raw": upstream}},
+        {"message": told.decode(), "code": 400},
+        {"message": f"litellm.BadRequestError: {told.decode()}", "code": "400"},
+    ]
+    for wrap in wraps:
+        provider.answer(Answer(400, JSON, dump({"error": wrap}).encode()))
+        error = run(driver, verb, HELLO).error
+        assert type(error) is ERRORS[kind]
+        words = upstream["error"]["message"].replace(KEY, "…abcd")
+        assert (
+            words in error.message
+            or words in json.loads(error.message.partition(": ")[2])["error"]["message"]
+        )
+
+
+@pytest.mark.parametrize("spelling", [str.upper, str.title, lambda word: word.replace("_", "-")])
+def test_a_word_for_the_end_is_known_in_any_spelling(
+    wire: Wire, verb: str, driver: Any, provider: Provider, spelling: Any
+) -> None:
+    for finish, word in wire.finishes.items():
+        if finish == "unknown" or word == "completed":
+            continue
+        raw = body(wire, verb, ["text"], finish=finish)
+        provider.answer(Answer(body=raw.replace(dump(word).encode(), dump(spelling(word)).encode())))
+        assert run(driver, verb, HELLO).reply["finish_reason"] == finish
 
 
 def test_a_refused_connection_is_told_as_one(

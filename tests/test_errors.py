@@ -258,6 +258,7 @@ ERRORS: dict[str, list[Case]] = {
         (422, {"detail": [{"loc": ["body", "x"], "msg": "No"}]}, Invalid),
         (429, {"error": {"code": "429", "message": "Slow"}}, Rate),
         (429, {"error": {"message": "Slow", "type": "billing"}}, Quota),
+        (403, {"error": {"message": "No", "type": "insufficient_quota"}}, Quota),
         (498, {}, Overloaded),
         (503, {"error": {"message": "No", "type": "unavailable_error"}}, Overloaded),
         (522, "", Server),
@@ -265,7 +266,169 @@ ERRORS: dict[str, list[Case]] = {
         (418, "", Invalid),
     ],
 }
+# What services say in words alone, or under statuses of their own; behind each class, what only sounds alike.
+SAYINGS: dict[type[EngineError], list[tuple[int, str]]] = {
+    Context: [
+        (400, "Input length (12 tokens) exceeds the maximum allowed length (10 tokens)."),
+        (400, "Your request exceeded model token limit: 10 (requested: 12)"),
+        (400, "Range of input length should be [1, 10]"),
+        (400, "The number of tokens to keep from the initial prompt is greater than the context length"),
+        (400, "Loaded with a context length of only 10 tokens, which is not enough"),
+        (413, "prompt is too long: 12 tokens > 10 maximum"),
+        (422, "`inputs` tokens + `max_new_tokens` must be <= 10"),
+        (500, "the request exceeds the available context size"),
+        (0, "Input does not fit in context length"),
+    ],
+    NotFound: [
+        (400, "a/b:free is not a valid model ID"),
+        (400, "Model Not Exist"),
+        (400, "The provided model identifier is invalid."),
+        (400, "The model `old` has been decommissioned and is no longer supported."),
+        (400, "models/old is not found for API version v1"),
+        (400, "The requested model is not supported."),
+        (410, "Gone"),
+        (503, "No available channel for model old under group x"),
+        (0, "model 'old' not found"),
+    ],
+    Filtered: [
+        (400, "Content Exists Risk"),
+        (400, "The request was rejected because it was considered high risk"),
+        (403, "Content violates usage guidelines."),
+        (403, "The model requires moderation and your input was flagged"),
+        (0, "Potentially unsafe or sensitive content was detected"),
+    ],
+    Rate: [
+        (400, "Too many tokens, please wait before trying again."),
+        (403, "You have exceeded a secondary rate limit"),
+        (500, "Too many requests"),
+        (503, "Request rate increased too quickly"),
+        (0, "Concurrency limit exceeded"),
+    ],
+    Quota: [
+        (400, "insufficient balance"),
+        (403, "Sorry, your account balance is insufficient"),
+        (403, "Key limit exceeded (total limit)"),
+        (429, "Your team has used all available credits or reached its monthly spending limit"),
+        (500, "insufficient balance (1008)"),
+        (0, "You exceeded your current quota"),
+    ],
+    TooLarge: [(429, "Request too large for m on tokens per min (TPM): Limit 10, Requested 12.")],
+    Overloaded: [(500, "The engine is currently overloaded"), (0, "The server is too busy")],
+    Invalid: [
+        (400, "Unknown parameter: 'context_length'"),
+        (400, "tool calling is not supported by this model"),
+        (400, "temperature is not supported with model m"),
+        (400, "The model `m` does not support images"),
+        (400, "max_tokens is too large: 99. This model supports at most 16 completion tokens"),
+        (400, "Too many images: the maximum number is 5"),
+        (400, "Unknown field: billing_code"),
+    ],
+    Permission: [
+        (403, "Your organization must be verified to use the model m"),
+        (403, "Your account was flagged"),
+        (403, "The model is not available in your region."),
+    ],
+    Server: [(500, "Failed to decode a token"), (500, "load balancer error"), (502, "The model crashed")],
+}
 CASES = [(driver, *case) for driver, cases in ERRORS.items() for case in cases]
+
+
+@pytest.mark.parametrize("driver", ["openai", "compatible", "claude", "gemini"])
+@pytest.mark.parametrize(
+    ("cls", "status", "words"), [(cls, *case) for cls, cases in SAYINGS.items() for case in cases]
+)
+def test_an_error_that_says_it_in_words_alone(
+    driver: str, cls: type[EngineError], status: int, words: str
+) -> None:
+    body = {"error": {"message": words}}
+    if status:
+        error = answer(driver, json.dumps(body).encode(), status=status).error
+    else:
+        error = answer(driver, frames(body)).error
+    assert error is not None
+    assert (type(error), error.code, error.message) == (cls, status, words)
+    assert error.retryable is (cls in RETRIED)
+
+
+@pytest.mark.parametrize(
+    ("status", "error", "cls"),
+    [
+        (400, {"code": "DataInspectionFailed"}, Filtered),
+        (400, {"code": "data-inspection-failed"}, Filtered),
+        (400, {"innererror": {"code": "ResponsibleAIPolicyViolation"}}, Filtered),
+        (403, {"metadata": {"reasons": ["x"], "flagged_input": "x"}}, Filtered),
+        (429, {"code": "Throttling.AllocationQuota"}, Rate),
+        (400, {"type": "ThrottlingException"}, Rate),
+        (500, {"code": "429"}, Rate),
+        (403, {"code": "AccountOverdueError"}, Quota),
+        (400, {"code": "Arrearage"}, Quota),
+        (503, {"code": "model_not_found"}, NotFound),
+        (400, {"type": "Invalid_Model"}, NotFound),
+        (400, {"code": "too_many_prompt_tokens"}, Context),
+        (500, {"code": 500}, Server),
+    ],
+)
+def test_a_code_is_known_in_any_spelling_and_under_any_status(
+    status: int, error: dict[str, Any], cls: type[EngineError]
+) -> None:
+    found = answer(
+        "compatible", json.dumps({"error": {"message": "No", **error}}).encode(), status=status
+    ).error
+    assert type(found) is cls
+    assert found.message == "No"
+
+
+@pytest.mark.parametrize("driver", ["gemini", "gemini_compatible", "openrouter"])
+def test_what_google_says_in_details_is_read_on_every_wire(driver: str) -> None:
+    wait = {"@type": "type.googleapis.com/google.rpc.RetryInfo", "retryDelay": "12.5s"}
+    for details, cls, seconds in (([PER_MINUTE, wait], Rate, 12.5), ([PER_DAY], Quota, None)):
+        body = [gemini(429, "RESOURCE_EXHAUSTED", "The quota is used up for now.", *details)]
+        error = answer(driver, json.dumps(body).encode(), status=429).error
+        assert error is not None
+        assert (type(error), error.retry_after) == (cls, seconds)
+    bad = [gemini(400, ARGUMENT, "No", BAD_KEY)]
+    assert type(answer(driver, json.dumps(bad).encode(), status=400).error) is Auth
+
+
+def test_an_error_may_come_in_the_form_of_events() -> None:
+    told = openai("Slow", code="rate_limit_exceeded", retry_after=7)
+    for raw in (frames(told), b"event: error\n" + frames(told), b": ping\n\n" + frames(told, "[DONE]")):
+        for status, stream in ((429, True), (429, False), (500, True)):
+            error = answer("compatible", raw, status=status, stream=stream).error
+            assert error is not None
+            assert (type(error), error.message, error.retry_after) == (Rate, "Slow", 7)
+
+
+def test_an_error_names_the_field_that_its_place_names() -> None:
+    where = ["body", "messages", 0, "content"]
+    body = {
+        "detail": [
+            {"loc": where, "msg": "Field required", "type": "missing"},
+            {"loc": ["body", "x"], "msg": "No"},
+        ]
+    }
+    for driver in ("compatible", "claude", "gemini", "openai"):
+        error = answer(driver, json.dumps(body).encode(), status=422).error
+        assert error is not None
+        assert (error.param, error.type) == ("messages[0].content", None)
+        assert error.message == "messages[0].content: Field required; x: No"
+
+
+@pytest.mark.parametrize("depth", [20, 500, 900])
+def test_an_error_nested_beyond_measure_is_one(depth: int) -> None:
+    deep = '{"message":' * depth + '"x"' + "}" * depth
+    for driver in ("compatible", "claude", "gemini", "openai"):
+        for raw in (f'{{"error":{deep}}}', deep, f'{{"detail":[{deep}]}}'):
+            assert isinstance(answer(driver, raw.encode(), status=400).error, InvalidRequestError)
+            assert isinstance(answer(driver, f"data: {raw}\n\n".encode()).error, EngineError)
+            assert isinstance(answer(driver, raw.encode(), stream=False).error, EngineError)
+
+
+def test_phrases_are_looked_for_in_linear_time() -> None:
+    hostile = "context " * 2000 + "model " * 2000 + "input " * 2000 + "a" * 20_000
+    started = time.process_time()
+    assert type(answer("compatible", json.dumps({"error": hostile}).encode(), status=400).error) is Invalid
+    assert time.process_time() - started < 2
 
 
 @pytest.mark.parametrize("stream", [False, True])

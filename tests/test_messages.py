@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import json
+import tracemalloc
 from typing import Any
 
 import pytest
@@ -210,6 +212,15 @@ def test_a_mime_type_is_told_by_the_data(mime: str, data: str) -> None:
         (TEXT, {"filename": "a.b.CSV"}, "text/csv", False),
         (PNG, {"mime_type": 7, "format": ""}, "image/png", False),
         (PNG, {"filename": "cat.jpg"}, "image/png", False),
+        # The bytes know better than a label of their kind, and a label has one name.
+        (f"data:image/jpeg;base64,{PNG}", {}, "image/png", False),
+        (PNG, {"mime_type": "image/webp"}, "image/png", False),
+        (B64["audio/wav"], {"format": "mp3"}, "audio/wav", False),
+        (f"data:image/jpg;base64,{B64['image/jpeg']}", {}, "image/jpeg", False),
+        (TEXT, {"mime_type": "image/jpg"}, "image/jpeg", False),
+        ("https://host/cat", {"mime_type": "image/JPG"}, "image/jpeg", True),
+        (f"data:audio/x-wav;base64,{B64['audio/wav']}", {}, "audio/wav", False),
+        (f"data:text/plain;base64,{PNG}", {}, "text/plain", False),
     ],
 )  # fmt: skip
 def test_a_mime_type_is_told_by_metadata_and_address(
@@ -218,6 +229,45 @@ def test_a_mime_type_is_told_by_metadata_and_address(
     found = media(content, **metadata)
     assert found.mime_type == mime
     assert found.url == (content if url else None)
+
+
+@pytest.mark.parametrize("size", [6, 7, 8, 9])
+def test_base64_with_one_reading_is_read(size: int) -> None:
+    data = b"\xff\xd8\xff\xfb\xef\xbe" + bytes(size)
+    right = base64.b64encode(data).decode()
+    assert {"+", "/"} & {*right}
+    safe = base64.urlsafe_b64encode(data).decode()
+    for form in (
+        right,
+        right.rstrip("="),
+        safe,
+        safe.rstrip("="),
+        " \t".join(safe),
+        right.replace("=", "%3D"),
+    ):
+        for content in (form, f"data:image/png;base64,{form}"):
+            found = media(content)
+            assert (found.data, found.mime_type) == (right, "image/jpeg")
+
+
+@pytest.mark.parametrize("odd", ["{}!", "{}=A", "{}-+", "A\u00a0{}", "{}é", "A{}"])
+def test_what_is_no_base64_in_any_reading_is_told(odd: str) -> None:
+    with pytest.raises(InvalidRequestError, match="base64"):
+        media("data:image/png;base64," + odd.format(PNG.rstrip("=")[:20]))
+
+
+@pytest.mark.parametrize("between", [" ", "\n", "%20"])
+def test_white_space_in_media_costs_no_memory(between: str) -> None:
+    """An object a character would take twenty times the text."""
+    text = between.join(PNG[:20] + "A" * 400_000)
+    tracemalloc.start()
+    try:
+        found = media(text)
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+    assert len(found.data) == 400_020
+    assert peak < 10 * len(text)
 
 
 @pytest.mark.parametrize(

@@ -89,6 +89,70 @@ def test_an_option_moves_the_payload_or_is_refused(driver: str, name: str, sourc
     }
 
 
+# Where each wire has the effort of reasoning, and what it says there.
+EFFORTS: dict[str, tuple[str, dict[str, Any]]] = {
+    "openai": ("reasoning", {"effort": "low"}),
+    "claude": ("output_config", {"effort": "low"}),
+    "gemini": ("generationConfig.thinkingConfig", {"thinkingLevel": "LOW"}),
+}
+
+
+@pytest.mark.parametrize("driver", HTTP)
+def test_an_effort_goes_where_the_api_has_it_beneath_extra(driver: str) -> None:
+    path, effort = EFFORTS.get(driver, ("", {}))
+    for sent in (
+        body(driver, entry={"REASONING_EFFORT": "low"}),
+        body(driver, entry={"REASONING_EFFORT": "high"}, reasoning_effort="low"),
+    ):
+        assert (at(sent, path) if path else {"effort": sent["reasoning_effort"]}) == (
+            effort or {"effort": "low"}
+        )
+    assert "low" not in json.dumps(body(driver)).lower()
+    root, _, rest = path.partition(".")
+    beside: dict[str, Any] = {root: {rest: {"other": 1}} if rest else {"other": 1}} if path else {"other": 1}
+    sent = body(driver, extra=beside, reasoning_effort="low")
+    assert (at(sent, path) if path else sent)["other"] == 1
+    if not path:
+        assert (
+            body(driver, extra={"reasoning_effort": "x"}, reasoning_effort="low")["reasoning_effort"] == "x"
+        )
+
+
+@pytest.mark.parametrize(
+    ("driver", "model", "effort", "sent"),
+    [
+        ("gemini", "gemini-2.5-flash", "none", {"thinkingBudget": 0}),
+        ("gemini", "models/gemini-2.5-pro", "high", {"thinkingBudget": 24576}),
+        ("gemini", "gemini-4-argon", "xhigh", {"thinkingLevel": "XHIGH"}),
+        ("gemini", "gemini-2.5-flash", "max", None),
+        ("gemini", "gemini-3.8-flash", "none", None),
+        ("claude", "m", "none", None),
+        ("claude", "m", "minimal", None),
+        ("claude", "m", "max", {"effort": "max"}),
+        ("local", "m", "low", None),
+        ("openai", "m", "a_word_of_next_year", {"effort": "a_word_of_next_year"}),
+    ],
+)
+def test_an_effort_that_the_api_has_no_word_for_is_refused_before_the_call(
+    driver: str, model: str, effort: str, sent: dict[str, Any] | None
+) -> None:
+    entry = {"MODEL": model, "REASONING_EFFORT": effort}
+    if sent is None:
+        with pytest.raises(UnsupportedFeatureError) as caught:
+            body(driver, entry=entry)
+        assert (caught.value.code, caught.value.param) == (0, "reasoning_effort")
+        return
+    path = EFFORTS[driver][0]
+    assert at(body(driver, entry=entry), path) == sent
+
+
+def test_an_effort_says_whether_a_model_takes_sampling() -> None:
+    for driver in ("openai", "openai_chat"):
+        it, model = wire(driver), {"model": "gpt-6-sol", "temperature": 0.5}
+        assert [*it.refused_options(model)]
+        assert not [*it.refused_options({**model, "reasoning_effort": "none"})]
+
+
 # What is sent where nothing was set: the messages, and what the API must have.
 NOTHING: dict[str, set[str]] = {
     "openai": {"model", "input", "store"},

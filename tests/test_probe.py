@@ -174,13 +174,35 @@ def test_a_failure_that_passes_is_tried_again(
 
 
 @pytest.mark.parametrize(
+    ("listing", "names"),
+    [
+        ([{"name": "a", "size": 3}, {"name": "b"}], ["a", "b"]),
+        (["a", "b"], ["a", "b"]),
+        ({"models": [{"model": "a"}, {"name": "b"}]}, ["a", "b"]),
+        ({"data": {"models": [{"id": "a"}]}}, ["a"]),
+        ({"result": [{"id": "a"}], "success": True, "errors": []}, ["a"]),
+        ({"data": None}, []),
+        ({}, []),
+        ([], []),
+    ],
+    ids=str,
+)
+def test_a_list_of_another_shape_is_read(
+    wire: Wire, models: Any, listing: Any, names: list[str], provider: Provider, configure: Configure
+) -> None:
+    configure(it=wire.settings(provider.url))
+    provider.answer(Answer(body=json.dumps(listing).encode()))
+    assert models(ai()) == names
+
+
+@pytest.mark.parametrize(
     "body",
     [
         b"",
         b"<html>",
         b"[]]",
         b'"text"',
-        b"{}",
+        b'{"object": "thing"}',
         b'{"data": [{"name": 1}]}',
         b'{"models": 5, "data": 5}',
         b"[1]",
@@ -409,7 +431,7 @@ def test_a_status_is_a_verdict(
     assert len(provider.requests) == 1  # nothing is tried again
 
 
-@pytest.mark.parametrize("body", [b"", b"<html>", b"{}"])
+@pytest.mark.parametrize("body", [b"", b"<html>", b'{"object": "thing"}'])
 def test_garbage_is_a_verdict(body: bytes, wire: Wire, provider: Provider, configure: Configure) -> None:
     configure(it=wire.settings(provider.url))
     provider.answer(Answer(body=body), repeat=True)

@@ -41,11 +41,17 @@ FINISHES = {
 NOT_SENT_AGAIN = {"content-encoding", "content-length", "transfer-encoding", "connection"}
 
 SHOWN = "the text of a reasoning item is shown as reasoning; the reader took its summary alone"
+APART = "the service counts the reasoning beside the completion, and ours holds all that was made"
 DEVIATIONS: dict[str, dict[str, str]] = {
     "gemini/0012": {
         "prompt": "what a hosted tool read, toolUsePromptTokenCount, is input and billed as such"
     },
     "gemini/0014": {"type": "the reason among the details, API_KEY_INVALID, says more than INVALID_ARGUMENT"},
+    **{f"openai_compatible/{number}": {"completion": APART} for number in (1906, 1916)},
+    **{
+        f"openai_compatible/{number}": {"completion": APART, "total": APART}
+        for number in (2032, 2034, 2037, 2038, 2040, 2044, 2050)
+    },
     "openai_compatible/0268": {"reasoning": SHOWN},
     "openai_compatible/0371": {"reasoning": SHOWN},
     "openai_compatible/0428": {"reasoning": SHOWN},
@@ -111,7 +117,9 @@ def check(case: Any, outcome: Outcome) -> None:
     differing = {name for name, value in expected.items() if value is not None and value != found[name]}
     assert differing == set(DEVIATIONS.get(case["id"], ())), (expected, found)
     raw = case["expected"]["usage_raw"] or {}
-    assert {name: value for name, value in raw.items() if value is not None}.items() <= usage.items()
+    own = {f"{name}_tokens" for name in differing}
+    kept = {name: value for name, value in raw.items() if value is not None and name not in own}
+    assert kept.items() <= usage.items()
     json.dumps(reply)
 
 

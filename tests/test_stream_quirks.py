@@ -24,6 +24,7 @@ from bupple_engine import (
     StreamInterruptedError,
     body,
 )
+from bupple_engine.exchange import END_SECONDS
 from tests.pure import answer, begin, frames, hear, pieces
 from tests.verbs import Outcome
 
@@ -119,7 +120,7 @@ CHAT_STREAMS: dict[str, tuple[bytes, dict[str, Any]]] = {
     ),
     "15 a call that stops": (frames(HI, delta(tool_calls=[CALL]), STOP), {"finish": "tool_calls"}),
     "15 no index": (
-        frames(HI, delta(tool_calls=[{"function": {"name": ""}}]), STOP),
+        frames(HI, delta(tool_calls=[{"function": {"name": "f"}}]), STOP),
         {"finish": "tool_calls"},
     ),
     "15 arguments as an object": (
@@ -131,6 +132,88 @@ CHAT_STREAMS: dict[str, tuple[bytes, dict[str, Any]]] = {
         {"finish": "tool_calls"},
     ),
     "15 no calls": (frames(HI, delta(tool_calls=[]), delta(finish="stop", tool_calls=None)), {}),
+    "a whole message behind its deltas": (
+        frames(
+            delta("H"), delta("i"), {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}
+        ),
+        {},
+    ),
+    "messages that grow": (
+        frames(*({"choices": [{"message": {"content": text}}]} for text in ("H", "Hi")), STOP),
+        {},
+    ),
+    "pieces called messages": (
+        frames(*({"choices": [{"message": {"content": text}}]} for text in ("H", "i")), STOP),
+        {},
+    ),
+    "a message with its reasoning again": (
+        frames(
+            delta("", reasoning="hm"),
+            HI,
+            {"choices": [{"message": {"content": "Hi", "reasoning": "hm"}, "finish_reason": "stop"}]},
+        ),
+        {"reasoning": "hm"},
+    ),
+    "a piece without its list": (frames(delta({"type": "text", "text": "Hi"}), STOP), {}),
+    "the mark in another spelling": (frames(HI, STOP, "[done]"), {}),
+    "the mark as a string": (frames(HI, STOP, '"[DONE]"', "garbage"), {}),
+    "a word to wait": (frames({"status": "queued", "message": "Please wait"}, HI, STOP), {}),
+    "a wait and its code": (frames({"code": 0, "message": "Please wait"}, HI, STOP), {}),
+    "null choices": (frames({"choices": [None]}, HI, {"choices": [None]}, STOP), {}),
+    "the own choice second": (
+        frames({"choices": [{"index": 1, "delta": {"content": "No"}}, {**HI["choices"][0]}]}, STOP),
+        {},
+    ),
+    "the own index a string": (frames({"choices": [{"index": "0", "delta": {"content": "Hi"}}]}, STOP), {}),
+    **{
+        f"finish {word!r} until the end": (frames(delta("H", word), delta("i", word), STOP), {})
+        for word in ("null", "None", "", "finish_reason_unspecified")
+    },
+    "finish empty to the end": (frames(delta("Hi", ""), delta("", ""), DONE), {}),
+    "a call, and no finish": (frames(HI, delta(tool_calls=[CALL]), DONE), {"finish": "tool_calls"}),
+    "calls with nothing in them": (
+        frames(
+            delta("Hi", function_call={"name": "", "arguments": ""}),
+            delta(tool_calls=[{"index": 0, "id": "", "function": {"name": None, "arguments": ""}}]),
+            STOP,
+        ),
+        {},
+    ),
+    "calls that go on without an id": (
+        frames(
+            delta(tool_calls=[CALL]), HI, delta(tool_calls=[{"id": "", "function": {"arguments": "1"}}]), STOP
+        ),
+        {"finish": "tool_calls"},
+    ),
+    **{
+        f"reasoning as {name}": (frames(delta("", **{name: value}), HI, STOP), {"reasoning": "hm"})
+        for name, value in {
+            "reasoning_text": "hm",
+            "thinking": "hm",
+            "reasoning": {"content": "hm"},
+            "reasoning_details": [{"type": "reasoning.summary", "summary": "hm"}],
+            "thinking_blocks": [{"type": "thinking", "thinking": "hm", "signature": "s"}],
+        }.items()
+    },
+    "reasoning as pieces of the content": (
+        frames(
+            delta([{"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}]),
+            delta([{"type": "text", "text": "Hi"}, {"type": "reference", "ids": [1]}]),
+            STOP,
+        ),
+        {"reasoning": "hm"},
+    ),
+    "usage with zeros behind it": (
+        frames({**HI, "usage": USAGE}, {**STOP, "usage": dict.fromkeys(USAGE, 0)}, DONE),
+        {"usage": USAGE},
+    ),
+    "bare JSON behind a comment": (
+        b": keep-alive\n\n" + json.dumps({"choices": [{"message": {"content": "Hi"}}]}).encode() + b"\n\n"
+        b"data: [DONE]\n\n",
+        {"finish": "unknown"},
+    ),
+    "a line each": (b"\n".join(json.dumps(event).encode() for event in (HI, STOP)), {}),
+    "an array": (json.dumps([HI, STOP]).encode(), {}),
     "20 JSON": (
         json.dumps(
             {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}], "usage": USAGE}
@@ -160,6 +243,12 @@ CHAT_STREAMS: dict[str, tuple[bytes, dict[str, Any]]] = {
             "max_tokens": "length",
             "content_filter": "content_filter",
             "insufficient_system_resource": "unknown",
+            "sensitive": "content_filter",
+            "model_context_window_exceeded": "length",
+            "maxTokens": "length",
+            "end-turn": "stop",
+            "tool-use": "tool_calls",
+            "PROHIBITED_CONTENT": "content_filter",
             "eos": "stop",
             "end_turn": "stop",
             "STOP": "stop",
@@ -197,6 +286,37 @@ CHAT_REPLIES: dict[str, tuple[bytes, dict[str, Any]]] = {
         ),
         {"reasoning": "hm"},
     ),
+    "content a number": (chat({"content": 42}), {"content": "42"}),
+    "content zero": (chat({"content": 0}), {"content": "0"}),
+    "content JSON": (chat({"content": {"name": "Å", "n": [1]}}), {"content": '{"name":"Å","n":[1]}'}),
+    "an empty delta beside the message": (
+        chat({"content": "Hi"}).replace(
+            b'"finish', b'"delta": {"role": "assistant", "content": ""}, "finish'
+        ),
+        {},
+    ),
+    "finish empty": (chat({"content": "Hi"}, ""), {}),
+    "a call, and finish empty": (
+        chat({"content": "Hi", "tool_calls": [CALL]}, ""),
+        {"finish": "tool_calls"},
+    ),
+    "an empty function call": (chat({"content": "Hi", "function_call": {"name": "", "arguments": ""}}), {}),
+    "reasoning beside the completion": (
+        chat(
+            {"content": "Hi"},
+            usage={**USAGE, "completion_tokens_details": {"reasoning_tokens": 30}},
+        ),
+        {"usage": {"prompt_tokens": 5, "completion_tokens": 32, "total_tokens": 37}},
+    ),
+    "reasoning in the total alone": (
+        chat({"content": "Hi"}, usage={**USAGE, "total_tokens": 8, "reasoning_tokens": 1}),
+        {"usage": {"prompt_tokens": 5, "completion_tokens": 3, "total_tokens": 8}},
+    ),
+    "reasoning within the completion": (
+        chat({"content": "Hi"}, usage={**USAGE, "completion_tokens_details": {"reasoning_tokens": 2}}),
+        {"usage": USAGE},
+    ),
+    "total zero": (chat({"content": "Hi"}, usage={**USAGE, "total_tokens": 0}), {"usage": USAGE}),
     "reasoning_content": (chat({"content": "Hi", "reasoning_content": "hm"}), {"reasoning": "hm"}),
     "reasoning": (chat({"content": "Hi", "reasoning": "hm"}), {"reasoning": "hm"}),
     "inline thinking": (chat({"content": "<think>a</think>Hi"}), {"content": "<think>a</think>Hi"}),
@@ -287,6 +407,54 @@ IN_STREAM: dict[str, tuple[str, bytes, type[EngineError], int, str]] = {
         RateLimitError,
         429,
         "Slow",
+    ),
+    "16 an error of a choice that has not ended": (
+        "openrouter",
+        frames(HI, {"choices": [{"delta": {"content": ""}, "error": {"code": 502, "message": "Gone"}}]}),
+        ProviderServerError,
+        502,
+        "Gone",
+    ),
+    "an error of a delta": (
+        "groq",
+        frames(HI, {"choices": [{"delta": {"error": {"code": 429, "message": "Slow"}}}]}),
+        RateLimitError,
+        429,
+        "Slow",
+    ),
+    "a finish that is a failure": (
+        "groq",
+        frames(HI, delta(finish="network_error")),
+        ProviderServerError,
+        0,
+        "The provider failed.",
+    ),
+    "an error of a candidate": (
+        "gemini",
+        frames({"candidates": [{**GEMINI_HI["candidates"][0], "error": {"code": 503, "message": "Gone"}}]}),
+        OverloadedError,
+        503,
+        "Gone",
+    ),
+    "throttling that calls itself invalid": (
+        "claude",
+        frames(
+            *CLAUDE_HI,
+            {
+                "type": "error",
+                "error": {"type": "invalid_request_error", "message": '{"message": "Too many requests"}'},
+            },
+        ),
+        RateLimitError,
+        0,
+        "Too many requests",
+    ),
+    "19 event of words": (
+        "groq",
+        frames(HI) + b"event: error\ndata: Rate limit reached\n\n",
+        RateLimitError,
+        0,
+        "Rate limit reached",
     ),
     "16 an error that says nothing": (
         "openrouter",
@@ -524,6 +692,13 @@ BODIES: dict[str, tuple[str, bytes, type[EngineError], str]] = {
         ResponseParseError,
         "The answer has another shape than documented",
     ),
+    "a choice of nothing": ("groq", b'{"choices": [{}]}', ResponseParseError, "The answer says nothing"),
+    "an answer in a queue": (
+        "openai",
+        b'{"object": "response", "status": "queued", "output": []}',
+        ResponseParseError,
+        "The response is not there yet",
+    ),
     "no candidates": (
         "gemini",
         b'{"usageMetadata": {"promptTokenCount": 5}}',
@@ -675,7 +850,140 @@ def test_what_follows_the_mark_is_not_read() -> None:
     assert answer("groq", frames(HI, STOP, DONE, "garbage")).text == "Hi"
 
 
-# Claude and Gemini
+# Claude, Responses and Gemini
+
+
+def test_claude_keeps_each_block_by_its_index() -> None:
+    """A delta is for the block that it names, also where that has not begun, or another has begun since."""
+
+    def piece(index: int | None, **delta: str) -> dict[str, Any]:
+        kind = next(iter(delta))
+        at = {} if index is None else {"index": index}
+        return {"type": "content_block_delta", **at, "delta": {"type": f"{kind}_delta", **delta}}
+
+    thinking = {"type": "thinking", "thinking": "hm", "signature": "ab"}
+    text = {"type": "text", "text": "Hi"}
+    begin = {"type": "content_block_start", "index": 0, "content_block": {"type": "thinking"}}
+    also = {"type": "content_block_start", "index": 1, "content_block": {"type": "text"}}
+    for events in (
+        [begin, piece(0, thinking="hm"), piece(0, signature="ab"), piece(1, text="Hi")],
+        [
+            begin,
+            also,
+            piece(0, thinking="h"),
+            piece(1, text="H"),
+            piece(0, thinking="m"),
+            piece(1, text="i"),
+            piece(0, signature="ab"),
+        ],
+        [begin, piece(0, thinking="hm"), piece(0, signature="ab"), {**also, "index": 0}, piece(0, text="Hi")],
+        [begin, piece(None, thinking="hm"), piece(None, signature="ab"), piece(None, text="Hi")],
+        [piece(0, thinking="hm"), piece(0, signature="ab"), piece(1, text="Hi")],
+    ):
+        outcome = answer("claude", frames(*events, CLAUDE_END))
+        assert (outcome.text, outcome.reasoning) == ("Hi", "hm")
+        assert outcome.reply["metadata"]["echo"]["items"] == [thinking, text]
+
+
+def test_claude_says_the_text_wherever_it_stands() -> None:
+    block = {"type": "text", "text": "Hi"}
+    start = {"type": "content_block_start", "index": 0, "content_block": {**block, "text": "H"}}
+    end = {"type": "content_block_stop", "index": 0, "content_block": block}
+    message = {"role": "assistant", "content": [block], "usage": {"input_tokens": 5}}
+    for events in (
+        [start, end, CLAUDE_END],
+        [{"type": "message_start", "message": message}, CLAUDE_END],
+        [{**CLAUDE_END, "message": message}],
+        [{"type": "message", **message, "stop_reason": "end_turn"}],
+        [{"type": "message", **message, "content": "Hi", "stop_reason": "end_turn"}],
+    ):
+        outcome = answer("claude", frames(*events))
+        assert (outcome.text, outcome.reply["finish_reason"]) == ("Hi", "stop")
+    call = {"type": "content_block_start", "index": 0, "content_block": {"type": "tool_use", "name": "f"}}
+    assert answer("claude", frames(call, CLAUDE_END)).reply["finish_reason"] == "tool_calls"
+    ends = [
+        ({"stop_reason": "null"}, StreamInterruptedError),
+        ({"stop_reason": "error"}, ProviderServerError),
+    ]
+    for ended, cls in ends:
+        error = answer("claude", frames(*CLAUDE_HI, {"type": "message_delta", "delta": ended})).error
+        assert type(error) is cls
+
+
+def test_zeros_of_claude_leave_the_counts_of_the_beginning() -> None:
+    zero = {"input_tokens": 0, "cache_read_input_tokens": 0, "output_tokens": 2, "details": {"a": 0, "b": 1}}
+    begun = {"input_tokens": 5, "cache_read_input_tokens": 4, "output_tokens": 1, "details": {"a": 2}}
+    raw = frames({"type": "message_start", "message": {"usage": begun}}, {**CLAUDE_END, "usage": zero})
+    usage = answer("claude", raw).reply["usage"]
+    assert (usage["prompt_tokens"], usage["completion_tokens"]) == (9, 2)
+    assert usage["details"] == {"a": 2, "b": 1}
+
+
+def test_responses_close_a_part_several_times_and_say_it_once() -> None:
+    """A text stands in up to four closing events; two parts may say the same."""
+    part = {"type": "output_text", "text": "ha"}
+    item = {"type": "message", "content": [part, part]}
+    piece = {"type": "response.output_text.delta", "delta": "ha"}
+    done = {"type": "response.output_text.done", "text": "ha"}
+    part_done = {"type": "response.content_part.done", "part": part}
+    item_done = {"type": "response.output_item.done", "item": item}
+    completed = {"type": "response.completed", "response": {"status": "completed", "output": [item]}}
+    for events in (
+        [piece, done, part_done, piece, done, part_done, item_done, completed],
+        [piece, piece, completed],
+        [piece, completed],
+        [piece, piece, item_done, completed],
+        [completed],
+    ):
+        assert answer("openai", frames(*events)).text == "haha"
+    thought = {"type": "reasoning", "summary": [{"type": "summary_text", "text": "hm"}]}
+    for events in (
+        [{"type": "response.reasoning_summary_text.done", "text": "hm"}, {**item_done, "item": thought}],
+        [{"type": "response.content_part.done", "part": {"type": "reasoning_text", "text": "hm"}}],
+        [{**item_done, "item": thought}],
+    ):
+        outcome = answer("openai", frames(*events, item_done, {**completed, "response": {}}))
+        assert outcome.reasoning == "hm"
+    assert answer("openai", frames({"object": "response", "output": [item]})).text == "haha"
+
+
+def test_an_answer_in_a_queue_is_not_ordered_again() -> None:
+    for status in ("queued", "in_progress", "QUEUED"):
+        error = answer("openai", json.dumps({"status": status, "output": []}).encode(), stream=False).error
+        assert type(error) is ResponseParseError
+        assert error.retryable is False
+
+
+def test_gemini_looks_for_its_own_candidate() -> None:
+    other = {"index": 1, "content": {"parts": [{"text": "No"}]}}
+    raw = frames(
+        {"candidates": [other, GEMINI_HI["candidates"][0]]}, {"candidates": [None, other]}, GEMINI_END
+    )
+    assert answer("gemini", raw).text == "Hi"
+    for finish in ("FINISH_REASON_UNSPECIFIED", "", "null"):
+        raw = frames({"candidates": [{**GEMINI_HI["candidates"][0], "finishReason": finish}]})
+        assert type(answer("gemini", raw).error) is StreamInterruptedError
+    unsaid = {"promptFeedback": {"blockReason": "BLOCK_REASON_UNSPECIFIED"}}
+    short = {"candidates": [{"content": {"parts": [{"thought": "hm"}]}}]}
+    outcome = answer("gemini", frames(unsaid, short, GEMINI_HI, GEMINI_END))
+    assert (outcome.text, outcome.reasoning) == ("Hi", "hm")
+    empty_call = {"candidates": [{"content": {"parts": [{"functionCall": {}}, None]}}]}
+    assert answer("gemini", frames(GEMINI_HI, empty_call, GEMINI_END)).reply["finish_reason"] == "stop"
+
+
+def test_a_finish_reason_is_not_the_end() -> None:
+    """Some services think on behind it; nothing but the end, or a long silence, ends the answer."""
+    x = begin("groq")
+    x.receive_head(200, {})
+    chunks = x.receive(frames(HI, STOP))
+    assert 10 < x.timeout() <= END_SECONDS
+    chunks += x.receive(frames(delta(" again"), STOP, DONE))
+    assert "".join(chunk["content"] for chunk in chunks) == "Hi again"
+    assert chunks[-1]["done"]
+    whole = begin("groq", stream=False)  # a stream that nobody asked for: no idle clock runs there
+    whole.receive_head(200, {"content-type": "text/event-stream"})
+    whole.receive(frames(HI, STOP))
+    assert whole.timeout() <= END_SECONDS
 
 
 def test_claude_streams_with_pings_and_hidden_thinking() -> None:

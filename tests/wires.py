@@ -87,6 +87,10 @@ class Wire(ABC):
         """Say the same as a whole event stream, one delta a text."""
         return self._encode(self._events(Said(texts, finish, reasoning, usage, self.model)))
 
+    @abstractmethod
+    def stream_repeated(self, pieces: Sequence[str], text: str, reasoning: str) -> bytes:
+        """Say pieces of a text as a stream, and all of the answer again at its end."""
+
     def stream_without_end(self, texts: Sequence[str]) -> bytes:
         """Stop after the last text, before any finish reason."""
         return self._encode(self._opening(texts))
@@ -280,6 +284,14 @@ class Responses(OpenAI):
             {"type": "response.output_item.done", **at, "item": item},
         ]
 
+    def stream_repeated(self, pieces: Sequence[str], text: str, reasoning: str) -> bytes:
+        whole = self._whole(Said([text], "stop", [reasoning], True, self.model))
+        deltas = [
+            {"type": "response.output_text.delta", "output_index": 1, "delta": piece} for piece in pieces
+        ]
+        done: list[Event] = [{"type": "response.output_text.done", "text": text}] if pieces else []
+        return self._encode([*deltas, *done, {"type": "response.completed", "response": whole}])
+
     def _error_event(self, kind: Kind) -> Event:
         error = self._error(kind)[1]["error"]
         return {**error, "type": "error", "code": error["code"] or error["type"]}
@@ -310,6 +322,11 @@ class ChatCompletions(OpenAI):
         self, texts: Sequence[str], *, finish: str = "stop", reasoning: Sequence[str] = (), usage: bool = True
     ) -> bytes:
         return super().stream(texts, finish=finish, reasoning=reasoning, usage=usage) + b"data: [DONE]\n\n"
+
+    def stream_repeated(self, pieces: Sequence[str], text: str, reasoning: str) -> bytes:
+        whole = self._whole(Said([text], "stop", [reasoning], True, self.model))
+        deltas = [{"choices": [{"index": 0, "delta": {"content": piece}}]} for piece in pieces]
+        return self._encode([*deltas, whole]) + b"data: [DONE]\n\n"
 
     def _turns(self, body: Event) -> Iterable[tuple[str, Any]]:
         return ((message["role"], message.get("content")) for message in body["messages"])
@@ -375,6 +392,17 @@ class Claude(Wire):
 
     def key(self, request: Request) -> str | None:
         return request.headers.get("x-api-key") or super().key(request)
+
+    def stream_repeated(self, pieces: Sequence[str], text: str, reasoning: str) -> bytes:
+        whole = self._whole(Said([text], "stop", [reasoning], True, self.model))
+        events: list[Event] = [
+            {"type": "message_start", "message": whole | {"content": [], "stop_reason": None}}
+        ]
+        events += [
+            {"type": "content_block_delta", "index": 1, "delta": {"type": "text_delta", "text": piece}}
+            for piece in pieces
+        ]
+        return self._encode([*events, {"type": "message_stop", "message": whole}])
 
     def _turns(self, body: Event) -> Iterable[tuple[str, Any]]:
         yield "system", body.get("system")
@@ -505,6 +533,12 @@ class Gemini(Wire):
     def _options_in(self, body: Event) -> Event:
         config: Event = body.get("generationConfig", {})
         return config
+
+    def stream_repeated(self, pieces: Sequence[str], text: str, reasoning: str) -> bytes:
+        # This API's last chunk has what is left: it repeats nothing.
+        rest = text.removeprefix("".join(pieces))
+        said = Said([*pieces, *([rest] if rest else [])], "stop", [reasoning], True, self.model)
+        return self._encode(self._events(said))
 
     def _turns(self, body: Event) -> Iterable[tuple[str, Any]]:
         yield "system", body.get("systemInstruction", {}).get("parts")

@@ -7,35 +7,31 @@ from __future__ import annotations
 
 import copy
 import json
+import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from bupple_engine.answer import Answer, count, usage_of
+from bupple_engine.answer import Answer, count, spell, usage_of, with_reasoning
 from bupple_engine.exceptions import EngineError, ProviderServerError
+from bupple_engine.finishes import is_failure, read_finish
+from bupple_engine.inline import InlineAnswer
 from bupple_engine.masking import reveal
 from bupple_engine.media import Media
 from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, boolean, choice, string
+from bupple_engine.reports import reports_error, says_something
 from bupple_engine.request import Request, dump
 from bupple_engine.types import FinishReason, Usage
 from bupple_engine.wire import Wire, family
 
 from .openai import KEY_PREFIXES, NEVER_SAMPLED, SHUTDOWNS, SUGGESTED_MODEL, refused_sampling
 
-FINISH_REASONS: dict[str, FinishReason] = {
-    "stop": "stop",
-    "eos": "stop",
-    "end_turn": "stop",
-    "STOP": "stop",
-    "stop_sequence": "stop",
-    "length": "length",
-    "model_length": "length",
-    "max_tokens": "length",
-    "tool_calls": "tool_calls",
-    "function_call": "tool_calls",
-    "content_filter": "content_filter",
-    "refusal": "refusal",
-}
+# What services call the reasoning that they show beside the answer.
+REASONING_NAMES = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+# Lists of its pieces, which say the same again where there is a name, too.
+REASONING_LISTS = ("reasoning_details", "thinking_blocks")
+_PLAIN = frozenset({"role", "content"})
+_PIECE = frozenset({"type", "text", "annotations"})
 
 
 class ChatCompletionsWire(Wire):
@@ -48,6 +44,7 @@ class ChatCompletionsWire(Wire):
         "project_id": Option(string, per_call=False),
         "max_tokens_param": Option(choice("max_tokens", "max_completion_tokens"), per_call=False),
         "stream_usage": Option(boolean, per_call=False),
+        "inline_reasoning": Option(boolean, per_call=False),
     }
     media = frozenset({"image", "audio", "document"})
     key_prefixes = KEY_PREFIXES
@@ -60,6 +57,7 @@ class ChatCompletionsWire(Wire):
     seed_param = "seed"
     image_urls = True  # an image may be a URL, not base64 alone
     one_system_message = False  # chat templates that want one system message, first, and turns that alternate
+    inline_reasoning = False  # the answer may open with <think>…</think>, which is its reasoning
     prefix_assistant = False  # a trailing assistant turn is continued only where it says so
 
     def base_url(self, options: Options) -> str:
@@ -72,7 +70,9 @@ class ChatCompletionsWire(Wire):
         return "/models"
 
     def refused_options(self, options: Options) -> Iterable[tuple[str, str]]:
-        effort = reveal((options.get("extra") or {}).get("reasoning_effort"))
+        effort = reveal((options.get("extra") or {}).get("reasoning_effort")) or options.get(
+            "reasoning_effort"
+        )
         yield from refused_sampling(options, effort)
         reasons = NEVER_SAMPLED.fullmatch(family(str(options.get("model"))))
         if reasons and options.get("stop"):
@@ -86,6 +86,12 @@ class ChatCompletionsWire(Wire):
         names = {"organization_id": "OpenAI-Organization", "project_id": "OpenAI-Project"}
         return {header: options[name] for name, header in names.items() if options.get(name)}
 
+    def build_request(self, turns: list[Turn], options: Options, stream: bool) -> Request:
+        request = super().build_request(turns, options, stream)
+        wanted = options.get("inline_reasoning")
+        request.inline_reasoning = self.inline_reasoning if wanted is None else wanted
+        return request
+
     def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
         body: dict[str, Any] = {"model": options.get("model"), "messages": self.build_messages(turns)}
         if self.store is not None:
@@ -96,6 +102,7 @@ class ChatCompletionsWire(Wire):
             "top_p": "top_p",
             "stop": "stop",
             "seed": self.seed_param,
+            "reasoning_effort": "reasoning_effort",
         }
         body |= {field: options[name] for name, field in names.items() if options.get(name) is not None}
         if stream:
@@ -167,29 +174,37 @@ class ChatCompletionsWire(Wire):
         amended.body = dump(body)
         return amended
 
+    def open_answer(self, request: Request) -> Answer:
+        return InlineAnswer() if request.inline_reasoning else Answer()
+
     def parse_reply(self, payload: dict[str, Any], answer: Answer) -> None:
         self.parse_event("message", payload, answer)
-        if payload.get("choices"):
-            # A whole answer is complete whatever it calls its end.
-            answer.finish_reason = answer.finish_reason or "unknown"
+        self.parse_missing_finish(answer)
         answer.ended = True
 
     def parse_event(self, name: str, payload: dict[str, Any], answer: Answer) -> None:
         finish = None
-        # A choice beside the first, which extra may ask for, is another answer.
-        if (choices := payload.get("choices")) and not (choice := choices[0]).get("index"):
-            if delta := choice.get("delta") or choice.get("message"):
-                content = delta.get("content")
-                if len(delta) > 1 or not content:
+        if choices := payload.get("choices"):
+            choice = choices[0]
+            if not choice or choice.get("index"):
+                choice = _first_choice(choices)
+            delta = choice.get("delta")
+            if content := delta.get("content") if delta else None:
+                if len(delta) > 1:
                     self.parse_delta(delta, answer)
-                if content:
-                    if isinstance(content, str):
-                        answer.add_text(content)
-                    else:
-                        _add_content_list(content, answer)
-            if finish := choice.get("finish_reason"):
-                self.parse_finish(finish, choice, answer)
-        elif payload.get("object") == "error":  # vLLM of old: flat, without a key `error`
+                if isinstance(content, str):
+                    answer.add_text(content)
+                else:
+                    _add_content(content, answer)
+                if (finish := choice.get("finish_reason")) is not None:
+                    self.parse_choice(choice, finish, answer)
+            elif choice:
+                if delta:
+                    self.parse_delta(delta, answer)
+                    _add_content(content, answer)  # a zero is a token as any other
+                finish = choice.get("finish_reason")
+                self.parse_choice(choice, finish, answer)
+        elif reports_error(payload):
             raise self.parse_error(0, payload)
         if not answer.model:
             answer.model = payload.get("model") or ""
@@ -200,31 +215,58 @@ class ChatCompletionsWire(Wire):
         elif finish and "x_groq" in payload:
             answer.add_usage((payload["x_groq"] or {}).get("usage"))
 
+    def parse_choice(self, choice: dict[str, Any], finish: Any, answer: Answer) -> None:
+        """Write down what a choice has beside its delta: an error, the whole message, the end."""
+        message = choice.get("message")
+        for holder in (choice, choice.get("delta") or {}, message or {}):
+            if (error := holder.get("error")) and says_something(error):
+                raise self.parse_error(0, {"error": error})
+        if message:
+            self.parse_message(message, answer)
+        answer.finish_is_empty = finish == ""
+        if finish and (reason := read_finish(finish)):
+            self.parse_finish(finish, reason, answer)
+
+    def parse_message(self, message: dict[str, Any], answer: Answer) -> None:
+        """Write a whole message down, of which the deltas of a stream may have brought a part, or all."""
+        before = len(answer.texts)
+        whole = answer if answer.is_blank else Answer()
+        self.parse_delta(message, whole)
+        _add_content(message.get("content"), whole)
+        if whole is not answer:
+            text = "".join(whole.texts)
+            if text and before == answer.repeated and not text.startswith("".join(answer.texts)):
+                answer.add_text(text)  # a stream whose pieces are called messages
+            answer.complete(whole)
+        answer.repeated += len(answer.texts) - before
+
     def parse_delta(self, delta: dict[str, Any], answer: Answer) -> None:
         """Write down what a delta or a message has beside its content."""
-        reasoning = delta.get("reasoning_content") or delta.get("reasoning")
-        if isinstance(reasoning, str) and reasoning:
-            answer.add_reasoning(reasoning)
+        if delta.keys() <= _PLAIN:
+            return
+        for name in REASONING_NAMES:
+            if (value := delta.get(name)) and (thought := _thought(value)):
+                answer.named = True
+                answer.add_reasoning(thought)
+                break
+        for name in REASONING_LISTS:
+            details = delta.get(name)
+            for detail in details if isinstance(details, list) else ():
+                if not answer.named and (thought := _thought(detail)):
+                    answer.add_reasoning(thought)
+                if name == "reasoning_details":
+                    _add_detail(detail, answer.items)
         refusal = delta.get("refusal")
         if isinstance(refusal, str) and refusal:
             answer.add_text(refusal)
             answer.refused = True
-        if delta.get("tool_calls") or delta.get("function_call"):
+        if _is_call(delta.get("tool_calls")) or _is_call(delta.get("function_call")):
             answer.called = True
-        details = delta.get("reasoning_details")
-        for detail in details if isinstance(details, list) else []:
-            _add_detail(detail, answer.items)
 
-    def parse_finish(self, finish: str, choice: dict[str, Any], answer: Answer) -> None:
+    def parse_finish(self, finish: str, reason: FinishReason, answer: Answer) -> None:
         """Set the finish reason; calls and a refusal say more than the word that ends them."""
-        if finish == "error":
-            error = choice.get("error")
-            raise (
-                self.parse_error(0, {"error": error})
-                if error
-                else ProviderServerError("The provider failed.")
-            )
-        reason = FINISH_REASONS.get(finish, "unknown")
+        if is_failure(finish):
+            raise ProviderServerError("The provider failed.", type=None if finish == "error" else finish)
         if reason == "stop" and answer.called:
             reason = "tool_calls"
         if reason == "stop" and answer.refused:
@@ -232,47 +274,111 @@ class ChatCompletionsWire(Wire):
         # Some services repeat the finish in an empty last chunk.
         answer.finish_reason = answer.finish_reason or reason
 
+    def parse_missing_finish(self, answer: Answer) -> None:
+        """Set the finish reason of an answer that is whole and has none."""
+        if answer.finish_reason is None and (answer.finish_is_empty or not answer.is_blank):
+            answer.finish_reason = (
+                "tool_calls" if answer.called else "stop" if answer.finish_is_empty else "unknown"
+            )
+
     def parse_end(self, data: str, answer: Answer) -> bool:
         # Some services send no finish reason: here the mark is the end.
-        answer.ended = answer.ended or data.strip() == "[DONE]"
-        return answer.ended
+        if data.strip().upper() != "[DONE]":
+            return False
+        self.parse_missing_finish(answer)
+        answer.ended = True
+        return True
 
     def parse_tail(self, answer: Answer) -> bool:
         return True
 
     def parse_usage(self, usage: dict[str, Any]) -> Usage:
         prompt = count(usage, "prompt_tokens")
-        completion = count(usage, "completion_tokens")
-        return usage_of(usage, prompt, completion, usage.get("total_tokens"))
+        reasoning = count(usage, "completion_tokens_details", "reasoning_tokens") or count(
+            usage, "reasoning_tokens"
+        )
+        completion, total = with_reasoning(
+            prompt, count(usage, "completion_tokens"), reasoning, usage.get("total_tokens")
+        )
+        return usage_of(usage, prompt, completion, total)
 
 
 def _as_parts(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
 
 
+def _first_choice(choices: list[Any]) -> dict[str, Any]:
+    """Return the choice of index 0: one beside it, which extra may ask for, is another answer."""
+    return next((choice for choice in choices if choice and str(choice.get("index") or 0) == "0"), {})
+
+
+def _is_call(calls: Any) -> bool:
+    """Tell whether a tool is called: some services send a call with nothing in it beside each text."""
+    if isinstance(calls, list):
+        return any(map(_is_call, calls))
+    if not isinstance(calls, dict):
+        return False
+    inner = [calls, *(calls[name] for name in ("function", "custom") if isinstance(calls.get(name), dict))]
+    return any(call.get(name) for call in inner for name in ("id", "name", "arguments", "input"))
+
+
 def _add_detail(detail: Any, items: list[Any]) -> None:
     """Keep a reasoning detail for its way back; in a stream its text comes in pieces of one index."""
-    last = items[-1] if items else None
     if not isinstance(detail, dict):
         return
-    if last and detail.get("index") is not None and last.get("index") == detail["index"]:
-        for name, value in detail.items():
-            if name in ("text", "summary", "data") and isinstance(value, str):
-                last[name] = (last.get(name) or "") + value
-            elif value is not None:
-                last[name] = value
-    else:
+    index, kind = detail.get("index"), detail.get("type")
+    begun = (
+        item
+        for item in items
+        if item.get("index") == index and item.get("type") == (kind or item.get("type"))
+    )
+    last = next(begun, None) if index is not None else None
+    if last is None:
         items.append(dict(detail))
+        return
+    for name, value in detail.items():
+        if name in ("text", "summary", "data") and isinstance(value, str):
+            last[name] = (last.get(name) or "") + value
+        elif value is not None:
+            last[name] = value
 
 
-def _add_content_list(content: Any, answer: Answer) -> None:
-    """Add the pieces of a content list: Mistral's thinking models send text and thinking apart."""
-    for piece in content if isinstance(content, list) else []:
-        if isinstance(piece, str):
-            answer.add_text(piece)
-        elif isinstance(piece, dict) and isinstance(piece.get("text"), str) and piece["text"]:
-            answer.add_text(piece["text"])
-        elif isinstance(piece, dict) and piece.get("type") == "thinking":
-            for thought in piece.get("thinking") or []:
-                if isinstance(thought, dict) and thought.get("text"):
-                    answer.add_reasoning(thought["text"])
+def _add_content(content: Any, answer: Answer) -> None:
+    """Add content of any type: text, a token that is a number, pieces in a list, JSON that is the answer.
+
+    Mistral and Databricks send text and reasoning as pieces; Cloudflare's JSON mode an object.
+    """
+    if isinstance(content, dict) and content.get("type") == "text" and content.keys() <= _PIECE:
+        _add_content([content], answer)  # a piece without its list
+    elif isinstance(content, dict):
+        if content:
+            answer.add_text(dump(content).decode())
+    elif not isinstance(content, list):
+        if content is not None and content != "":
+            answer.add_text(content)
+    else:
+        for piece in content:
+            if not isinstance(piece, dict):
+                _add_content(piece, answer)
+            elif re.search("think|reason", str(piece.get("type"))):
+                if thought := _thought(piece):
+                    answer.add_reasoning(thought)
+            elif piece.get("refusal"):
+                answer.add_text(piece["refusal"])
+                answer.refused = True
+            elif isinstance(text := piece.get("text"), str | int | float) and text != "":
+                answer.add_text(text)
+
+
+def _thought(value: Any, depth: int = 0) -> str:
+    """Return the text of reasoning, whatever it is wrapped in."""
+    if isinstance(value, str):
+        return value
+    if depth > 3:
+        return ""
+    if isinstance(value, list):
+        return "".join(_thought(item, depth + 1) for item in value)
+    if isinstance(value, dict):
+        names = ("thinking", "reasoning", "text", "summary", "content")
+        return next(filter(None, (_thought(value.get(name), depth + 1) for name in names)), "")
+    return spell(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""

@@ -13,28 +13,24 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from bupple_engine.answer import Answer, count, usage_of
-from bupple_engine.exceptions import EngineError, OverloadedError, QuotaExceededError
+from bupple_engine.finishes import is_failure, read_finish
 from bupple_engine.masking import reveal
 from bupple_engine.media import Media, decode_text
 from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, merge_dicts, string
+from bupple_engine.reports import reports_error
 from bupple_engine.request import dump
-from bupple_engine.types import FinishReason, Usage
+from bupple_engine.types import Usage
 from bupple_engine.wire import Wire, family
-
-FINISH_REASONS: dict[str, FinishReason] = {
-    "end_turn": "stop",
-    "stop_sequence": "stop",
-    "max_tokens": "length",
-    "model_context_window_exceeded": "length",
-    "tool_use": "tool_calls",
-    "refusal": "refusal",
-}
 
 SAMPLING_VERSION = "2023-06-01"
 SAMPLING_REMOVED = (
     f'API version 2026-10-21 removed it; older models take it with "API_VERSION": "{SAMPLING_VERSION}"'
 )
+
+
+# What comes of a block in pieces, and is kept in them until the answer is whole.
+PIECES = {"text": ("text",), "thinking": ("thinking", "signature")}
 
 
 class ClaudeWire(Wire):
@@ -66,11 +62,6 @@ class ClaudeWire(Wire):
             "claude-sonnet-4-5": "2026-11-30",
         }
     )
-    error_words: ClassVar = {
-        "enforced_spend_limit_reached": QuotaExceededError,
-        "contract_spend_limit_reached": QuotaExceededError,
-        "overloaded_error": OverloadedError,
-    }
 
     def base_url(self, options: Options) -> str:
         return "https://api.anthropic.com"
@@ -92,6 +83,11 @@ class ClaudeWire(Wire):
 
     def check_options(self, options: Options) -> None:
         super().check_options(options)
+        if (effort := options.get("reasoning_effort")) in ("none", "minimal"):
+            raise self.unsupported_option(
+                "reasoning_effort",
+                f"the API has no effort {effort!r}; its least is low, and EXTRA sets `thinking`",
+            )
         if options["api_version"] > SAMPLING_VERSION:
             for name in ("temperature", "top_p"):
                 if options.get(name) is not None:
@@ -118,6 +114,8 @@ class ClaudeWire(Wire):
         body["messages"] = self.build_messages(rest, prefix)
         names = {"temperature": "temperature", "top_p": "top_p", "stop": "stop_sequences"}
         body |= {field: options[name] for name, field in names.items() if options.get(name) is not None}
+        if options.get("reasoning_effort"):
+            body["output_config"] = {"effort": options["reasoning_effort"]}
         if stream:
             body["stream"] = True
         return body
@@ -168,12 +166,7 @@ class ClaudeWire(Wire):
 
     def parse_reply(self, payload: dict[str, Any], answer: Answer) -> None:
         self.parse_message(payload, answer)
-        for block in payload.get("content") or []:
-            self.start_block(block, answer)
-            if block.get("type") == "text" and block.get("text"):
-                answer.add_text(block["text"])
-            elif block.get("type") == "thinking" and block.get("thinking"):
-                answer.add_reasoning(block["thinking"])
+        self.parse_content(payload, answer)
         self.parse_stop(payload, answer)
         answer.ended = True
 
@@ -181,29 +174,83 @@ class ClaudeWire(Wire):
         kind = payload.get("type") or name
         if kind == "content_block_delta":
             delta = payload.get("delta") or {}
-            block = answer.items[-1] if answer.items else {}
-            if text := delta.get("text"):
+            text = delta.get("text")
+            if text or text == 0:
                 answer.add_text(text)
-                block["text"] = block.get("text", "") + text
+                block = answer.blocks.get(payload.get("index"))
+                if block is None or "text" not in block:
+                    block = self.find_block(payload, "text", answer)
+                block["text"].append(answer.texts[-1])
             elif thinking := delta.get("thinking"):
                 answer.add_reasoning(thinking)
-                block["thinking"] = block.get("thinking", "") + thinking
+                self.find_block(payload, "thinking", answer)["thinking"].append(answer.reasoning[-1])
             elif signature := delta.get("signature"):
-                block["signature"] = block.get("signature", "") + signature
+                self.find_block(payload, "thinking", answer)["signature"].append(signature)
         elif kind == "content_block_start":
             block = payload.get("content_block") or {}
-            self.start_block(block, answer)
-            if block.get("text"):
-                answer.add_text(block["text"])
+            self.start_block(block, answer, payload.get("index"))
+            self.add_block(block, answer)
+        elif kind == "content_block_stop":
+            if whole := payload.get("content_block"):
+                self.close_block(whole, payload, answer)
         elif kind == "message_start":
-            self.parse_message(payload.get("message") or {}, answer)
+            message = payload.get("message") or {}
+            self.parse_message(message, answer)
+            if message.get("content"):
+                self.parse_content(message, answer)
         elif kind == "message_delta":
             answer.add_usage(payload.get("usage"))
+            self.parse_repeated(payload, answer)
             self.parse_stop(payload.get("delta") or {}, answer)
         elif kind == "message_stop":
+            self.parse_repeated(payload, answer)
             answer.ended = True
-        elif kind == "error":
+        elif kind == "message" and "content" in payload:  # a server that can't stream, in an event
+            self.parse_reply(payload, answer)
+        elif kind == "error" or reports_error(payload):
             raise self.parse_error(0, payload)
+
+    def parse_content(self, message: dict[str, Any], answer: Answer) -> None:
+        """Write the blocks of a message down."""
+        content = message.get("content") or []
+        for block in [{"type": "text", "text": content}] if isinstance(content, str) else content:
+            self.start_block(block, answer)
+            self.add_block(block, answer)
+
+    def parse_repeated(self, payload: dict[str, Any], answer: Answer) -> None:
+        """Take from the message that some gateways repeat at the end what had not come before."""
+        if isinstance(message := payload.get("message"), dict):
+            whole = Answer()
+            self.parse_content(message, whole)
+            answer.complete(whole)
+            answer.add_usage(message.get("usage"))
+            self.parse_stop(message, answer)
+
+    def add_block(self, block: dict[str, Any], answer: Answer) -> None:
+        """Write down what a block says."""
+        if block.get("type") == "thinking":
+            if block.get("thinking"):
+                answer.add_reasoning(block["thinking"])
+        elif (text := block.get("text")) or text == 0:
+            answer.add_text(text)
+
+    def find_block(self, payload: dict[str, Any], kind: str, answer: Answer) -> dict[str, Any]:
+        """Return the block that a delta is for, by its index; one that never began is begun."""
+        block = answer.blocks.get(payload.get("index"))
+        if block is None or block.get("type") != kind:
+            self.start_block({"type": kind}, answer, payload.get("index"))
+            block = answer.blocks[None]
+        return block
+
+    def close_block(self, block: dict[str, Any], payload: dict[str, Any], answer: Answer) -> None:
+        """Take from a block that is repeated at its end what its deltas had not brought."""
+        kind = str(block.get("type"))
+        key, add = ("thinking", answer.add_reasoning) if kind == "thinking" else ("text", answer.add_text)
+        known = self.find_block(payload, kind, answer)
+        whole, said = str(block.get(key) or ""), "".join(known.get(key) or ())
+        if whole.startswith(said) and whole != said:
+            add(whole[len(said) :])
+            known[key].append(whole[len(said) :])
 
     def parse_message(self, message: dict[str, Any], answer: Answer) -> None:
         """Write down what the message object says of itself."""
@@ -212,14 +259,25 @@ class ClaudeWire(Wire):
             answer.metadata["id"] = message["id"]
         answer.add_usage(message.get("usage"))
 
-    def start_block(self, block: dict[str, Any], answer: Answer) -> None:
+    def start_block(self, block: dict[str, Any], answer: Answer, index: Any = None) -> None:
         """Keep a block for its way back, without what the API does not take back."""
-        answer.items.append({name: value for name, value in block.items() if name != "citations"})
+        kept = {name: value for name, value in block.items() if name != "citations"}
+        for name in PIECES.get(str(block.get("type")), ()):
+            kept[name] = [str(kept[name])] if kept.get(name) else []
+        answer.items.append(kept)
+        answer.blocks[index] = answer.blocks[None] = kept  # None: of a delta that has no index
+        if block.get("type") == "tool_use" and block.get("name"):
+            answer.called = True
 
     def parse_stop(self, message: dict[str, Any], answer: Answer) -> None:
-        """Set the finish reason from stop_reason and its details."""
-        if reason := message.get("stop_reason"):
-            answer.finish_reason = FINISH_REASONS.get(reason, "unknown")
+        """Set the finish reason from stop_reason and its details; a call says more than the word."""
+        stop = message.get("stop_reason")
+        if stop and (reason := read_finish(stop)):
+            if is_failure(stop):
+                raise self.parse_error(
+                    0, {"error": {"type": "api_error", "message": f"The answer ended: {stop}."}}
+                )
+            answer.finish_reason = "tool_calls" if reason == "stop" and answer.called else reason
         if details := message.get("stop_details"):
             answer.metadata["stop_details"] = details
 
@@ -227,12 +285,13 @@ class ClaudeWire(Wire):
         kinds = {block.get("type") for block in answer.items}
         # Text alone goes back as text; a block of a hosted tool is more than we know how to replay.
         if kinds & {"thinking", "redacted_thinking"} and kinds <= {"thinking", "redacted_thinking", "text"}:
-            return {"items": [block for block in answer.items if block.get("text") != ""]}
+            return {"items": [_joined(block) for block in answer.items if block.get("text") != []]}
         return {}
 
     def parse_models(self, payload: Any) -> tuple[list[str], str]:
         names, _ = super().parse_models(payload)
-        return names, str(payload["last_id"]) if payload.get("has_more") else ""
+        more = isinstance(payload, dict) and payload.get("has_more")
+        return names, str(payload["last_id"]) if more else ""
 
     def offers(self, model: str, models: list[str]) -> bool | None:
         # Of the older ones the list has the dated names, of which these are short forms.
@@ -242,12 +301,9 @@ class ClaudeWire(Wire):
         names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
         return usage_of(usage, sum(count(usage, name) for name in names), count(usage, "output_tokens"))
 
-    def parse_error(self, status: int, payload: Any, text: str = "") -> EngineError:
-        error = payload.get("error") if isinstance(payload, dict) else None
-        if isinstance(error, dict) and isinstance(details := error.get("details"), dict):
-            # details.error_code says more than error.type where it is there.
-            payload = {**payload, "error": {**error, "code": details.get("error_code")}}
-        return super().parse_error(status, payload, text)
+
+def _joined(block: dict[str, Any]) -> dict[str, Any]:
+    return {name: "".join(value) if isinstance(value, list) else value for name, value in block.items()}
 
 
 class Prefix:

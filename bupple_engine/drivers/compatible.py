@@ -38,6 +38,7 @@ class Service:
     key_prefixes: tuple[str, ...] = ()
     only_v1: bool = False  # a server of one's own, with nothing of this API beside /v1
     models_need_key: bool = True  # whoever has no good key does not get the list of models
+    inline_reasoning: bool = False  # the answer may open with <think>…</think>, which is its reasoning
     aliases: bool = False  # it answers to names that are not in the list
 
 
@@ -128,6 +129,7 @@ class CompatibleWire(ChatCompletionsWire):
         self.key_prefixes = service.key_prefixes
         self.only_v1 = service.only_v1
         self.models_need_key = service.models_need_key
+        self.inline_reasoning = service.inline_reasoning
 
     def refused_options(self, options: Options) -> Iterable[tuple[str, str]]:
         return ()  # what the models behind a service take is not known here

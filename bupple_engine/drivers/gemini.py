@@ -5,54 +5,23 @@ Source: https://ai.google.dev/api/generate-content
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any, ClassVar
 from urllib.parse import quote
 
 from bupple_engine.answer import Answer, count, usage_of
-from bupple_engine.exceptions import (
-    AuthenticationError,
-    ContentFilteredError,
-    EngineError,
-    ProviderServerError,
-    QuotaExceededError,
-)
+from bupple_engine.exceptions import ContentFilteredError, ProviderServerError
+from bupple_engine.finishes import is_failure, read_finish
 from bupple_engine.media import Media
 from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, string
-from bupple_engine.retries import parse_seconds
-from bupple_engine.types import FinishReason, Usage
-from bupple_engine.wire import Wire
+from bupple_engine.reports import reports_error, says_something
+from bupple_engine.types import Usage
+from bupple_engine.wire import Wire, models_in, name_of
 
-FINISH_REASONS: dict[str, FinishReason] = {
-    "STOP": "stop",
-    "MAX_TOKENS": "length",
-    # The answer is longer than one request may bring; asking for the rest would bill the input again.
-    "CONTINUATION": "length",
-    "SAFETY": "content_filter",
-    "RECITATION": "content_filter",
-    "LANGUAGE": "content_filter",
-    "BLOCKLIST": "content_filter",
-    "PROHIBITED_CONTENT": "content_filter",
-    "SPII": "content_filter",
-    "MODEL_ARMOR": "content_filter",
-    "IMAGE_SAFETY": "content_filter",
-    "IMAGE_PROHIBITED_CONTENT": "content_filter",
-    "IMAGE_RECITATION": "content_filter",
-    "IMAGE_OTHER": "content_filter",
-}
-
-# The provider failed to make an answer: what there is of it is not one.
-FAILURES = frozenset(
-    {
-        "MALFORMED_FUNCTION_CALL",
-        "MALFORMED_RESPONSE",
-        "UNEXPECTED_TOOL_CALL",
-        "TOO_MANY_TOOL_CALLS",
-        "MISSING_THOUGHT_SIGNATURE",
-        "OTHER",
-    }
-)
+# How many tokens of thinking an effort is worth, as Google's OpenAI-compatible endpoint has it.
+BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
 
 
 class GeminiWire(Wire):
@@ -99,9 +68,24 @@ class GeminiWire(Wire):
             "seed": "seed",
         }
         config = {field: options[name] for name, field in names.items() if options.get(name) is not None}
+        if effort := options.get("reasoning_effort"):
+            config["thinkingConfig"] = self.build_thinking(effort, options)
         if config:
             body["generationConfig"] = config
         return body
+
+    def build_thinking(self, effort: str, options: Options) -> dict[str, Any]:
+        """Return what says how much to think: a level, or a budget of tokens to the models before 3."""
+        if re.match(r"(models/)?gemini-[12]\b", str(options.get("model"))):
+            if effort not in BUDGETS:
+                raise self.unsupported_option(
+                    "reasoning_effort",
+                    f"models before Gemini 3 think none, low, medium or high, not {effort}",
+                )
+            return {"thinkingBudget": BUDGETS[effort]}
+        if effort == "none":
+            raise self.unsupported_option("reasoning_effort", "models since Gemini 3 always think")
+        return {"thinkingLevel": effort.upper()}
 
     def build_contents(self, turns: list[Turn], options: Options) -> list[dict[str, Any]]:
         """Return the turns merged until they alternate, the first of them the user's."""
@@ -138,7 +122,7 @@ class GeminiWire(Wire):
 
     def parse_reply(self, payload: dict[str, Any], answer: Answer) -> None:
         self.parse_event("message", payload, answer)
-        if payload.get("candidates"):
+        if not answer.is_blank:
             answer.finish_reason = answer.finish_reason or "unknown"
         answer.ended = True
 
@@ -150,37 +134,51 @@ class GeminiWire(Wire):
         candidates = payload.get("candidates")
         if not candidates:
             feedback = payload.get("promptFeedback") or {}
-            if reason := feedback.get("blockReason"):
+            if (reason := feedback.get("blockReason")) and read_finish(reason):
                 message = feedback.get("blockReasonMessage") or f"The prompt was blocked: {reason}."
                 raise ContentFilteredError(message, type=reason)
+            if reports_error(payload):
+                raise self.parse_error(0, payload)
             return
         candidate = candidates[0]
-        if candidate.get("index"):
-            return  # a candidate beside the first, which extra may ask for, is another answer
+        if not candidate or candidate.get("index"):
+            # A candidate beside the first, which extra may ask for, is another answer.
+            candidate = next((c for c in candidates if c and str(c.get("index") or 0) == "0"), None) or {}
         for part in (candidate.get("content") or {}).get("parts") or []:
-            self.parse_part(part, answer)
-        if finish := candidate.get("finishReason"):
+            self.parse_part(part or {}, answer)
+        if (error := candidate.get("error")) and says_something(error):
+            raise self.parse_error(0, {"error": error})
+        if (finish := candidate.get("finishReason")) and read_finish(finish):
             self.parse_finish(finish, candidate, answer)
 
     def parse_part(self, part: dict[str, Any], answer: Answer) -> None:
         """Write a part down; text beside text is one part, as it must be for its way back."""
         text = part.get("text")
-        if text:
-            (answer.add_reasoning if part.get("thought") else answer.add_text)(text)
-        if "functionCall" in part:
+        if not text and isinstance(part.get("thought"), str):
+            part = {**part, "text": (text := part["thought"]), "thought": True}  # a gateway's short form
+        if text or text == 0:
+            if part.get("thought"):
+                answer.add_reasoning(text)
+                text = answer.reasoning[-1]
+            else:
+                answer.add_text(text)
+                text = answer.texts[-1]
+        if "functionCall" in part and (part["functionCall"] or {}).get("name"):
             answer.called = True
         last = answer.items[-1] if answer.items else None
         if text and last and last.keys() == part.keys() <= {"text", "thought"}:
             last["text"] += text
-        elif text or len(part) > 1 or "text" not in part:
+        elif text:
+            answer.items.append({**part, "text": text})
+        elif part and (len(part) > 1 or "text" not in part):
             answer.items.append(dict(part))
 
     def parse_finish(self, finish: str, candidate: dict[str, Any], answer: Answer) -> None:
         """Set the finish reason, or raise where the provider failed to make an answer."""
-        if finish in FAILURES:
+        if is_failure(finish) or finish == "OTHER":
             message = candidate.get("finishMessage") or f"The provider ended its answer with {finish}."
             raise ProviderServerError(message, type=finish)
-        answer.finish_reason = FINISH_REASONS.get(finish, "unknown")
+        answer.finish_reason = read_finish(finish)
         if answer.finish_reason == "stop" and answer.called:
             answer.finish_reason = "tool_calls"
         if answer.finish_reason in ("unknown", "content_filter"):
@@ -194,11 +192,12 @@ class GeminiWire(Wire):
 
     def parse_models(self, payload: Any) -> tuple[list[str], str]:
         names = [
-            str(item["name"]).removeprefix("models/")
-            for item in payload["models"]
-            if "generateContent" in item.get("supportedGenerationMethods", ["generateContent"])
+            name_of(item).removeprefix("models/")
+            for item in models_in(payload)
+            if isinstance(item, str)
+            or "generateContent" in item.get("supportedGenerationMethods", ["generateContent"])
         ]
-        return names, payload.get("nextPageToken") or ""
+        return names, (isinstance(payload, dict) and payload.get("nextPageToken")) or ""
 
     def offers(self, model: str, models: list[str]) -> bool | None:
         # A model of one's own (tunedModels/…) is in another list.
@@ -209,24 +208,3 @@ class GeminiWire(Wire):
         prompt = count(usage, "promptTokenCount") + count(usage, "toolUsePromptTokenCount")
         completion = count(usage, "candidatesTokenCount") + count(usage, "thoughtsTokenCount")
         return usage_of(usage, prompt, completion, usage.get("totalTokenCount"))
-
-    def parse_error(self, status: int, payload: Any, text: str = "") -> EngineError:
-        error = super().parse_error(status, payload, text)
-        delay = None
-        for detail in _details(payload):
-            if detail.get("reason") == "API_KEY_INVALID":
-                error = AuthenticationError(error.message, code=error.code, type="API_KEY_INVALID")
-            if "PerDay" in str(detail.get("violations")):
-                error = QuotaExceededError(error.message, code=error.code, type=error.type)
-            # There is no Retry-After header: the delay is in the body, as "37s" or "37.5s".
-            delay = parse_seconds(str(detail.get("retryDelay")).removesuffix("s")) or delay
-        error.retry_after = delay
-        return error
-
-
-def _details(payload: Any) -> list[dict[str, Any]]:
-    """Return the details of an error, which says by them what its status does not."""
-    body = payload[0] if isinstance(payload, list) and payload else payload
-    error = body.get("error") if isinstance(body, dict) else None
-    details = error.get("details") if isinstance(error, dict) else None
-    return [detail for detail in details if isinstance(detail, dict)] if isinstance(details, list) else []

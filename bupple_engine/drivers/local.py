@@ -59,6 +59,7 @@ class LocalWire(ChatCompletionsWire):
     name = "local"
     options: ClassVar = OPTIONS
     required = ()
+    unsupported: ClassVar = {"reasoning_effort": "the engine's model does not reason"}
     media = frozenset()
     one_system_message = True
     max_tokens_param = "max_tokens"
@@ -72,8 +73,8 @@ class LocalWire(ChatCompletionsWire):
     def parse_error(self, status: int, payload: Any, text: str = "") -> EngineError:
         error = super().parse_error(status, payload, text)
         error.code = 0
-        if isinstance(error, ContextLengthExceededError):
-            facts = payload.get("error") or {}
+        facts = payload.get("error") if isinstance(payload, dict) else None
+        if isinstance(error, ContextLengthExceededError) and isinstance(facts, dict) and facts.get("n_ctx"):
             error.message = (
                 f"The conversation has {facts.get('n_prompt_tokens')} tokens, more than the context of"
                 f" {facts.get('n_ctx')} tokens that CONTEXT_TOKENS sets."

@@ -10,20 +10,19 @@ from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from bupple_engine.answer import Answer, count, usage_of
-from bupple_engine.exceptions import InvalidRequestError
+from bupple_engine.answer import Answer, count, usage_of, with_reasoning
+from bupple_engine.exceptions import ResponseParseError
+from bupple_engine.finishes import read_finish
 from bupple_engine.masking import reveal
 from bupple_engine.media import Media
 from bupple_engine.messages import OPENING, Part, Turn
 from bupple_engine.options import COMMON, Option, Options, string
-from bupple_engine.types import FinishReason, Usage
+from bupple_engine.reports import reports_error, says_something
+from bupple_engine.types import Usage
 from bupple_engine.wire import Wire, family
 
-INCOMPLETE_REASONS: dict[str, FinishReason] = {
-    "max_output_tokens": "length",
-    "max_tokens": "length",
-    "content_filter": "content_filter",
-}
+# What a response that is not there yet says of itself.
+NOT_BEGUN = frozenset({"queued", "in_progress"})
 
 KEY_PREFIXES: tuple[str, ...] = ("sk-", "sk-proj-", "sk-svcacct-", "sk-admin-")
 SUGGESTED_MODEL = "gpt-6.2-sol"
@@ -64,7 +63,7 @@ def refused_sampling(options: Options, effort: Any) -> Iterator[tuple[str, str]]
     if NEVER_SAMPLED.fullmatch(model):
         reason = f"{model} reasons, and takes no value but 1"
     elif SAMPLED_WITHOUT_EFFORT.fullmatch(model) and effort != "none":
-        reason = f"{model} reasons unless EXTRA sets its effort to none, and takes no value but 1 then"
+        reason = f"{model} reasons unless REASONING_EFFORT is none, and takes no value but 1 then"
     for name in ("temperature", "top_p"):
         if reason and options.get(name) not in (None, 1):
             yield name, reason
@@ -88,26 +87,6 @@ class OpenAIWire(Wire):
     key_prefixes = KEY_PREFIXES
     suggested_model = SUGGESTED_MODEL
     shutdowns = SHUTDOWNS
-    # A failed image or a vector store that timed out are the caller's to mend or to try again.
-    error_words: ClassVar = dict.fromkeys(
-        (
-            "invalid_image",
-            "invalid_image_format",
-            "invalid_base64_image",
-            "invalid_image_url",
-            "image_too_large",
-            "image_too_small",
-            "image_parse_error",
-            "invalid_image_mode",
-            "image_file_too_large",
-            "unsupported_image_media_type",
-            "empty_image_file",
-            "failed_to_download_image",
-            "image_file_not_found",
-            "data_residency_mismatch",
-        ),
-        InvalidRequestError,
-    )
 
     def base_url(self, options: Options) -> str:
         return "https://api.openai.com/v1"
@@ -120,7 +99,8 @@ class OpenAIWire(Wire):
 
     def refused_options(self, options: Options) -> Iterator[tuple[str, str]]:
         reasoning = reveal((options.get("extra") or {}).get("reasoning"))
-        return refused_sampling(options, reasoning.get("effort") if isinstance(reasoning, dict) else None)
+        effort = reasoning.get("effort") if isinstance(reasoning, dict) else None
+        return refused_sampling(options, effort or options.get("reasoning_effort"))
 
     def build_headers(self, options: Options) -> dict[str, str]:
         names = {"organization_id": "OpenAI-Organization", "project_id": "OpenAI-Project"}
@@ -141,6 +121,8 @@ class OpenAIWire(Wire):
         )
         names = {"temperature": "temperature", "max_tokens": "max_output_tokens", "top_p": "top_p"}
         body |= {field: options[name] for name, field in names.items() if options.get(name) is not None}
+        if options.get("reasoning_effort"):
+            body["reasoning"] = {"effort": options["reasoning_effort"]}
         if stream:
             body["stream"] = True
         return body
@@ -170,59 +152,84 @@ class OpenAIWire(Wire):
         return part
 
     def parse_reply(self, payload: dict[str, Any], answer: Answer) -> None:
-        for item in payload.get("output") or []:
-            self.parse_item(item, answer)
-            kind = item.get("type")
-            if kind == "reasoning":
-                for part in (item.get("summary") or []) + (item.get("content") or []):
-                    if text := part.get("text"):
-                        answer.add_reasoning(text)
-            elif kind == "message":
-                for part in item.get("content") or []:
-                    if text := part.get("text") or part.get("refusal"):
-                        answer.add_text(text)
+        self.parse_output(payload, answer)
         self.parse_response(payload, answer)
 
     def parse_event(self, name: str, payload: dict[str, Any], answer: Answer) -> None:
         kind = payload.get("type") or name
         if kind == "response.output_text.delta" or kind == "response.refusal.delta":
-            if payload.get("delta"):
-                answer.add_text(payload["delta"])
-        elif kind == "response.reasoning_summary_text.delta" or kind == "response.reasoning_text.delta":
+            text = payload.get("delta")
+            if text or text == 0:
+                answer.add_text(text)
+        elif not kind.startswith("response."):
+            if kind == "error" or reports_error(payload):
+                raise self.parse_error(0, payload)
+            if payload.get("object") == "response":  # a server that can't stream, in an event
+                self.parse_repeated(payload, answer)
+        elif kind.startswith("response.reasoning") and kind.endswith(".delta"):
             if payload.get("delta"):
                 answer.add_reasoning(payload["delta"])
         elif kind == "response.output_item.done":
             # The copy in output_item.added may be incomplete.
-            self.parse_item(payload.get("item") or {}, answer)
+            item = payload.get("item") or {}
+            self.parse_item(item, answer)
+            for channel, text in _texts_of(item):
+                answer.close(channel, text)
         elif kind in ("response.completed", "response.incomplete", "response.failed"):
-            self.parse_response(payload.get("response") or {}, answer)
-        elif kind == "error":
-            raise self.parse_error(0, payload)
+            self.parse_repeated(payload.get("response") or {}, answer)
+        elif kind.endswith(".done"):
+            part = payload.get("part") or payload
+            is_reasoning = "reasoning" in str(part.get("type") or kind) or "reasoning" in kind
+            channel = "reasoning" if is_reasoning else "text"
+            if text := part.get("text") or part.get("refusal"):
+                answer.close(channel, text)
+
+    def parse_output(self, response: dict[str, Any], answer: Answer) -> None:
+        """Write the output of a whole response down."""
+        for item in response.get("output") or []:
+            self.parse_item(item, answer)
+            for channel, text in _texts_of(item):
+                (answer.add_reasoning if channel == "reasoning" else answer.add_text)(text)
+
+    def parse_repeated(self, response: dict[str, Any], answer: Answer) -> None:
+        """Write the response that ends a stream down: its output too, where the events had less of it."""
+        whole = Answer()
+        self.parse_output(response, whole)
+        answer.complete(whole)
+        self.parse_response(response, answer)
 
     def parse_item(self, item: dict[str, Any], answer: Answer) -> None:
         """Keep an output item for its way back, and note what it says of the end."""
         kind = item.get("type")
-        if kind in ("function_call", "custom_tool_call"):
+        if kind in ("function_call", "custom_tool_call") and item.get("name"):
             answer.called = True
-        elif kind == "message" and any(p.get("type") == "refusal" for p in item.get("content") or []):
+        elif kind == "message" and any(part.get("type") == "refusal" for part in _parts(item.get("content"))):
             answer.refused = True
         answer.items.append({name: value for name, value in item.items() if name != "status"})
 
     def parse_response(self, response: dict[str, Any], answer: Answer) -> None:
-        """Write the finished response object down, whose usage, model and status alone count."""
-        status = response.get("status")
+        """Write down what the finished response object says of itself: usage, model, status."""
+        status = str(response.get("status") or "").lower()
         answer.model = response.get("model") or answer.model
         if response.get("id"):
             answer.metadata["id"] = response["id"]
         answer.add_usage(response.get("usage"))
-        if status == "failed" or response.get("error"):
+        if status == "failed" or says_something(response.get("error")):
             raise self.parse_error(
                 0, {"error": response.get("error") or "The provider reports a failed response."}
             )
+        if status in NOT_BEGUN and answer.is_blank:
+            error = ResponseParseError(
+                f"The response is not there yet, it is {status}: leave `background` out of EXTRA."
+            )
+            error.retryable = False  # it would be ordered, and billed, once more
+            raise error
         if status == "incomplete":
             reason = (response.get("incomplete_details") or {}).get("reason")
-            answer.finish_reason = INCOMPLETE_REASONS.get(str(reason), "unknown")
-        elif status in (None, "completed"):
+            answer.finish_reason = read_finish(str(reason)) or "unknown"
+        elif not status and answer.is_blank and "output" not in response:
+            pass  # no response: it says nothing
+        elif status in ("", "completed"):
             answer.finish_reason = "tool_calls" if answer.called else "refusal" if answer.refused else "stop"
         else:
             answer.finish_reason = "unknown"
@@ -234,6 +241,28 @@ class OpenAIWire(Wire):
         return super().parse_echo(answer) if all(r.get("encrypted_content") for r in reasoning) else {}
 
     def parse_usage(self, usage: dict[str, Any]) -> Usage:
-        return usage_of(
-            usage, count(usage, "input_tokens"), count(usage, "output_tokens"), usage.get("total_tokens")
+        prompt = count(usage, "input_tokens")
+        reasoning = count(usage, "output_tokens_details", "reasoning_tokens")
+        completion, total = with_reasoning(
+            prompt, count(usage, "output_tokens"), reasoning, usage.get("total_tokens")
         )
+        return usage_of(usage, prompt, completion, total)
+
+
+def _parts(content: Any) -> list[dict[str, Any]]:
+    """Return the parts of an item's content, which some servers leave as a string."""
+    return [{"text": content}] if isinstance(content, str) else list(content or ())
+
+
+def _texts_of(item: dict[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield the texts of an output item, each with what it is of: the reasoning, or the text."""
+    kind = item.get("type")
+    if kind == "reasoning":
+        for part in _parts(item.get("summary")) + _parts(item.get("content")):
+            if text := part.get("text"):
+                yield "reasoning", text
+    elif kind == "message":
+        for part in _parts(item.get("content")):
+            text = part.get("text")
+            if text or text == 0 or (text := part.get("refusal")):
+                yield "text", text
