@@ -43,7 +43,7 @@ class AsyncTransport:
         self._ca_file = ca_file
         self._lock = threading.Lock()
         self._sessions: dict[int, _Session] = {}
-        self._trusts: dict[Any, Trust] = {}
+        self._trusts: dict[tuple[str, int | None], Trust] = {}
         self._routes = Routes(self._route)
 
     async def open(self, request: Request, connect: float, read: float) -> AsyncResponse:
@@ -129,7 +129,7 @@ class _Session:
     async_to_sync and the servers see to it), so one that waits inside the loop is told.
     """
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, trusts: dict[Any, Trust]) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, trusts: dict[tuple[str, int | None], Trust]) -> None:
         self.loop = weakref.ref(loop)
         self.session = aiohttp.ClientSession(
             connector=Connector(trusts),

@@ -145,7 +145,7 @@ class Protocol(ResponseHandler):
 class Connector(aiohttp.TCPConnector):
     """Tell the wait which connection it has come to, give it a new one where it must, close at once."""
 
-    def __init__(self, trusts: dict[Any, Trust]) -> None:
+    def __init__(self, trusts: dict[tuple[str, int | None], Trust]) -> None:
         super().__init__(limit=0)
         self._factory = functools.partial(Protocol, loop=self._loop)  # type: ignore[assignment] # a kind of it
         self._trusts = trusts
@@ -159,8 +159,8 @@ class Connector(aiohttp.TCPConnector):
             wait.protocol, wait.reused = protocol, protocol in self._known
             if not wait.reused:
                 self._known.add(protocol)
-                key = req.connection_key
-                protocol.trust = self._trusts.setdefault(key, Trust(key.host))
+                key = req.connection_key  # which has the proxy's credentials
+                protocol.trust = self._trusts.setdefault((key.host, key.port), Trust(key.host))
                 return connection
             try:
                 if not wait.fresh and not protocol.refuse_rest() and await protocol.is_clean():
