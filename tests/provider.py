@@ -374,13 +374,14 @@ class _Connection:
         lines += [f"{name}: {value}" for name, value in headers.items()]
         self.send(answer.heads + "\r\n".join([*lines, "", ""]).encode("latin-1"))
         chunked = answer.framing == "chunked"
+        end, surplus = b"0\r\n\r\n" if chunked else b"", list(answer.surplus)
+        if surplus and isinstance(surplus[0], bytes):
+            end += surplus.pop(0)
+        if end and not chunked and pieces and isinstance(pieces[-1], bytes):
+            pieces, end = [*pieces[:-1], pieces[-1] + end], b""  # in one packet with the answer's end
         self.write_pieces(pieces, chunked=chunked)
         if answer.cut or answer.reset:
             return False
-        surplus = list(answer.surplus)
-        end = b"0\r\n\r\n" if chunked else b""
-        if surplus and isinstance(surplus[0], bytes):
-            end += surplus.pop(0)  # in one packet with the end
         self.send(end)
         self.write_pieces(surplus, chunked=False, idle=True)
         return headers.get("connection") != "close"
