@@ -10,11 +10,12 @@ from typing import Any
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from . import conf
+from . import conf, elsewhere
 from .conf import Mistake
 from .drivers import DRIVERS, OTHER_NAMES
 from .drivers.base import ChatDriver, parse_options
 from .exceptions import InvalidDriverError
+from .lazy import plain
 from .masking import Secret, protect
 from .options import Option, Options, merge, right_line, suggest
 from .wire import Wire
@@ -32,6 +33,9 @@ def ai(alias: str | None = None, /, **options: Any) -> ChatDriver:
     entry that is wrong, and an InvalidRequestError for a wrong option.
     """
     options = protect(options)
+    if alias is not None and not isinstance(alias, str):
+        hint = 'A message goes with the call: ai().send("Hello!")'
+        raise InvalidDriverError(f"An alias is a string, not a {type(alias).__name__}. {hint}")
     driver = get_driver(conf.default_alias() if alias is None else alias)
     if not options:
         return driver
@@ -139,13 +143,14 @@ def _read_options(
         if key == "DRIVER":
             continue
         if key not in names:
-            hint = suggest(str(key).upper(), [*names, "DRIVER"]).strip()
+            hint = elsewhere.of_entry(str(key), known)
+            hint = hint or suggest(str(key).upper(), [*names, "DRIVER"]).strip()
             mistakes.append(Mistake("E010", where, f": unknown option {key!r}.", hint))
             continue
         if value is None or (key in ("API_KEY", "MODEL") and value in ("", Secret(""))):
             continue
         try:
-            config[key.lower()] = known[key.lower()].parse(value)
+            config[key.lower()] = known[key.lower()].parse(plain(value))
         except ValueError as error:
             address = f"{where}[{key!r}]"
             if key == "API_KEY" and isinstance(value, Secret):

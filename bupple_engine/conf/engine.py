@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from bupple_engine import elsewhere
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.masking import Misfit, hide_dicts, protect
@@ -88,9 +89,15 @@ def _wrong_shape(value: Any) -> Iterator[Mistake]:
         for key in value:
             if key not in KEYS:
                 hint = suggest(str(key).upper(), KEYS).strip()
-                if key in DRIVERS:
+                if str(key).upper() in ("BACKENDS", "ENGINES", "PROVIDERS", "MODELS", "ALIASES"):
+                    hint = "It is called 'DRIVERS' here."
+                elif key in DRIVERS or _is_entry(value[key]):  # as those of CACHES and DATABASES stand
                     hint = f'Entries go into DRIVERS: "DRIVERS": {{{key!r}: …}}'
                 yield Mistake("E002", "BUPPLE_ENGINE", f": unknown key {key!r}.", hint)
+
+
+def _is_entry(value: Any) -> bool:
+    return isinstance(value, dict) and not value.keys().isdisjoint(("DRIVER", "BACKEND", "MODEL", "API_KEY"))
 
 
 def _wrong_drivers(value: dict[str, Any]) -> Iterator[Mistake]:
@@ -203,4 +210,7 @@ def _known(alias: Any, drivers: dict[str, Any]) -> str:
     other = OTHER_NAMES.get(str(alias).lower().replace("-", "_"))
     if other and alias not in drivers:
         return f"Did you mean {other!r}?"
+    models = {name: entry.get("MODEL") for name, entry in drivers.items() if isinstance(entry, dict)}
+    if hint := elsewhere.of_alias(str(alias), list(map(str, drivers)), models):
+        return hint
     return suggest(str(alias), list(map(str, drivers))).strip() or "There are none."
