@@ -419,7 +419,9 @@ ROWS = [
     for index, row in enumerate(rows)
 ]
 # Those that other tests show.
-ELSEWHERE = {"E014", "W016", "W018", "W019", "W020", "W021"} | {f"W10{n}" for n in range(1, 9)}
+ELSEWHERE = {"E014", "W016", "W024", "W025", "W018", "W019", "W020", "W021"} | {
+    f"W10{n}" for n in range(1, 9)
+}
 
 
 def address(place: Any) -> tuple[str, Any]:

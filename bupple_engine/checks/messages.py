@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,7 +10,10 @@ from dataclasses import dataclass
 from django.core.checks import CheckMessage, Error, Warning
 
 from bupple_engine.conf import Mistake
-from bupple_engine.env import PREFIX
+from bupple_engine.drivers import DRIVERS
+from bupple_engine.env import own_aliases, variable
+
+from .source import find_entry, variable_in
 
 # Id → what it tells. E stops migrate and runserver, W doesn't; from W101 on, with `check --deploy` alone.
 CHECKS = {
@@ -48,6 +52,8 @@ CHECKS = {
     "W019": "the weights of the local driver are missing",
     "W020": "the processor has no AVX2, which the engine of the local driver needs",
     "W021": "the system library libgomp1 is missing, which the engine of the local driver needs",
+    "W024": "`DEFAULT` is `echo`, though the environment has a key for another driver",
+    "W025": "a vendor's own variable, such as OPENAI_API_KEY, is set, and nothing reads it",
     "W101": "a key stands as text in the settings file",
     "W102": "the site has an ASGI_APPLICATION, but the extra `async` is missing",
     "W103": "the API's throttles count in a cache that its processes don't share",
@@ -81,7 +87,15 @@ class Places:
         return Address(f"{self.entry}[{option.upper()!r}]", self.alias)
 
     def variable(self, option: str) -> str:
-        return re.sub(r"\W", "_", f"{PREFIX}{self.alias}_{option}".upper())
+        """Return the variable that the settings file reads for an option, else the one that is ours."""
+        return variable_in(find_entry(self.alias), option.upper()) or variable(self.alias, option)
+
+    def reader(self, option: str) -> str:
+        """Return what reads that variable, "" where nothing seems to."""
+        if (entry := find_entry(self.alias)) is not None:
+            return "the settings file" if variable_in(entry, option.upper()) else ""
+        made = self.alias in DRIVERS or self.alias in own_aliases(os.environ)
+        return "engine_settings()" if made else ""
 
 
 def message(id: str, address: Address, words: str, hint: str = "") -> CheckMessage:

@@ -109,7 +109,7 @@ def suggest_model(at: Places, wire: Wire) -> str:
     """Return the hint that names a model, or what names those there are."""
     if not wire.suggested_model:
         return f'Write "MODEL": "…", one of those that `manage.py bupple_models {at.alias}` lists'
-    variable = f", or set {at.variable('model')}={wire.suggested_model}" if at.alias in DRIVERS else ""
+    variable = f", or set {at.variable('model')}={wire.suggested_model}" if at.reader("model") else ""
     return f'Write "MODEL": "{wire.suggested_model}"{variable}'
 
 
