@@ -281,6 +281,28 @@ def of_alias(alias: str, drivers: Collection[str], models: Mapping[str, object])
     return f'That is a model; it goes into an entry: "DRIVERS": {{{driver!r}: {{"MODEL": {alias!r}, …}}}}'
 
 
+# A model server of one's own → what it is called, and what starts it.
+_SERVERS = {
+    "llamacpp": ("llama.cpp's server", "llama-server -m model.gguf"),
+    "lmstudio": ("LM Studio's server", "lms server start"),
+    "ollama": ("Ollama", "ollama serve"),
+    "vllm": ("vLLM", "vllm serve …"),
+}
+
+
+def of_refusal(driver: str, url: str, words: str) -> str:
+    """Return what to look at where nobody takes a connection to a URL."""
+    if "through the proxy" in words:
+        return "Does the proxy run, and is it the right one?"
+    if not re.search(r"refused|Connect call failed", words):
+        return "Is BASE_URL right?"
+    name, command = _SERVERS.get(driver, ("the server", ""))
+    asked = f"Does {name} run there?{command and f' Its command is `{command}`.'}"
+    if re.match(r"https?://(localhost|127\.|\[::1\])", url):
+        asked += " In a container, this host is the container itself."
+    return asked
+
+
 # What looks like the name of a file: a letter or a dot in front, an extension behind.
 _PATH = re.compile(r"(file://|[A-Za-z]:[\\/]|[~.]{0,2}[\\/])?[^\n:]{1,200}\.[A-Za-z][A-Za-z0-9]{1,4}")
 

@@ -29,7 +29,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -46,7 +46,7 @@ class EngineError(RuntimeError):
     """
 
     retryable: bool = False
-    advice: ClassVar[str] = ""
+    advice: str = ""
 
     message: str
     code: int

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, cast
 
-from . import retries
+from . import elsewhere, retries
 from .answer import Answer, reply_of
 from .body import Body
 from .exceptions import (
@@ -16,11 +16,11 @@ from .exceptions import (
     ProviderTimeoutError,
     StreamInterruptedError,
 )
-from .masking import bare, scrub
+from .masking import bare, mask_url, scrub
 from .options import Clocks
 from .request import Request
 from .types import Chunk, Reply
-from .wire import Wire
+from .wire import Wire, lacks_path
 
 logger = logging.getLogger("bupple_engine")
 
@@ -200,7 +200,14 @@ class Exchange:
             return self._timed_out("connect" if not failure.connected else self._clock)
         if self.request.stream and 200 <= self.status < 300:
             return StreamInterruptedError(f"The stream broke off: {failure}")
-        return ProviderConnectionError(str(failure))
+        return ProviderConnectionError(f"{failure}{self._place(failure)}")
+
+    def _place(self, failure: TransportFailure) -> str:
+        """Return the sentences that say where nobody could be reached, and what to look at."""
+        url = mask_url(self.request.url.partition("?")[0])
+        if failure.connected or "://" not in url:
+            return ""
+        return f". The URL is {url}. {elsewhere.of_refusal(self.wire.driver, url, str(failure))}".rstrip()
 
     def _timed_out(self, clock: str) -> ProviderTimeoutError:
         seconds = getattr(self.clocks, clock)
@@ -225,5 +232,7 @@ class Exchange:
         for name in ("message", "type", "param"):
             if text := getattr(error, name):
                 setattr(error, name, scrub(text, self.request.secrets))
+        if lacks_path(error) and (advice := self.wire.advise_absent(self.request)):
+            error.advice = advice
         error.args = (error.message,)
         return error

@@ -15,7 +15,7 @@ from .masking import MaskedDict
 class Request:
     """What to send in one attempt; its repr shows no header and no body."""
 
-    __slots__ = ("body", "echo", "headers", "method", "secrets", "stream", "url")
+    __slots__ = ("body", "echo", "elsewhere", "headers", "method", "secrets", "stream", "url")
 
     def __init__(
         self,
@@ -33,6 +33,7 @@ class Request:
         self.secrets = secrets
         self.method = method
         self.echo: dict[str, Any] = {}
+        self.elsewhere = False  # whether it goes to a URL that the entry sets, not to the vendor's
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {self.url.partition('?')[0]}>"

@@ -13,7 +13,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 
-from bupple_engine import EngineError, InvalidDriverError, InvalidRequestError, ai
+from bupple_engine import EngineError, InvalidDriverError, InvalidRequestError, ProviderConnectionError, ai
 from bupple_engine.checks import check_settings
 from bupple_engine.drivers import base
 from tests.conftest import Configure
@@ -301,3 +301,56 @@ def test_no_name_is_answered_twice() -> None:
 def test_hints_are_errors_of_the_engine(chat: Provider) -> None:
     with pytest.raises(EngineError):
         ai().send("Hello", tools=[])
+
+
+# A server that does not run
+
+REFUSED = {
+    "ollama": ("Does Ollama run there?", "`ollama serve`"),
+    "vllm": ("Does vLLM run there?", "`vllm serve"),
+    "llamacpp": ("Does llama.cpp's server run there?", "`llama-server"),
+    "lmstudio": ("Does LM Studio's server run there?", "`lms server start`"),
+    "compatible": ("Does the server run there?", "In a container"),
+    "openai": ("Does the server run there?", "In a container"),
+}
+
+
+@pytest.mark.parametrize("transport", ["own", "threads"])
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize("driver", REFUSED)
+def test_a_refused_connection_names_its_url_and_asks_for_the_server(
+    driver: str, verb: str, transport: str, configure: Configure, request: pytest.FixtureRequest
+) -> None:
+    if transport == "threads":
+        request.getfixturevalue("without_aiohttp")
+    with Provider() as gone:
+        url = gone.url
+    base = url.replace("://", "://user:pass%20word@") + "/v1?token=hush-hush"
+    key = "sk-0123456789abcdef"
+    configure(it={"DRIVER": driver, "API_KEY": key, "MODEL": "m", "BASE_URL": base, "MAX_RETRIES": 0})
+    error = run(ai(), verb, "Hello").error
+    assert isinstance(error, ProviderConnectionError)
+    assert f"{url}/v1/" in str(error)
+    for words in REFUSED[driver]:
+        assert words in str(error)
+    for secret in ("hush-hush", "pass", key):
+        assert secret not in str(error)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_host_without_an_address_is_told_with_its_url(verb: str, configure: Configure) -> None:
+    url = "http://no-such-host.invalid/v1"
+    configure(it={"DRIVER": "compatible", "MODEL": "m", "BASE_URL": url, "MAX_RETRIES": 0})
+    error = run(ai(), verb, "Hello").error
+    assert f"The URL is {url}/chat/completions. Is BASE_URL right?" in str(error)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_refusing_proxy_is_told_from_a_refusing_server(verb: str, configure: Configure) -> None:
+    with Provider() as gone:
+        proxy = gone.url.replace("://", "://user:pass%20word@")
+    url = "http://models.example/v1"
+    configure(it={"DRIVER": "compatible", "MODEL": "m", "BASE_URL": url, "PROXY": proxy, "MAX_RETRIES": 0})
+    error = run(ai(), verb, "Hello").error
+    assert "Does the proxy run" in str(error)
+    assert "pass" not in str(error)

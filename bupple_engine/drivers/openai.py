@@ -86,6 +86,7 @@ class OpenAIWire(Wire):
     }
     key_prefixes = KEY_PREFIXES
     suggested_model = SUGGESTED_MODEL
+    other_drivers = ("openai_chat", "compatible")
     shutdowns = SHUTDOWNS
     # A failed image or a vector store that timed out are the caller's to mend or to try again.
     error_words: ClassVar = dict.fromkeys(
