@@ -585,3 +585,11 @@ def test_what_a_terminal_obeys_is_taken_out() -> None:
     assert printable("a\tb\nc é🦜") == "a\tb\nc é🦜"
     for obeyed in "\r\x1b\x07\x9b\x7f\x00\x08":
         assert printable(f"a{obeyed}b") == "a\ufffdb"
+
+
+def test_ctrl_c_reaches_the_commands_that_a_background_job_tests() -> None:
+    """A script's background jobs ignore it, and whatever they start inherits that."""
+    code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    code += "import tests.conftest; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "True"

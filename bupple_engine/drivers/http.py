@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 
+from bupple_engine import extras
 from bupple_engine.answer import reply_of
 from bupple_engine.call import Call
 from bupple_engine.exceptions import EngineError
@@ -241,6 +242,6 @@ def _is_key(key: Secret) -> bool:
 def _warn_of_threads() -> None:
     """Say once a process that asynchronous calls run in threads."""
     logger.warning(
-        "aiohttp is not installed: asynchronous calls run in threads, one a stream. "
-        'Install the extra: pip install "bupple-engine[async]"'
+        "aiohttp is not installed: asynchronous calls run in threads, one a stream. Install the extra: %s",
+        extras.command("async"),
     )
