@@ -3,8 +3,8 @@
     python3 develop.py serve [address]      the site at http://127.0.0.1:8000/, where a real model answers
     python3 develop.py test [arguments]     all tests with their coverage, or what pytest is given
 
-It takes Python 3.11 or newer and pip. All that it installs goes into .venv; what is there is not installed again,
-and then no network is needed.
+It takes Python 3.11 or newer and pip. All that it installs goes into .venv, and is installed once: then
+it needs no network.
 """
 
 from __future__ import annotations
