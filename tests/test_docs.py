@@ -18,6 +18,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import environ
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.cache import cache
@@ -79,6 +80,7 @@ def namespace(
         "INSTALLED_APPS": [],
         "BASE_DIR": tmp_path,
         "BUPPLE_ENGINE": settings.BUPPLE_ENGINE,
+        "env": environ.Env(),
     }
     gc.set_threshold(*thresholds)
     gc.unfreeze()

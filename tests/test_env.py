@@ -151,6 +151,16 @@ def test_an_env_file_is_read_and_may_refer_to_another_variable(
     assert ai().alias == "claude"
 
 
+@pytest.mark.parametrize("value", ["$ANTHROPIC_API_KEY", "${ANTHROPIC_API_KEY}"])
+def test_a_variable_that_a_key_refers_to_in_vain_is_named(
+    value: str, shell: Callable[..., None], settings: Any
+) -> None:
+    shell({"BUPPLE_ENGINE_CLAUDE_API_KEY": value, "BUPPLE_ENGINE_CLAUDE_MODEL": "m"})
+    settings.BUPPLE_ENGINE = engine_settings()
+    (found,) = of("W006")
+    assert "or set ANTHROPIC_API_KEY, to which it refers" in str(found.hint)
+
+
 # What is meant, and not read
 
 

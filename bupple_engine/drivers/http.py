@@ -124,7 +124,10 @@ class HTTPDriver(ChatDriver):
         where = f"BUPPLE_ENGINE['DRIVERS'][{self.alias!r}]"
         for name in required:
             if not options.get(name):
-                raise ImproperlyConfigured(f"{where}: {self.name} needs {name.upper()!r}; add it.")
+                words = (
+                    f"{self.name} needs {name.upper()!r}; add it. `manage.py check` has the line to write."
+                )
+                raise ImproperlyConfigured(f"{where}: {words}")
         if options.get("api_key"):
             options = call.options = {**options, "api_key": options["api_key"].ask()}
         if options.get("api_key") and not _is_key(options["api_key"]):
