@@ -160,7 +160,22 @@ _MESSAGE_KEYS = {
     **dict.fromkeys(("from", "sender", "author", "speaker"), f"Write {_MESSAGE}"),
     **dict.fromkeys(("tool_calls", "tool_call_id", "function_call"), _NO_TOOLS),
     **dict.fromkeys(("images", "image", "image_url", "audio", "files", "attachments"), _MEDIA),
+    **{role: f'Write {{"role": "{role}", "content": "…"}}' for role in ("system", "user", "assistant")},
     "name": "Say who speaks in the content.",
+}
+
+
+# What a call is elsewhere, as a method or as what leads to one.
+VERBS: Mapping[str, str] = {
+    **dict.fromkeys(
+        (
+            *("ask", "call", "chat", "complete", "completion", "completions", "create", "execute", "invoke"),
+            *("generate_content", "messages", "predict", "prompt", "query", "responses"),
+        ),
+        "send",
+    ),
+    **dict.fromkeys(("achat", "acomplete", "acreate", "ainvoke", "apredict", "arun"), "asend"),
+    **dict.fromkeys(("iter", "stream_chat", "stream_complete"), "stream"),
 }
 
 
@@ -171,7 +186,7 @@ def of_call(name: str, known: Collection[str], of_entry: Collection[str]) -> str
     """
     word = name.lower()
     ours = _OURS.get(word)
-    if ours == "driver":
+    if "driver" in (word, ours):
         return 'The driver is the argument of ai(): ai("claude")'
     if word in _ABSENT:
         return _ABSENT[word]
@@ -243,14 +258,17 @@ def of_data(value: object) -> str:
 
 # How the models of a vendor are called → its driver; a service's models may have any name.
 _MODELS: tuple[tuple[re.Pattern[str], str], ...] = (
-    (re.compile(r"(gpt|chatgpt|o\d)-?[\d.]*.*"), "openai"),
+    (re.compile(r"(gpt|chatgpt)-.+|o\d(-.+)?"), "openai"),
     (re.compile(r"claude[-.].+"), "claude"),
     (re.compile(r"gemini-.+"), "gemini"),
     (re.compile(r"grok-.+"), "xai"),
     (re.compile(r"deepseek-.+"), "deepseek"),
     (re.compile(r"(mistral|codestral|magistral|ministral|pixtral)-.+"), "mistral"),
-    (re.compile(r"(llama|qwen|phi|gemma|smollm)\d?.*"), "ollama"),
+    (re.compile(r"(llama|qwen|phi|gemma|smollm|mistral)[-:.\d].*"), "ollama"),
 )
+
+
+_VENDORS = ("anthropic", "openai", "google", "gemini", "xai", "x-ai", "mistralai", "deepseek")
 
 
 def driver_of(model: str) -> str:
@@ -264,21 +282,23 @@ def of_alias(alias: str, drivers: Collection[str], models: Mapping[str, object])
 
     drivers are the aliases that there are, models the MODEL of each that has one.
     """
+    if alias.strip().lower() in ("", "default"):
+        return "ai() without an argument takes the default driver."
     if re.search(r"\s", alias.strip()) or alias.endswith(("!", "?")):
         return 'A message goes with the call: ai().send("Hello!")'
     owner = next((name for name, model in models.items() if model == alias), "")
     if owner:
-        return f"That is the MODEL of {owner!r}: write ai({owner!r})"
+        return f"That is the MODEL of the driver {owner!r}: name that one."
     # provider/model and provider:model are how gateways and other libraries name both at once.
-    vendor, mark, model = re.match(r"([\w-]*)([/:]?)(.*)", alias, re.DOTALL).groups()  # type: ignore[union-attr]
-    if mark and vendor in drivers and model:
-        return f"A model goes by an option: ai({vendor!r}, model={model!r})"
-    driver = driver_of(alias)
+    vendor, _, model = alias.replace(":", "/", 1).partition("/")
+    if not model or vendor not in (*drivers, *_VENDORS):
+        vendor, model = "", alias
+    driver = vendor if vendor in drivers else driver_of(model)
     if not driver:
         return ""
     if driver in drivers:
-        return f"That is a model, which goes by an option: ai({driver!r}, model={alias!r})"
-    return f'That is a model; it goes into an entry: "DRIVERS": {{{driver!r}: {{"MODEL": {alias!r}, …}}}}'
+        return f"Name the driver, {driver!r}; a model goes by an option: ai({driver!r}, model={model!r})"
+    return f'A model goes into an entry: "DRIVERS": {{{driver!r}: {{"MODEL": {model!r}, …}}}}'
 
 
 # A model server of one's own → what it is called, and what starts it.

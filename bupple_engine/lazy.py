@@ -14,7 +14,7 @@ def is_lazy(value: Any) -> bool:
 
 def plain(value: Any) -> Any:
     """Return a value with the lazy strings in it, also those of a list, as strings of now."""
-    if isinstance(value, list | tuple):
+    if isinstance(value, list | tuple) and any(map(is_lazy, value)):
         return [plain(item) for item in value]
     return str(value) if is_lazy(value) else value
 

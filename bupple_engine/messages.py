@@ -67,7 +67,11 @@ def validate(messages: Any) -> list[Turn]:
 
 def system_turn(content: Any) -> Turn:
     """Return the turn that a call's `system` is."""
-    return _turn({"role": "system", "content": content}, "system")
+    if not isinstance(content, str):
+        raise _wrong("system", f"must be a string, not {_kind(content)}")
+    if not is_text(content):
+        raise _wrong("system", "has a lone surrogate, which is no character and can't be sent")
+    return Turn("system", (Part("text", content, {}, "system"),), "system")
 
 
 def _turn(message: Any, where: str) -> Turn:

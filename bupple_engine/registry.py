@@ -104,7 +104,7 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
     path, _, service = DRIVERS.get(name, name).partition(":")
     if "." not in path:
         other = OTHER_NAMES.get(name.lower().replace("-", "_"))
-        hint = f"Did you mean {other!r}?" if other else suggest(name, DRIVERS).strip()
+        hint = f"Did you mean {other!r}?" if other else _model_hint(name) or suggest(name, DRIVERS).strip()
         return Mistake("E007", where, f": there is no driver {name!r}.", hint, InvalidDriverError)
     where = f"{where}['DRIVER']"
     try:
@@ -116,13 +116,18 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
     except Exception as error:  # whatever a third party's module raises
         reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         words = f": {name!r} can't be imported: {reason}"
-        hint = 'Write "DRIVER": "package.module.Class", as Python imports it.'
+        hint = _model_hint(name) or 'Write "DRIVER": "package.module.Class", as Python imports it.'
         return Mistake("E008", where, words, hint, InvalidDriverError, error)
     if isinstance(found, type) and issubclass(found, ChatDriver) and found is not ChatDriver:
         return found, None
     words = f": {name!r} is no subclass of ChatDriver or Wire."
     hint = "Derive it from bupple_engine.drivers.base.ChatDriver."
     return Mistake("E009", where, words, hint, InvalidDriverError)
+
+
+def _model_hint(name: str) -> str:
+    driver = elsewhere.driver_of(name)
+    return f'Write "DRIVER": "{driver}", "MODEL": "{name}"' if driver and driver != name else ""
 
 
 def parse_entry(entry: dict[str, Any], known: Mapping[str, Option], where: str) -> Options:

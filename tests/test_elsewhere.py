@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import io
 import logging
 from collections.abc import Callable
@@ -48,6 +49,7 @@ OPTIONS = {
     "images": "parts of a message",
     "history": "append each reply",
     "provider": 'ai("claude")',
+    "driver": 'ai("claude")',
     "api_base": '"BASE_URL"',
     "extra_body": "called extra here",
     "request_timeout": "called timeout here",
@@ -58,7 +60,7 @@ OPTIONS = {
 @pytest.mark.parametrize("verb", VERBS)
 @pytest.mark.parametrize("name", OPTIONS)
 def test_an_option_of_another_library_is_answered_with_ours(name: str, verb: str, chat: Provider) -> None:
-    error = run(ai(), verb, "Hello", **{name: True}).error
+    error = run(_With(name), verb, "Hello").error  # type: ignore[arg-type]
     assert isinstance(error, InvalidRequestError)
     assert error.param == name
     assert OPTIONS[name] in str(error)
@@ -69,6 +71,16 @@ def test_an_option_of_another_library_is_answered_with_ours(name: str, verb: str
 def test_a_prompt_in_place_of_the_messages_is_answered_likewise(verb: str, chat: Provider) -> None:
     error = run(_Bare(), verb, None, prompt="Hello").error
     assert 'ai().send("Hello!")' in str(error)
+
+
+class _With:
+    """Call a verb with an option, of whatever name."""
+
+    def __init__(self, name: str) -> None:
+        self.options = {name: True}
+
+    def __getattr__(self, verb: str) -> Callable[..., Any]:
+        return lambda messages: getattr(ai(), verb)(messages, **self.options)
 
 
 class _Bare:
@@ -153,6 +165,7 @@ MESSAGES = {
     "User": ([{"role": "User", "content": "Hello"}], "'user'"),
     "tool": ([{"role": "tool", "content": "7"}], "Tools can't be called yet"),
     "text": ([{"role": "user", "text": "Hello"}], '"content"'),
+    "roles for keys": ([{"user": "Hello"}], '{"role": "user", "content": "…"}'),
     "parts": ([{"role": "user", "parts": [{"text": "Hello"}]}], '"content"'),
     "tool calls": ([{"role": "assistant", "tool_calls": []}], "Tools can't be called yet"),
     "Ollama's images": ([{"role": "user", "content": "Hello", "images": ["AAAA"]}], "parts of a message"),
@@ -216,10 +229,17 @@ def test_entries_that_stand_where_other_settings_have_them(setting: Any, words: 
         ("openai/gpt-6.2-sol", "ai('openai', model='gpt-6.2-sol')"),
         ("openai:gpt-6.2-sol", "ai('openai', model='gpt-6.2-sol')"),
         ("claude-haiku-5", "'claude': {"),
-        ("our-model", "ai('house')"),
+        ("our-model", "MODEL of the driver 'house'"),
         ("Hello!", 'ai().send("Hello!")'),
         ("Who wrote Faust", 'ai().send("Hello!")'),
         ("opnai", "Did you mean 'openai'?"),
+        ("OpenAI", "Did you mean 'openai'?"),
+        ("default", "ai() without an argument"),
+        ("", "ai() without an argument"),
+        ("groq", "wants its entry: \"DRIVERS\": {'groq': {…}}. Known are house, openai."),
+        ("llamacpp", "wants its entry"),
+        ("phi-4", "\"DRIVERS\": {'ollama'"),
+        ("google:gemini-3.8-flash", "\"DRIVERS\": {'gemini'"),
         (["Hello"], 'ai().send("Hello!")'),
         ({"role": "user", "content": "Hello"}, 'ai().send("Hello!")'),
     ],
@@ -243,6 +263,13 @@ def test_a_default_that_is_a_model_is_answered_likewise(settings: Any) -> None:
     assert "model='gpt-6.2-sol'" in str(found.hint)
 
 
+@pytest.mark.parametrize("model", ["gpt-6.2-sol", "gpt-6-sol", "openai/gpt-6.2-sol"])
+def test_a_model_in_place_of_a_driver_is_told_apart(model: str, configure: Configure) -> None:
+    configure(main={"DRIVER": model, "API_KEY": "sk-0123456789abcdef"})
+    (found,) = check_settings()
+    assert found.hint == f'Write "DRIVER": "openai", "MODEL": "{model}"'
+
+
 def test_a_loop_of_the_wrong_kind_says_which_is_right(configure: Configure) -> None:
     configure(echo={})
 
@@ -257,6 +284,30 @@ def test_a_loop_of_the_wrong_kind_says_which_is_right(configure: Configure) -> N
     with pytest.raises(TypeError, match=r"for chunk in ai\(\)\.stream"):
         for _ in ai().astream("Hello"):
             pass
+
+
+@pytest.mark.parametrize(
+    ("name", "verb"), [("chat", "send"), ("invoke", "send"), ("acreate", "asend"), ("stream_chat", "stream")]
+)
+def test_a_verb_of_another_library_is_answered_with_ours(name: str, verb: str, configure: Configure) -> None:
+    configure(echo={}, house={"DRIVER": f"{__name__}.House"})
+    for driver in (ai(), ai("house")):
+        with pytest.raises(AttributeError, match=rf"write ai\(\)\.{verb}\("):
+            getattr(driver, name)
+        assert not hasattr(driver, name)
+    with pytest.raises(AttributeError, match=r"'House' object has no attribute 'cellar'$"):
+        ai("house").cellar  # noqa: B018
+    with pytest.raises(AttributeError, match="'str' object has no attribute 'walls'"):
+        ai("house").broken  # noqa: B018
+    assert copy.copy(ai("house")).alias == "house"
+
+
+class House(base.ChatDriver):
+    """Have a property that fails in its own way."""
+
+    @property
+    def broken(self) -> Any:
+        return self.alias.walls  # type: ignore[attr-defined]
 
 
 def test_a_synchronous_call_in_an_event_loop_says_what_to_await(

@@ -174,6 +174,10 @@ def test_a_variable_that_a_key_refers_to_in_vain_is_named(
         ("BUPPLE_ENGINE_DEFAULT_DRIVER", "set BUPPLE_ENGINE_DEFAULT=claude"),
         ("BUPPLE_ENGINE_DRIVER", "set BUPPLE_ENGINE_DEFAULT=claude"),
         ("BUPPLE_ENGINE_SOMETHING", "BUPPLE_ENGINE_<NAME>_DRIVER"),
+        ("BUPPLE_ENGINE_HOUSE_URL", "BUPPLE_ENGINE_<NAME>_DRIVER"),
+        ("BUPPLE_ENGINE_API_KEY", "set BUPPLE_ENGINE_CLAUDE_API_KEY, for instance"),
+        ("BUPPLE_OPENAI_API_KEY", "Did you mean BUPPLE_ENGINE_OPENAI_API_KEY?"),
+        ("BUPPLE_ENGINE_OPENAI_KEY", "Did you mean BUPPLE_ENGINE_OPENAI_API_KEY?"),
         ("BUPPLE_ENGINE_FAST_API_KEY", '"API_KEY": env.str("BUPPLE_ENGINE_FAST_API_KEY", default="")'),
     ],
 )

@@ -29,6 +29,7 @@ def check_environment() -> Iterator[CheckMessage]:
     """Yield a warning for each variable that is meant for us and that nothing reads."""
     known = known_variables()
     names = {name for name in os.environ if name.upper().startswith((PREFIX, "BUPPLE_DEFAULT_"))} - known
+    names |= {name for name in os.environ if _whole(name) != name and _whole(name) in known}
     if names:
         names -= {*settings_strings(), *_variables_of_entries()}
     for name in sorted(names):
@@ -105,6 +106,8 @@ def _variables_of_entries() -> Iterator[str]:
 
 
 def _advice(name: str, known: set[str]) -> str:
+    if _whole(name) in known:
+        return f"Did you mean {_whole(name)}?"
     if name.upper() in _DEFAULT_MISTAKEN:
         return f"The default driver is named by {DEFAULT}: set {DEFAULT}={os.environ[name].strip()}"
     aliases = {*DRIVERS, *own_aliases(os.environ)}
@@ -117,15 +120,33 @@ def _advice(name: str, known: set[str]) -> str:
     for other, driver in OTHER_NAMES.items():
         if vendor.startswith(f"{other.upper()}_"):
             return f"Did you mean {PREFIX}{driver.upper()}{vendor[len(other) :]}?"
+    if vendor in _SUFFIXES:
+        return f"It says of no driver: set {variable('claude', vendor)}, for instance."
     if match := _OF_AN_ALIAS.fullmatch(name):
         return _advice_of_alias(match[1].lower(), match[2], sorted(aliases))
-    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+    near = [
+        each for each in difflib.get_close_matches(name.upper(), known, cutoff=0.8) if _is_alike(name, each)
+    ]
     if near:
         return f"Did you mean {near[0]}?"
     return (
         f"Known are {DEFAULT}, {PREFIX}CLAUDE_API_KEY, _MODEL and so on for each driver, "
         f"and {PREFIX}<NAME>_DRIVER, which makes an entry of any name."
     )
+
+
+def _whole(name: str) -> str:
+    """Return a variable's name with the part that is easily left out: BUPPLE_OPENAI_API_KEY."""
+    return name if name.startswith(PREFIX) else re.sub("^BUPPLE_", PREFIX, name)
+
+
+def _is_alike(name: str, other: str) -> bool:
+    """Tell whether two names may be meant for one alias: most of their letters are the same in all."""
+    match = _OF_AN_ALIAS.fullmatch(other)
+    if match is None:
+        return True
+    word = name.upper().removeprefix(PREFIX)[: len(match[1])]
+    return difflib.SequenceMatcher(None, word, match[1]).ratio() > 0.7
 
 
 def _advice_of_alias(alias: str, option: str, aliases: list[str]) -> str:

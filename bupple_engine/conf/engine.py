@@ -211,6 +211,12 @@ def _known(alias: Any, drivers: dict[str, Any]) -> str:
     if other and alias not in drivers:
         return f"Did you mean {other!r}?"
     models = {name: entry.get("MODEL") for name, entry in drivers.items() if isinstance(entry, dict)}
+    if same := [name for name in map(str, drivers) if name.lower() == str(alias).strip().lower()]:
+        return f"Did you mean {same[0]!r}?"
     if hint := elsewhere.of_alias(str(alias), list(map(str, drivers)), models):
         return hint
-    return suggest(str(alias), list(map(str, drivers))).strip() or "There are none."
+    missing = (
+        f'A driver of that name wants its entry: "DRIVERS": {{{alias!r}: {{…}}}}.' if alias in DRIVERS else ""
+    )
+    known = suggest(str(alias), list(map(str, drivers))).strip() or "There are none."
+    return " ".join(filter(None, (missing, known)))

@@ -59,7 +59,14 @@ class ChatDriver:
         without it counts as cut off. messages are checked; options are the entry's and the call's.
         Raise an EngineError for what goes wrong; release what you hold in a `finally`.
         """
-        raise NotImplementedError(f"{type(self).__name__} must implement generate()")
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement generate(); a call is made by send() or stream()"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if verb := elsewhere.VERBS.get(name):
+            raise AttributeError(f"A driver has no {name!r}: write ai().{verb}(…)", name=name, obj=self)
+        return self.__getattribute__(name)  # which raises what it has raised before
 
     @property
     def known_options(self) -> Mapping[str, Option]:
@@ -269,7 +276,7 @@ def parse_options(options: Mapping[str, Any], known: Mapping[str, Option]) -> Op
         if option is None or not option.per_call:
             names = [each for each, option in known.items() if option.per_call]
             what = (
-                "belongs to the entry in settings, not to a call."
+                f"belongs to the entry in settings, not to a call. ai(…, {name}=…) lays it over."
                 if option
                 else "is unknown." + _advice(name, names, known)
             )
