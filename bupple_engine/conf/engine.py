@@ -216,7 +216,9 @@ def _known(alias: Any, drivers: dict[str, Any]) -> str:
     if hint := elsewhere.of_alias(str(alias), list(map(str, drivers)), models):
         return hint
     missing = (
-        f'A driver of that name wants its entry: "DRIVERS": {{{alias!r}: {{…}}}}.' if alias in DRIVERS else ""
+        f'A driver of that name wants its entry: "DRIVERS": {{{alias!r}: {{…}}}}.'
+        if str(alias) in DRIVERS
+        else ""
     )
     known = suggest(str(alias), list(map(str, drivers))).strip() or "There are none."
     return " ".join(filter(None, (missing, known)))
