@@ -22,7 +22,7 @@ def plain(value: Any) -> Any:
 def plain_message(message: Any) -> Any:
     """Return a message whose content, and that of its parts, holds no lazy string."""
     if not isinstance(message, dict) or type(content := message.get("content")) is str:
-        return message
+        return message  # nearly all
     if isinstance(content, list | tuple):
         return {**message, "content": [plain_message(part) for part in content]}
     return {**message, "content": plain(content)} if is_lazy(content) else message

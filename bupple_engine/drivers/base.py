@@ -202,11 +202,12 @@ class ChatDriver:
         return await threads.run(lambda: self._reply(call), call)
 
     def _begin(self, messages: list[Message] | str, options: dict[str, Any], *, streamed: bool) -> Call:
-        context, system = options.pop("context", None), plain(options.pop("system", None))
+        context, system = options.pop("context", None), options.pop("system", None)
         merged = merge(self.config, parse_options(options, self.known_options)) if options else self.config
         listed = _listed(messages)
         turns = validate(listed)
         if system is not None:
+            system = plain(system)
             turns = [system_turn(system), *turns]
             listed = [{"role": "system", "content": system}, *listed]
         call = Call(self, listed, turns, merged, streamed=streamed, context=context)
@@ -256,6 +257,8 @@ def fold(batches: Iterator[list[Chunk]]) -> Reply:
 
 def _listed(messages: Any) -> Any:
     """Return what a caller passed as a list of messages, for validate() to look at."""
+    if isinstance(messages, list):
+        return list(map(plain_message, messages))
     if isinstance(messages, str) or is_lazy(messages):
         text = plain(messages)
         if not text.strip():
@@ -264,7 +267,7 @@ def _listed(messages: Any) -> Any:
             )
         return [{"role": "user", "content": text}]
     if isinstance(messages, Iterable) and not isinstance(messages, bytes | bytearray | Mapping):
-        return [plain_message(message) for message in messages]  # a generator is read once
+        return list(map(plain_message, messages))  # a generator is read once
     return messages
 
 
