@@ -176,6 +176,18 @@ def test_a_known_field_that_cannot_be_honoured_is_named(caller: Caller, field: s
     assert refused.error["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize(
+    ("body", "end"),
+    [
+        ({"messages": HELLO, "mesages": HELLO}, "is unknown. Did you mean 'messages'?"),
+        ({"messages": HELLO, "x" * 9: 1}, "is unknown. Known are driver, messages, model, options."),
+        ({"messages": "Hello"}, "must be a list."),
+    ],
+)
+def test_a_refusal_ends_as_a_sentence(caller: Caller, body: Any, end: str) -> None:
+    assert caller.post("chat/", body).error["message"].endswith(end)
+
+
 def test_fields_that_change_nothing_are_ignored(caller: Caller) -> None:
     harmless = {
         "n": 1,

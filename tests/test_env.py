@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,7 +17,7 @@ from django.core.checks import CheckMessage
 from bupple_engine import ai
 from bupple_engine.checks import check_settings
 from bupple_engine.drivers import DRIVERS, VENDOR_VARIABLES
-from bupple_engine.env import engine_settings
+from bupple_engine.env import engine_settings, known_variables
 
 KEY = "sk-0123456789abcdef"
 HOUSE = {
@@ -311,3 +312,17 @@ def test_the_hint_follows_how_the_settings_are_made(
     entry = {"DRIVER": "openai", "MODEL": "gpt-6.2-sol"}
     settings_file('X = {"main": {"API_KEY": env("OPENAI_API_KEY")}}', {"DRIVERS": {"main": entry}})
     assert not of("W025")
+
+
+def test_the_readmes_variables_are_read_and_its_settings_give_no_other_message(
+    shell: Callable[..., None], settings: Any
+) -> None:
+    readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
+    (block,) = re.findall(r"^```ini\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
+    variables = dict(re.findall(r"^(\w+)=(.*)$", block, re.MULTILINE))
+    assert set(variables) <= known_variables(variables)
+    shell({**variables, "BUPPLE_ENGINE_CLAUDE_API_KEY": "sk-ant-" + KEY, "BUPPLE_ENGINE_OPENAI_API_KEY": KEY})
+    settings.BUPPLE_ENGINE = engine_settings(default="echo")
+    assert ai().alias == "claude"
+    assert ai("house").get_config()["driver"] == "compatible"
+    assert check_settings() == []
