@@ -59,7 +59,7 @@ def engine_settings(
 def own_aliases(environment: Mapping[str, str]) -> list[str]:
     """Return the aliases that a variable BUPPLE_ENGINE_<NAME>_DRIVER of an environment makes."""
     found = ((_ALIAS.fullmatch(name), value) for name, value in environment.items())
-    return sorted(match[1].lower() for match, value in found if match and value.strip())
+    return sorted(match[1].lower() for match, value in found if match and str(value).strip())
 
 
 def known_variables(environment: Mapping[str, str] = os.environ) -> set[str]:

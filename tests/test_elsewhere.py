@@ -281,7 +281,7 @@ def test_a_loop_of_the_wrong_kind_says_which_is_right(configure: Configure) -> N
             await ai().astream("Hello")  # type: ignore[misc]
 
     asyncio.run(wrong())
-    with pytest.raises(TypeError, match=r"for chunk in ai\(\)\.stream"):
+    with pytest.raises(TypeError, match=r"outside of async write ai\(\)\.stream"):
         for _ in ai().astream("Hello"):
             pass
 
@@ -314,7 +314,7 @@ def test_a_synchronous_call_in_an_event_loop_says_what_to_await(
     configure: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
     configure(echo={})
-    base._warn_of_blocking.cache_clear()
+    base._say_that_it_blocks.cache_clear()
 
     async def wrong() -> None:
         with pytest.raises(TypeError):

@@ -326,3 +326,17 @@ def test_the_readmes_variables_are_read_and_its_settings_give_no_other_message(
     assert ai().alias == "claude"
     assert ai("house").get_config()["driver"] == "compatible"
     assert check_settings() == []
+
+
+def test_no_value_of_a_variable_is_shown(shell: Callable[..., None], settings: Any) -> None:
+    names = (
+        "BUPPLE_ENGINE_DEFAULT_DRIVER",
+        "BUPPLE_ENGINE_HOUSE_API_KEY",
+        "BUPPLE_OPENAI_API_KEY",
+        "OPENAI_API_KEY",
+    )
+    shell(dict.fromkeys(names, KEY))
+    settings.BUPPLE_ENGINE = engine_settings(default="echo")
+    found = check_settings()
+    assert {str(message.obj) for message in found} == {f"os.environ[{name!r}]" for name in names}
+    assert KEY not in "".join(map(str, found))

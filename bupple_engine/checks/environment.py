@@ -106,11 +106,12 @@ def _variables_of_entries() -> Iterator[str]:
 
 
 def _advice(name: str, known: set[str]) -> str:
+    aliases = {*DRIVERS, *own_aliases(os.environ)}
     if _whole(name) in known:
         return f"Did you mean {_whole(name)}?"
     if name.upper() in _DEFAULT_MISTAKEN:
-        return f"The default driver is named by {DEFAULT}: set {DEFAULT}={os.environ[name].strip()}"
-    aliases = {*DRIVERS, *own_aliases(os.environ)}
+        meant = os.environ[name].strip() in aliases and os.environ[name].strip()
+        return f"The default driver is named by {DEFAULT}: set {DEFAULT}={meant or '<its alias>'}"
     for alias in aliases:
         option = name.removeprefix(f"{PREFIX}{alias.upper()}_")
         if option.lower() in COMMON and option != name:

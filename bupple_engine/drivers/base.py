@@ -87,8 +87,7 @@ class ChatDriver:
         """
         options = protect(options)
         call = self._begin(messages, options, streamed=False)
-        if asyncio.events._get_running_loop() is not None:
-            _warn_of_blocking()
+        _warn_of_blocking()
         call.begin()
         try:
             call.last = reply = self._reply(call)
@@ -296,9 +295,17 @@ def parse_options(options: Mapping[str, Any], known: Mapping[str, Option]) -> Op
     return parsed
 
 
-@cache
 def _warn_of_blocking() -> None:
-    """Say once a process that an event loop waits for a synchronous call."""
+    """Say, once a process, that an event loop waits for a synchronous call."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    _say_that_it_blocks()
+
+
+@cache
+def _say_that_it_blocks() -> None:
     logger.warning("send() holds up the event loop that it is called in: write `await ai().asend(…)` there.")
 
 
