@@ -310,10 +310,12 @@ _SERVERS = {
 }
 
 
-def of_refusal(driver: str, url: str, words: str) -> str:
-    """Return what to look at where nobody takes a connection to a URL."""
+def of_silence(driver: str, url: str, words: str, own: bool) -> str:
+    """Return what to look at where nobody takes a connection to a URL, which the entry's own BASE_URL may be."""
     if "through the proxy" in words:
         return "Does the proxy run, and is it the right one?"
+    if not own and driver not in _SERVERS:
+        return "Is there a way from this machine to it, or is a PROXY needed?"
     if not re.search(r"refused|Connect call failed", words):
         return "Is BASE_URL right?"
     name, command = _SERVERS.get(driver, ("the server", ""))

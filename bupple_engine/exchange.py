@@ -197,7 +197,9 @@ class Exchange:
     def _translate(self, failure: TransportFailure) -> EngineError:
         failure.args = (scrub(str(failure), self.request.secrets),)  # a library may quote the line that came
         if failure.timed_out:
-            return self._timed_out("connect" if not failure.connected else self._clock)
+            error = self._timed_out("connect" if not failure.connected else self._clock)
+            error.message = f"{error.message.rstrip('.')}{self._place(failure) or '.'}"
+            return error
         if self.request.stream and 200 <= self.status < 300:
             return StreamInterruptedError(f"The stream broke off: {failure}")
         return ProviderConnectionError(f"{failure}{self._place(failure)}")
@@ -207,7 +209,8 @@ class Exchange:
         url = mask_url(self.request.url.partition("?")[0])
         if failure.connected or "://" not in url:
             return ""
-        return f". The URL is {url}. {elsewhere.of_refusal(self.wire.driver, url, str(failure))}".rstrip()
+        asked = elsewhere.of_silence(self.wire.driver, url, str(failure), self.request.elsewhere)
+        return f". The URL is {url}. {asked}"
 
     def _timed_out(self, clock: str) -> ProviderTimeoutError:
         seconds = getattr(self.clocks, clock)

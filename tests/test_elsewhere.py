@@ -17,8 +17,10 @@ from django.core.files.base import ContentFile
 from bupple_engine import EngineError, InvalidDriverError, InvalidRequestError, ProviderConnectionError, ai
 from bupple_engine.checks import check_settings
 from bupple_engine.drivers import base
+from bupple_engine.exchange import Exchange, TransportFailure
 from tests.conftest import Configure
 from tests.provider import Provider
+from tests.pure import begin, build
 from tests.verbs import VERBS, run
 from tests.wires import WIRES, Wire
 
@@ -394,6 +396,29 @@ def test_a_host_without_an_address_is_told_with_its_url(verb: str, configure: Co
     configure(it={"DRIVER": "compatible", "MODEL": "m", "BASE_URL": url, "MAX_RETRIES": 0})
     error = run(ai(), verb, "Hello").error
     assert f"The URL is {url}/chat/completions. Is BASE_URL right?" in str(error)
+
+
+def test_a_connection_that_takes_too_long_names_its_url() -> None:
+    request = build("compatible", entry={"BASE_URL": "http://user:hush@10.0.0.1/v1?token=hush"})
+    error = settle(begin("compatible", request=request), "Could not connect in time", timed_out=True)
+    assert error.clock == "connect"
+    assert str(error.message).endswith(
+        "more than 5 s. The URL is http://10.0.0.1/v1/chat/completions. Is BASE_URL right?"
+    )
+
+
+@pytest.mark.parametrize("driver", ["openai", "claude", "groq"])
+def test_a_vendor_that_is_out_of_reach_is_no_question_of_base_url(driver: str) -> None:
+    error = settle(begin(driver, request=build(driver)), "Could not connect: [Errno 111] Connection refused")
+    assert error.message.endswith("Is there a way from this machine to it, or is a PROXY needed?")
+    assert "The URL is https://api." in error.message
+
+
+def settle(exchange: Exchange, words: str, *, timed_out: bool = False) -> Any:
+    """Return the error that a connection which never stood ends an exchange with."""
+    with pytest.raises(ProviderConnectionError) as caught:
+        exchange.settle(TransportFailure(words, timed_out=timed_out, connected=False))
+    return caught.value
 
 
 @pytest.mark.parametrize("verb", VERBS)
