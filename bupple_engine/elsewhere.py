@@ -311,7 +311,7 @@ _SERVERS = {
 
 
 def of_silence(driver: str, url: str, words: str, own: bool) -> str:
-    """Return what to look at where nobody takes a connection to a URL, which the entry's own BASE_URL may be."""
+    """Return what to look at where nobody takes a connection to a URL; own says that BASE_URL is set."""
     if "through the proxy" in words:
         return "Does the proxy run, and is it the right one?"
     if not own and driver not in _SERVERS:
