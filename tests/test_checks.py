@@ -20,7 +20,7 @@ from django.http import HttpResponse
 from django.urls import include, path
 
 import bupple_engine.checks.values
-from bupple_engine import ai
+from bupple_engine import ai, extras
 from bupple_engine.checks import CHECKS, check_deployment, check_settings, deployment
 from bupple_engine.drivers import DRIVERS, local
 from bupple_engine.drivers.base import ChatDriver
@@ -885,7 +885,7 @@ def test_asgi_without_the_extra(settings: Any, monkeypatch: pytest.MonkeyPatch) 
     settings.ASGI_APPLICATION = "site.asgi.application"
     message = only(check_deployment())
     assert message.id == "bupple_engine.W102"
-    assert str(message.hint) == f'Run: pip install "{ROOT}[async]"'  # the clone that the tests run in
+    assert str(message.hint) == f"Run: {extras.command('async')}"
     settings.BUPPLE_ENGINE = {"DRIVERS": {"it": {"DRIVER": f"{HERE}.House"}}}
     assert check_deployment() == []
 

@@ -220,6 +220,14 @@ def test_the_readme_installs_what_can_be_installed() -> None:
     assert f'pip install "{extras.CLONE}[async,speed]"' in readme
 
 
+def test_a_hint_installs_from_the_clone_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for clone, shown in ((tmp_path / "clone", f"{tmp_path}/clone"), (tmp_path / "lib", extras.CLONE)):
+        clone.mkdir()
+        monkeypatch.setattr(extras, "__file__", str(clone / "bupple_engine" / "extras.py"))
+        (tmp_path / "clone" / "pyproject.toml").touch()
+        assert extras.command("async") == f'pip install "{shown}[async]"'
+
+
 def test_the_first_call_is_on_the_first_screen() -> None:
     lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
     assert any("ai().send(" in line for line in lines[:20])
