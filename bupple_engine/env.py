@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import os
+import re
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import environ
@@ -25,6 +27,9 @@ OWN_SUFFIXES: dict[str, tuple[str, ...]] = {
     "local": ("MODEL_PATH",),
 }
 PREFIX = "BUPPLE_ENGINE_"
+DEFAULT = f"{PREFIX}DEFAULT"
+# DEFAULT_DRIVER makes no entry "default": whoever writes it means DEFAULT.
+_ALIAS = re.compile(rf"{PREFIX}(?!DEFAULT_DRIVER$)(\w+)_DRIVER")
 
 
 def engine_settings(
@@ -32,45 +37,65 @@ def engine_settings(
 ) -> dict[str, Any]:
     """Return the dict for settings.BUPPLE_ENGINE that the environment describes.
 
-    A driver is there where one of its variables is, or where it is the default; default is used where
-    BUPPLE_ENGINE_DEFAULT is not set (BUPPLE_DEFAULT_ENGINE_DRIVER is understood too). What is wrong with
-    a value is told by `manage.py check`, and by ai(): nothing raises while the settings are read.
+    A driver is there where one of its variables is, or where it is the default. BUPPLE_ENGINE_<NAME>_DRIVER
+    makes an entry of any name, by its driver's short name or dotted path: its alias is <NAME> in lower case.
+    The default is what BUPPLE_ENGINE_DEFAULT names (BUPPLE_DEFAULT_ENGINE_DRIVER is understood too); without
+    it, the only driver that has what it needs; else the argument. What is wrong with a value is told by
+    `manage.py check`, and by ai(): nothing raises while the settings are read.
     """
     drivers = list(drivers)
     for name in drivers:  # before a key is read, which a report of errors would print
         if not isinstance(name, str):
             raise TypeError(f"drivers must be names, not {name!r}.")
     env = env or environ.Env()
-    chosen = env.str("BUPPLE_ENGINE_DEFAULT", default="") or env.str(
-        "BUPPLE_DEFAULT_ENGINE_DRIVER", default=""
-    )
-    chosen = chosen or default or ""
-    entries = {name: entry for name in drivers if (entry := _entry(env, name)) or name == chosen}
+    chosen = _read(env, DEFAULT) or _read(env, "BUPPLE_DEFAULT_ENGINE_DRIVER")
+    names = dict.fromkeys((*drivers, *own_aliases(env.ENVIRON)))
+    entries = {name: entry for name in names if (entry := _entry(env, name))}
+    alias = chosen or _only_ready(entries) or default or ""
+    if alias in names:
+        entries = {name: entries.get(name, {}) for name in names if name in entries or name == alias}
     settings: dict[str, Any] = {"DRIVERS": entries}
-    if chosen or entries:
-        settings["DEFAULT"] = chosen or next(iter(entries))
+    if alias or entries:
+        settings["DEFAULT"] = alias or next(iter(entries))
     return settings
 
 
-def known_variables() -> set[str]:
-    """Return the names of the variables that engine_settings() reads."""
-    return {"BUPPLE_ENGINE_DEFAULT", "BUPPLE_DEFAULT_ENGINE_DRIVER"} | {
-        f"{PREFIX}{name.upper()}_{suffix}" for name in DRIVERS for suffix in _suffixes(name)
-    }
+def own_aliases(environment: Mapping[str, str]) -> list[str]:
+    """Return the aliases that a variable BUPPLE_ENGINE_<NAME>_DRIVER of an environment makes."""
+    found = ((_ALIAS.fullmatch(name), value) for name, value in environment.items())
+    return sorted(match[1].lower() for match, value in found if match and str(value).strip())
 
 
-def _suffixes(name: str) -> tuple[str, ...]:
-    return (*SUFFIXES, *OWN_SUFFIXES.get(name, ()))
+def known_variables(environment: Mapping[str, str] = os.environ) -> set[str]:
+    """Return the names of the variables that engine_settings() reads in an environment."""
+    known = {DEFAULT, "BUPPLE_DEFAULT_ENGINE_DRIVER"}
+    for name in {*DRIVERS, *own_aliases(environment)}:
+        driver = environment.get(variable(name, "DRIVER"), "").strip() or name
+        known |= {variable(name, suffix) for suffix in _suffixes(driver)}
+    return known
+
+
+def variable(alias: str, option: str) -> str:
+    """Return the name of the variable that an alias's option goes by."""
+    return re.sub(r"\W", "_", f"{PREFIX}{alias}_{option}".upper())
+
+
+def _suffixes(driver: str) -> tuple[str, ...]:
+    return ("DRIVER", *SUFFIXES, *OWN_SUFFIXES.get(driver, ()))
 
 
 def _entry(env: environ.Env, name: str) -> dict[str, Any]:
     entry: dict[str, Any] = MaskedDict()  # what raises behind it in a settings file shows its locals
-    for suffix in _suffixes(name):
-        text = env.str(f"{PREFIX}{name.upper()}_{suffix}", default="").strip()
-        text = text or env.ENVIRON.get(f"{PREFIX}{name.upper()}_{suffix}", "").strip()  # "$NAME" of none
-        if text:
+    driver = _read(env, variable(name, "DRIVER")) or name
+    for suffix in _suffixes(driver):
+        if text := _read(env, variable(name, suffix)):
             entry[suffix] = _convert(text, SUFFIXES.get(suffix, "str"))
     return entry
+
+
+def _read(env: environ.Env, name: str) -> str:
+    text: str = env.str(name, default="").strip()
+    return text or str(env.ENVIRON.get(name, "")).strip()  # "$NAME" of none
 
 
 def _convert(text: str, kind: str) -> Any:
@@ -78,3 +103,20 @@ def _convert(text: str, kind: str) -> Any:
         return {"str": str, "float": float, "int": int}[kind](text)
     except ValueError:
         return text  # which `manage.py check` and ai() refuse by its address
+
+
+def _only_ready(entries: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the one entry that has what its driver needs, "" where there are none or several."""
+    ready = [alias for alias, entry in entries.items() if "API_KEY" in entry or not _needs_key(alias, entry)]
+    return ready[0] if len(ready) == 1 else ""
+
+
+def _needs_key(alias: str, entry: Mapping[str, Any]) -> bool:
+    """Tell whether an entry can't be called without a key; of a driver of the site's own, nobody knows."""
+    name = str(entry.get("DRIVER", alias))
+    if name not in DRIVERS:
+        return False  # its module may want the settings, which are being read
+    from .registry import load
+
+    _, wire = load(name, name)
+    return wire is not None and "api_key" in wire.required

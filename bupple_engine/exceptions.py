@@ -27,7 +27,7 @@ RuntimeError
 
 from __future__ import annotations
 
-from typing import Any, ClassVar
+from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
@@ -46,7 +46,7 @@ class EngineError(RuntimeError):
     """
 
     retryable: bool = False
-    advice: ClassVar[str] = ""
+    advice: str = ""
 
     message: str
     code: int

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, cast
 
-from . import retries
+from . import elsewhere, retries
 from .answer import reply_of
 from .body import Body
 from .exceptions import (
@@ -17,13 +17,13 @@ from .exceptions import (
     StreamInterruptedError,
 )
 from .keys import unkeyed
-from .masking import Hidden, bare
+from .masking import Hidden, bare, mask_url
 from .options import Clocks, Limits
 from .printing import one_line
 from .request import Request
 from .scrubbing import clean, scrub
 from .types import Chunk, Reply
-from .wire import Wire
+from .wire import Wire, lacks_path
 
 logger = logging.getLogger("bupple_engine")
 
@@ -222,10 +222,20 @@ class Exchange:
         words = one_line(scrub(str(failure), self.request.secrets))  # a library may quote the line that came
         failure.args = (words,)
         if failure.timed_out:
-            return self._timed_out("connect" if not failure.connected else self._clock)
+            error = self._timed_out("connect" if not failure.connected else self._clock)
+            error.message = f"{error.message.rstrip('.')}{self._place(failure) or '.'}"
+            return error
         if self.request.stream and 200 <= self.status < 300:
             return StreamInterruptedError(f"The stream broke off: {failure}")
-        return ProviderConnectionError(str(failure))
+        return ProviderConnectionError(f"{failure}{self._place(failure)}")
+
+    def _place(self, failure: TransportFailure) -> str:
+        """Return the sentences that say where nobody could be reached, and what to look at."""
+        url = mask_url(self.request.url.partition("?")[0])
+        if failure.connected or "://" not in url:
+            return ""
+        asked = elsewhere.of_silence(self.wire.driver, url, str(failure), self.request.elsewhere)
+        return f". The URL is {url}. {asked}"
 
     def _timed_out(self, clock: str) -> ProviderTimeoutError:
         seconds = getattr(self.clocks, clock)
@@ -247,5 +257,7 @@ class Exchange:
         error.usage = (
             cast("dict[str, Any]", self.wire.parse_usage(self.answer.usage)) if self.answer.usage else None
         )
+        if lacks_path(error) and (advice := self.wire.advise_absent(self.request)):
+            error.advice = advice
         clean(error, self.request.secrets)
         return error

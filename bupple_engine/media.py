@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
 
+from . import elsewhere
 from .exceptions import InvalidRequestError
 from .messages import Part
 
@@ -119,7 +120,7 @@ def resolve(part: Part) -> Media:
         data = _check(part, payload) if is_base64 else _to_base64(_unquote(payload))
         mime_type = _typed(data, _declared(part.metadata) or mime)
     elif "://" in content[:40]:
-        raise _wrong(part, "must be an http(s) URL, a data URL or base64")
+        raise _wrong(part, f"must be an http(s) URL, a data URL or base64{_path_hint(content)}")
     else:
         data = _check(part, content)
         mime_type = _typed(data, _declared(part.metadata))
@@ -156,7 +157,8 @@ def _check(part: Part, text: str) -> str:
     try:
         binascii.a2b_base64(data, strict_mode=True)
     except (binascii.Error, ValueError):
-        raise _wrong(part, "is neither an http(s) URL, a data URL nor base64") from None
+        hint = _path_hint(text)
+        raise _wrong(part, f"is neither an http(s) URL, a data URL nor base64{hint}") from None
     return data.decode("ascii")
 
 
@@ -171,6 +173,11 @@ def _unquote(text: str) -> bytes:
         found += unquote_to_bytes(text[start:end])
         start = end
     return bytes(found)
+
+
+def _path_hint(text: str) -> str:
+    hint = elsewhere.of_path(text)
+    return f"; {hint}" if hint else ""
 
 
 def _to_base64(data: bytes) -> str:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from . import elsewhere
 from .exceptions import InvalidRequestError
 from .options import is_text, suggest
 
@@ -52,7 +53,8 @@ class Turn:
 def validate(messages: Any) -> list[Turn]:
     """Return the messages as turns, or raise an InvalidRequestError that names the item."""
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
-        raise _wrong("messages", f"must be a list of messages, not {_kind(messages)}")
+        hint = "; put it into a list: [{…}]" if isinstance(messages, Mapping) else ""
+        raise _wrong("messages", f"must be a list of messages, not {_kind(messages)}{hint}")
     turns = [_turn(message, f"messages[{index}]") for index, message in enumerate(messages)]
     if not turns:
         raise _wrong("messages", "is empty; it needs a message at least")
@@ -63,16 +65,26 @@ def validate(messages: Any) -> list[Turn]:
     return turns
 
 
+def system_turn(content: Any) -> Turn:
+    """Return the turn that a call's `system` is."""
+    if not isinstance(content, str):
+        raise _wrong("system", f"must be a string, not {_kind(content)}")
+    if not is_text(content):
+        raise _wrong("system", "has a lone surrogate, which is no character and can't be sent")
+    return Turn("system", (Part("text", content, {}, "system"),), "system")
+
+
 def _turn(message: Any, where: str) -> Turn:
     if not isinstance(message, Mapping):
-        raise _wrong(where, f"must be a dict, not {_kind(message)}")
-    _check_keys(message, MESSAGE_KEYS, where)
+        raise _wrong(where, f"must be a dict, not {_kind(message)}; {elsewhere.of_item(message)}")
+    _check_keys(message, MESSAGE_KEYS, where, elsewhere.of_message_key)
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
         at = f'{where}["role"]'
         if role is None or role == "":
             raise _wrong(at, f"is {'missing' if role is None else 'empty'}; it is one of {', '.join(ROLES)}")
-        raise _wrong(at, f"is {role!r}; it is one of {', '.join(ROLES)}")
+        hint = elsewhere.of_role(role) if isinstance(role, str) else ""
+        raise _wrong(at, f"is {role!r}; it is one of {', '.join(ROLES)}{hint and '. '}{hint}")
     metadata = _metadata(message, where)
     at = f'{where}["content"]'
     if "content" not in message:
@@ -80,21 +92,22 @@ def _turn(message: Any, where: str) -> Turn:
     content = message["content"]
     if isinstance(content, str):
         parts: tuple[Part, ...] = (_part(message, where, metadata),)
-    elif isinstance(content, Sequence) and not isinstance(content, bytes | bytearray):
+    elif isinstance(content, Sequence) and not isinstance(content, bytes | bytearray | memoryview):
         if message.get("type") not in (None, "text"):
             raise _wrong(f'{where}["type"]', "goes with each part where content is a list")
         if not content:
             raise _wrong(at, "is an empty list; give it a part, or a string")
         parts = tuple(_list_part(part, f"{at}[{index}]") for index, part in enumerate(content))
     else:
-        raise _wrong(at, f"must be a string or a list of parts, not {_kind(content)}")
+        raise _wrong(at, f"must be a string or a list of parts, not {_kind(content)}{_data_hint(content)}")
     return Turn(role, parts, where, metadata)
 
 
 def _list_part(part: Any, where: str) -> Part:
     if not isinstance(part, Mapping):
-        raise _wrong(where, f"must be a dict, not {_kind(part)}")
-    _check_keys(part, PART_KEYS, where)
+        hint = '; write {"type": "text", "content": "…"}'
+        raise _wrong(where, f"must be a dict, not {_kind(part)}{hint}")
+    _check_keys(part, PART_KEYS, where, elsewhere.of_part)
     if "content" not in part:
         raise _wrong(f'{where}["content"]', "is missing")
     return _part(part, where, _metadata(part, where))
@@ -105,11 +118,13 @@ def _part(item: Mapping[str, Any], where: str, metadata: Mapping[str, Any]) -> P
     if kind is None:
         kind = "text"
     if not isinstance(kind, str) or kind not in PART_TYPES:
-        raise _wrong(f'{where}["type"]', f"is {kind!r}; it is one of {', '.join(PART_TYPES)}")
+        hint = elsewhere.of_part(kind) if isinstance(kind, str) else ""
+        what = f"is {kind!r}; it is one of {', '.join(PART_TYPES)}{hint and '. '}{hint}"
+        raise _wrong(f'{where}["type"]', what)
     content = item["content"]
     at = f'{where}["content"]'
     if not isinstance(content, str):
-        raise _wrong(at, f"must be a string, not {_kind(content)}")
+        raise _wrong(at, f"must be a string, not {_kind(content)}{_data_hint(content)}")
     if not content and kind != "text":
         raise _wrong(at, "is empty; it is an http(s) URL, a data URL or base64")
     if not is_text(content):
@@ -126,14 +141,23 @@ def _metadata(item: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     return metadata
 
 
-def _check_keys(item: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+def _check_keys(
+    item: Mapping[str, Any], known: tuple[str, ...], where: str, find: Callable[[str], str]
+) -> None:
     for key in item:
         if key not in known:
-            raise _wrong(f"{where}[{key!r}]".replace("'", '"'), "is unknown." + suggest(str(key), known))
+            hint = find(key) if isinstance(key, str) else ""
+            words = f"is unknown. {hint}" if hint else f"is unknown.{suggest(str(key), known)}"
+            raise _wrong(f"{where}[{key!r}]".replace("'", '"'), words)
 
 
 def _kind(value: Any) -> str:
     return "None" if value is None else f"a {type(value).__name__}"
+
+
+def _data_hint(content: Any) -> str:
+    hint = elsewhere.of_data(content)
+    return f"; {hint}" if hint else ""
 
 
 def _wrong(where: str, what: str) -> InvalidRequestError:

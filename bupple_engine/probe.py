@@ -30,6 +30,7 @@ from .keys import unkeyed
 from .options import merge
 from .printing import one_line
 from .registry import ai
+from .wire import lacks_path
 
 D = TypeVar("D", bound=ChatDriver)
 
@@ -132,7 +133,7 @@ def _probe(alias: str, seconds: float) -> Verdict:
     if driver is None:
         return Verdict(_label(alias), "", False, now, **found)
     if found.get("reachable"):
-        found["latency"] = time.monotonic() - began
+        found.setdefault("latency", time.monotonic() - began)
     return Verdict(driver.label, driver.name, not found.get("error"), now, **found)
 
 
@@ -146,16 +147,40 @@ def _ask(driver: ChatDriver, seconds: float) -> dict[str, Any]:
         if has_list or (error.code and not isinstance(driver, HTTPDriver)):
             return _facts_of_error(error)
     else:
-        return _facts_of_list(driver, models)
+        found = {**_facts_of_list(driver, models), "latency": time.monotonic() - began}
+        return found if found.get("error") else {**found, **_facts_of_calls(driver, began + seconds)}
     if not isinstance(driver, HTTPDriver):
         return {"advice": f"The driver has no list of models: {_only_a_message(driver.label)}"}
-    try:
-        _limited(driver, max(seconds - (time.monotonic() - began), 0.1)).knock()
-    except EngineError as error:
-        if error.code not in (400, 422) or isinstance(error, AuthenticationError):
-            return _facts_of_error(error)
+    said = _knock(driver, began + seconds)
+    if said is not None and (said.code not in (400, 422) or isinstance(said, AuthenticationError)):
+        return _facts_of_error(said)
     advice = f"There is no list of models, only an API for messages; {_only_a_message(driver.label)}"
     return {"reachable": True, "advice": advice}
+
+
+def _facts_of_calls(driver: ChatDriver, deadline: float) -> dict[str, Any]:
+    """Return what speaks against calls though there is a list of models.
+
+    A vendor has both; a server that BASE_URL names may speak another API, or take no key for its list alone.
+    """
+    if not isinstance(driver, HTTPDriver) or driver.config.get("base_url") is None:
+        return {}
+    if any(not driver.config.get(name) for name in driver.wire.required):
+        return {}  # a model that each call must name, for one
+    error = _knock(driver, deadline)
+    if error is None or not (lacks_path(error) or isinstance(error, AuthenticationError)):
+        return {}
+    found = _facts_of_error(error)
+    return {**found, "error": f"The list of models is there, but a call fails: {found['error']}"}
+
+
+def _knock(driver: HTTPDriver, deadline: float) -> EngineError | None:
+    """Return what a provider says of an empty request."""
+    try:
+        _limited(driver, max(deadline - time.monotonic(), 0.1)).knock()
+    except EngineError as error:
+        return error
+    return None
 
 
 def _limited(driver: D, seconds: float) -> D:
@@ -208,8 +233,10 @@ def _facts_of_error(error: EngineError) -> dict[str, Any]:
         found["key_accepted"] = False
     elif isinstance(error, QuotaExceededError):
         found["key_accepted"] = True
-    elif error.code in ABSENT:
+    elif error.code in ABSENT or lacks_path(error):
         found["advice"] = "Check BASE_URL: the API is not there."
+        if error.advice != type(error).advice:
+            found["advice"] += f" {error.advice}"
     elif isinstance(error, ResponseParseError):
         found["advice"] = "Check BASE_URL: what answers there is not this driver's API."
     elif error.retryable:

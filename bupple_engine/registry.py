@@ -10,12 +10,13 @@ from typing import Any
 from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from . import conf
+from . import conf, elsewhere
 from .conf import Mistake
 from .drivers import DRIVERS, OTHER_NAMES
 from .drivers.base import ChatDriver, parse_options
 from .exceptions import InvalidDriverError
 from .keys import looks_like_key, shown, unkeyed
+from .lazy import plain_option
 from .masking import Secret, protect, reveal
 from .options import Option, Options, merge, read_option, right_line, suggest
 from .scrubbing import scrub, secrets_of
@@ -34,6 +35,9 @@ def ai(alias: str | None = None, /, **options: Any) -> ChatDriver:
     entry that is wrong, and an InvalidRequestError for a wrong option.
     """
     options = protect(options)
+    if alias is not None and not isinstance(alias, str):
+        hint = 'A message goes with the call: ai().send("Hello!")'
+        raise InvalidDriverError(f"An alias is a string, not a {type(alias).__name__}. {hint}")
     if alias is not None and alias not in _drivers and looks_like_key(alias):
         alias = Secret(alias)  # type: ignore[assignment] # a report of errors prints what a frame holds
     driver = get_driver(conf.default_alias() if alias is None else alias)
@@ -115,7 +119,7 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
     path, _, service = DRIVERS.get(name, name).partition(":")
     if "." not in path:
         other = OTHER_NAMES.get(name.lower().replace("-", "_"))
-        hint = f"Did you mean {other!r}?" if other else suggest(name, DRIVERS).strip()
+        hint = f"Did you mean {other!r}?" if other else _model_hint(name) or suggest(name, DRIVERS).strip()
         return Mistake("E007", where, f": there is no driver {shown(name)}.", hint, InvalidDriverError)
     where = f"{where}['DRIVER']"
     try:
@@ -127,13 +131,18 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
     except Exception as error:  # whatever a third party's module raises
         reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
         words = f": {shown(name)} can't be imported: {unkeyed(str(reason))}"
-        hint = 'Write "DRIVER": "package.module.Class", as Python imports it.'
+        hint = _model_hint(name) or 'Write "DRIVER": "package.module.Class", as Python imports it.'
         return Mistake("E008", where, words, hint, InvalidDriverError, error)
     if isinstance(found, type) and issubclass(found, ChatDriver) and found is not ChatDriver:
         return found, None
     words = f": {shown(name)} is no subclass of ChatDriver or Wire."
     hint = "Derive it from bupple_engine.drivers.base.ChatDriver."
     return Mistake("E009", where, words, hint, InvalidDriverError)
+
+
+def _model_hint(name: str) -> str:
+    driver = elsewhere.driver_of(name)
+    return f'Write "DRIVER": "{driver}", "MODEL": "{name}"' if driver and driver != name else ""
 
 
 def parse_entry(entry: dict[str, Any], known: Mapping[str, Option], where: str) -> Options:
@@ -154,13 +163,14 @@ def _read_options(
         if key == "DRIVER":
             continue
         if key not in names:
-            hint = suggest(str(key).upper(), [*names, "DRIVER"]).strip()
+            hint = elsewhere.of_entry(str(key), known)
+            hint = hint or suggest(str(key).upper(), [*names, "DRIVER"]).strip()
             mistakes.append(Mistake("E010", where, f": unknown option {shown(key)}.", hint))
             continue
         if value is None or (key in ("API_KEY", "MODEL") and reveal(value) == ""):
             continue
         name = key.lower()
-        found, wrong = read_option(name, known[name], value)
+        found, wrong = read_option(name, known[name], plain_option(value))
         address = f"{where}[{key!r}]"
         if not wrong:
             config[name] = found

@@ -15,7 +15,17 @@ from .scrubbing import Secrets
 class Request:
     """What to send in one attempt; neither its repr nor its attributes show a header or the body."""
 
-    __slots__ = ("_body", "_headers", "_url", "echo", "inline_reasoning", "method", "secrets", "stream")
+    __slots__ = (
+        "_body",
+        "_headers",
+        "_url",
+        "echo",
+        "elsewhere",
+        "inline_reasoning",
+        "method",
+        "secrets",
+        "stream",
+    )
 
     def __init__(
         self,
@@ -34,6 +44,7 @@ class Request:
         self.method = method
         self.echo: dict[str, Any] = {}
         self.inline_reasoning = False  # reasoning in tags, at the head of the answer, is no text
+        self.elsewhere = False  # whether it goes to a URL that the entry sets, not to the vendor's
 
     @property
     def url(self) -> str:
@@ -65,7 +76,8 @@ class Request:
 
     def __copy__(self) -> Request:
         copied = Request(self.url, self._headers, self.body, self.stream, self.secrets, self.method)
-        copied.echo, copied.inline_reasoning = self.echo, self.inline_reasoning
+        copied.echo, copied.elsewhere = self.echo, self.elsewhere
+        copied.inline_reasoning = self.inline_reasoning
         return copied
 
     def __deepcopy__(self, memo: object) -> Request:

@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, 
 from contextlib import suppress
 from contextvars import Context, copy_context
 from types import TracebackType
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 from . import threads
 from .call import Call
@@ -56,6 +56,11 @@ class Stream(_OfCall, Iterator[Chunk]):
 
     def __iter__(self) -> Stream:
         return self
+
+    if not TYPE_CHECKING:  # a type checker tells it without them
+
+        def __aiter__(self) -> NoReturn:
+            raise TypeError("stream() is read by `for`; write `async for chunk in ai().astream(…)`")
 
     def __next__(self) -> Chunk:
         chunk = next(self._ready, None)
@@ -140,6 +145,14 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
 
     def __aiter__(self) -> AsyncStream:
         return self
+
+    if not TYPE_CHECKING:
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError("astream() is read by `async for`; outside of async write ai().stream(…)")
+
+        def __await__(self) -> NoReturn:
+            raise TypeError("astream() is not awaited; write `async for chunk in ai().astream(…)`")
 
     async def __anext__(self) -> Chunk:
         chunk = next(self._ready, None)

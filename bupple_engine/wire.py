@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
+from urllib.parse import urlsplit
 
 from .answer import NO_USAGE, Answer, repair
 from .classification import canonical, error_class
@@ -40,6 +41,8 @@ class Wire:
     # and model → its last day, "" where that has passed; a name stands for its dated snapshots too.
     key_prefixes: tuple[str, ...] = ()
     suggested_model: str = ""
+    # What to try where a server that is not the vendor's lacks this API.
+    other_drivers: tuple[str, ...] = ()
     only_v1: bool = False  # whether a URL without a path can't be right
     shutdowns: Mapping[str, str] = MappingProxyType({})
     # Words of an error's type or code that mean a class; beside those that the providers share.
@@ -134,7 +137,7 @@ class Wire:
         last = {name.lower(): name for name in chosen}  # entry and call may spell one name in two ways
         headers = MaskedDict({name: value for name, value in headers.items() if name.lower() not in last})
         headers |= {name: chosen[name] for name in last.values()}
-        return Request(
+        request = Request(
             join_url(base.reveal(), path, endpoint),
             headers,
             data or b"",
@@ -142,6 +145,21 @@ class Wire:
             Secrets(lambda: secrets_of({**options, "api_key": key, "base_url": base})),
             method="GET" if data is None else "POST",
         )
+        request.elsewhere = options.get("base_url") is not None
+        return request
+
+    def advise_absent(self, request: Request) -> str:
+        """Return what to do where nothing answers at a request's path, "" where the path is the vendor's."""
+        if not request.elsewhere:
+            return ""
+        path = urlsplit(request.url).path
+        advice = f"Nothing answers at {path}: check the entry's BASE_URL"
+        if not re.search(r"/v\d", path):
+            advice += ", which most servers have end in /v1"
+        if self.other_drivers:
+            names = " or ".join(f'"{name}"' for name in self.other_drivers)
+            advice += f'; a server that does not speak this API takes another "DRIVER": {names}'
+        return f"{advice}."
 
     def check_options(self, options: Options) -> None:
         """Raise an UnsupportedFeatureError for an option that the API has no field for."""
@@ -301,6 +319,14 @@ def name_of(item: Any) -> str:
     if not isinstance(name, str):
         raise TypeError
     return name
+
+
+def lacks_path(error: EngineError) -> bool:
+    """Tell whether an error means that there is no API at a URL, rather than no such model."""
+    if re.search(r"(?i)unexpected endpoint", error.message):  # LM Studio, with status 200
+        return True
+    about_a_model = re.search(r"(?i)(?<![/\w])models?\b|deployment", f"{error.message} {error.type}")
+    return error.code in (404, 405, 501) and not (about_a_model or "model" in str(error.type))
 
 
 def family(model: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import signal
 import ssl
 from collections.abc import Callable, Iterator
 from contextlib import suppress
@@ -15,6 +16,10 @@ import trustme
 from bupple_engine import call_finished
 from bupple_engine.drivers import http
 from tests.provider import Provider
+
+# A script's background jobs ignore it, and whatever they start inherits that.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 Configure = Callable[..., None]
 

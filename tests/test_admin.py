@@ -43,7 +43,7 @@ from bupple_engine.probe import Verdict
 from bupple_engine.sse import Decoder
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
-from tests.wires import JSON, KEY, ChatCompletions
+from tests.wires import JSON, KEY, NO_MESSAGES, ChatCompletions
 
 ROOT = Path(__file__).parent.parent
 PAGE = "/admin/bupple_engine/configuration/"
@@ -146,14 +146,14 @@ def test_two_permissions_open_the_page_and_the_buttons(
     assert shown.status_code == page
     may = is_staff and permissions == ("view", "probe")
     if may:
-        provider.answer(models(WIRE.model), Answer(body=WIRE.stream(["Hello"])))
+        provider.answer(models(WIRE.model), NO_MESSAGES, Answer(body=WIRE.stream(["Hello"])))
     probed = client.post(PROBE)
     assert probed.status_code == post
     tried = client.post(TRY, {"driver": "main", "message": "Hi"})
     assert tried.status_code == (200 if may else post)
     if tried.streaming:
         b"".join(tried.streaming_content)
-    assert len(provider.requests) == (2 if may else 0)
+    assert len(provider.requests) == (3 if may else 0)
     if page == 200:
         for mark in ('<button type="submit" class="button">', 'class="bupple-check"', 'id="bupple-try"'):
             assert (mark in html(shown)) is may
@@ -214,7 +214,7 @@ def test_a_verdict_is_kept_and_shown_to_the_next_who_looks(
     provider.answer(models(WIRE.model), repeat=True)
     found = client.post(PROBE)
     assert (found.status_code, found.url) == (302, PAGE)
-    assert len(provider.requests) == 2
+    assert [request.method for request in provider.requests].count("GET") == 2
     text = html(client.get(PAGE))
     assert "2 drivers checked. Not ready: wrong." in text
     text = html(login("view").get(PAGE))
@@ -223,7 +223,7 @@ def test_a_verdict_is_kept_and_shown_to_the_next_who_looks(
     assert "just now" in ready
     assert ">Not ready<" in wrong
     assert "does not offer the model" in wrong
-    assert len(provider.requests) == 2
+    assert [request.method for request in provider.requests].count("GET") == 2
 
 
 def test_one_driver_is_checked_alone(provider: Provider, configure: Configure, client: Client) -> None:
@@ -233,7 +233,7 @@ def test_one_driver_is_checked_alone(provider: Provider, configure: Configure, c
     one, two = html(client.get(PAGE)).split("<tbody")[1:]
     assert "Not checked yet" in one
     assert ">Ready<" in two
-    assert len(provider.requests) == 1
+    assert [request.method for request in provider.requests] == ["GET", "POST"]
 
 
 def test_a_name_that_no_driver_has_is_not_probed(client: Client) -> None:

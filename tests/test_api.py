@@ -178,6 +178,18 @@ def test_a_known_field_that_cannot_be_honoured_is_named(caller: Caller, field: s
     assert refused.error["type"] == "invalid_request_error"
 
 
+@pytest.mark.parametrize(
+    ("body", "end"),
+    [
+        ({"messages": HELLO, "mesages": HELLO}, "is unknown. Did you mean 'messages'?"),
+        ({"messages": HELLO, "x" * 9: 1}, "is unknown. Known are driver, messages, model, options."),
+        ({"messages": "Hello"}, "must be a list."),
+    ],
+)
+def test_a_refusal_ends_as_a_sentence(caller: Caller, body: Any, end: str) -> None:
+    assert caller.post("chat/", body).error["message"].endswith(end)
+
+
 def test_fields_that_change_nothing_are_ignored(caller: Caller) -> None:
     harmless = {
         "n": 1,
@@ -776,7 +788,7 @@ def test_what_a_provider_bills_is_not_shown(caller: Caller, site: Site, provider
     whole = json.loads(WIRE.reply("Yes"))
     whole["usage"] = {**usage, **more}
     last = json.dumps({"choices": [], "usage": whole["usage"]}).encode()
-    streamed = WIRE.stream(["Yes"]).replace(b"data: [DONE]", b"data: " + last + b"\n\ndata: [DONE]")
+    streamed = WIRE.stream(["Yes"], usage=False).replace(b"data: [DONE]", b"data: " + last + b"\n\ndata: [DONE]")
     provider.answer(Answer(body=json.dumps(whole).encode()), Answer(body=streamed))
     assert caller.post("chat/").json["usage"] == usage
     events = caller.post("chat/stream/").events

@@ -593,3 +593,11 @@ def test_the_local_model_talks(terminal: Callable[..., Terminal]) -> None:
     chat.interrupt("[stopped; what was said stays in the conversation]\n> ")
     chat.type("\x04")
     assert chat.end() == 0
+
+
+def test_ctrl_c_reaches_the_commands_that_a_background_job_tests() -> None:
+    """A script's background jobs ignore it, and whatever they start inherits that."""
+    code = "import signal; signal.signal(signal.SIGINT, signal.SIG_IGN)\n"
+    code += "import tests.conftest; print(signal.getsignal(signal.SIGINT) is signal.default_int_handler)"
+    told = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    assert told.stdout.strip() == "True"

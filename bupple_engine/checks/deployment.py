@@ -12,7 +12,7 @@ from django.conf import settings
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
-from bupple_engine import conf
+from bupple_engine import conf, extras
 from bupple_engine.masking import reveal
 from bupple_engine.registry import read
 from bupple_engine.transports import has_aiohttp
@@ -57,7 +57,7 @@ def check_site_deployed() -> Iterator[CheckMessage]:
     is_asgi = getattr(settings, "ASGI_APPLICATION", None)
     if is_asgi and not has_aiohttp() and any(reading.wire for reading in readings):
         words = "is set, but the extra async is missing: each asynchronous stream holds a thread."
-        hint = 'Run: pip install "bupple-engine[async]"'
+        hint = f"Run: {extras.command('async')}"
         yield message("W102", Address("ASGI_APPLICATION"), words, hint)
     with suppress(ImproperlyConfigured):
         alias = conf.default_alias()

@@ -11,7 +11,6 @@ from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine.conf import Mistake
-from bupple_engine.drivers import DRIVERS
 from bupple_engine.keys import unkeyed
 from bupple_engine.masking import reveal
 from bupple_engine.options import EXAMPLES
@@ -89,8 +88,11 @@ def _advice(name: str, at: Places, wire: Wire) -> str:
     if name == "api_key":
         variable = at.variable(name)
         line = f'"API_KEY": env.str("{variable}", default="")'
-        if at.alias in DRIVERS:
-            return f"Set the environment variable {variable}, which engine_settings() reads; or write {line}"
+        reader = at.reader(name)
+        if reader == "the settings file":
+            return f"Set the environment variable {variable}, which {reader} reads."
+        if reader:
+            return f"Set the environment variable {variable}, which {reader} reads; or write {line}"
         return f"Write {line}, and set that variable."
     return f'Write "{name.upper()}": …'
 

@@ -1,4 +1,4 @@
-"""Environment variables with our prefix that nothing reads."""
+"""The environment: variables that nothing reads, and a key that is there while echo answers."""
 
 from __future__ import annotations
 
@@ -8,25 +8,92 @@ import re
 from collections.abc import Iterator
 
 from django.core.checks import CheckMessage
+from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine import conf
-from bupple_engine.drivers import DRIVERS, OTHER_NAMES
-from bupple_engine.env import PREFIX, known_variables
+from bupple_engine.drivers import DRIVERS, OTHER_NAMES, VENDOR_VARIABLES
+from bupple_engine.env import DEFAULT, OWN_SUFFIXES, PREFIX, SUFFIXES, known_variables, own_aliases, variable
+from bupple_engine.masking import Secret
 from bupple_engine.options import COMMON
+from bupple_engine.registry import Reading, load, read
 
-from .messages import Address, message
-from .source import settings_strings
+from .messages import Address, Places, message
+from .source import names_in_settings, settings_strings
+
+_DEFAULT_MISTAKEN = (f"{PREFIX}DEFAULT_DRIVER", f"{PREFIX}DRIVER", f"{PREFIX}DEFAULT_ENGINE")
+_SUFFIXES = sorted({*SUFFIXES, *sum(OWN_SUFFIXES.values(), ())}, key=len, reverse=True)
+_OF_AN_ALIAS = re.compile(rf"{PREFIX}(\w+?)_({'|'.join(_SUFFIXES)})")
 
 
 def check_environment() -> Iterator[CheckMessage]:
-    """Yield a warning for each variable of ours that is unknown, and that the settings don't read."""
+    """Yield a warning for each variable that is meant for us and that nothing reads."""
     known = known_variables()
     names = {name for name in os.environ if name.upper().startswith((PREFIX, "BUPPLE_DEFAULT_"))} - known
+    names |= {name for name in os.environ if _whole(name) != name and _whole(name) in known}
     if names:
         names -= {*settings_strings(), *_variables_of_entries()}
     for name in sorted(names):
         words = "is read by nothing in bupple_engine."
         yield message("W016", Address(f"os.environ[{name!r}]"), words, _advice(name, known))
+    readings = {
+        alias: read(alias, entry) for alias, entry in conf.entries() if not isinstance(entry, conf.Mistake)
+    }
+    yield from _check_vendors_variables(readings)
+    yield from _check_echo(readings)
+
+
+def _check_vendors_variables(readings: dict[str, Reading]) -> Iterator[CheckMessage]:
+    """Tell of vendors' own variables while no driver has a key, or where the vendor's has none."""
+    there = [name for name in VENDOR_VARIABLES if os.environ.get(name, "").strip()]
+    if not there:
+        return
+    keyless = {reading.name for reading in readings.values() if _lacks_key(reading)}
+    is_first_hour = not any(reading.config.get("api_key") for reading in readings.values())
+    read_by_settings = settings_strings()
+    for name in there:
+        driver = VENDOR_VARIABLES[name]
+        if name in read_by_settings or not (is_first_hour or driver in keyless):
+            continue
+        ours = variable(driver, "API_KEY")
+        _, wire = load(driver, driver)
+        model = (wire.suggested_model if wire is not None else "") or "…"
+        if names_in_settings("engine_settings"):
+            hint = f"Set {ours} too, in .env by the line {ours}=${name}"
+        else:
+            line = f'"API_KEY": env.str("{name}", default=""), "MODEL": "{model}"'
+            hint = f'Write "{driver}": {{{line}}} into "DRIVERS", '
+            hint += f"or set {ours}, which engine_settings() reads."
+        words = f"is set, and nothing reads it: a key of {driver} goes into its entry."
+        yield message("W025", Address(f"os.environ[{name!r}]"), words, hint)
+
+
+def _lacks_key(reading: Reading) -> bool:
+    wire = reading.wire
+    return wire is not None and "api_key" in wire.required and not reading.config.get("api_key")
+
+
+def _check_echo(readings: dict[str, Reading]) -> Iterator[CheckMessage]:
+    """Tell where echo is the default though the environment has a key, and does not say that it is meant."""
+    if any(os.environ.get(name, "").strip() for name in (DEFAULT, "BUPPLE_DEFAULT_ENGINE_DRIVER")):
+        return
+    try:
+        default = conf.default_alias()
+    except ImproperlyConfigured:
+        return
+    if default not in readings or readings[default].name != "echo":
+        return
+    ready = [
+        alias
+        for alias, reading in readings.items()
+        if isinstance(reading.config.get("api_key"), Secret)
+        and os.environ.get(Places(alias).variable("api_key"), "").strip()
+    ]
+    if ready:
+        words = f"is {default!r}, which only repeats the question, though there is a key for "
+        words += f"{' and '.join(map(repr, ready))}."
+        hint = f'Set {DEFAULT}={ready[0]}, which engine_settings() reads, or write "DEFAULT": "{ready[0]}"; '
+        hint += f"{DEFAULT}={default} says that it is meant."
+        yield message("W024", Address("BUPPLE_ENGINE['DEFAULT']"), words, hint)
 
 
 def _variables_of_entries() -> Iterator[str]:
@@ -34,21 +101,61 @@ def _variables_of_entries() -> Iterator[str]:
     for alias, entry in conf.entries():
         if not isinstance(entry, conf.Mistake):
             for option in entry:
-                name = re.sub(r"\W", "_", f"{PREFIX}{alias}_{option}".upper())
+                name = variable(alias, option)
                 yield from (name, f"{name}_FILE")  # FileAwareEnv of django-environ reads both
 
 
 def _advice(name: str, known: set[str]) -> str:
-    for driver in DRIVERS:
-        option = name.removeprefix(f"{PREFIX}{driver.upper()}_")
+    aliases = {*DRIVERS, *own_aliases(os.environ)}
+    if _whole(name) in known:
+        return f"Did you mean {_whole(name)}?"
+    if name.upper() in _DEFAULT_MISTAKEN:
+        meant = os.environ[name].strip() in aliases and os.environ[name].strip()
+        return f"The default driver is named by {DEFAULT}: set {DEFAULT}={meant or '<its alias>'}"
+    for alias in aliases:
+        option = name.removeprefix(f"{PREFIX}{alias.upper()}_")
         if option.lower() in COMMON and option != name:
-            address = f"BUPPLE_ENGINE['DRIVERS'][{driver!r}][{option!r}]"
+            address = f"BUPPLE_ENGINE['DRIVERS'][{alias!r}][{option!r}]"
             return f"engine_settings() does not read it; write {address} = … behind it in the settings file."
     vendor = name.upper().removeprefix(PREFIX)
     for other, driver in OTHER_NAMES.items():
         if vendor.startswith(f"{other.upper()}_"):
             return f"Did you mean {PREFIX}{driver.upper()}{vendor[len(other) :]}?"
-    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+    if vendor in _SUFFIXES:
+        return f"It says of no driver: set {variable('claude', vendor)}, for instance."
+    if match := _OF_AN_ALIAS.fullmatch(name):
+        return _advice_of_alias(match[1].lower(), match[2], sorted(aliases))
+    near = [
+        each for each in difflib.get_close_matches(name.upper(), known, cutoff=0.8) if _is_alike(name, each)
+    ]
     if near:
         return f"Did you mean {near[0]}?"
-    return f"Known are BUPPLE_ENGINE_DEFAULT, and {PREFIX}CLAUDE_API_KEY, _MODEL and so on for each driver."
+    return (
+        f"Known are {DEFAULT}, {PREFIX}CLAUDE_API_KEY, _MODEL and so on for each driver, "
+        f"and {PREFIX}<NAME>_DRIVER, which makes an entry of any name."
+    )
+
+
+def _whole(name: str) -> str:
+    """Return a variable's name with the part that is easily left out: BUPPLE_OPENAI_API_KEY."""
+    return name if name.startswith(PREFIX) else re.sub("^BUPPLE_", PREFIX, name)
+
+
+def _is_alike(name: str, other: str) -> bool:
+    """Tell whether two names may be meant for one alias: most of their letters are the same in all."""
+    match = _OF_AN_ALIAS.fullmatch(other)
+    if match is None:
+        return True
+    word = name.upper().removeprefix(PREFIX)[: len(match[1])]
+    return difflib.SequenceMatcher(None, word, match[1]).ratio() > 0.7
+
+
+def _advice_of_alias(alias: str, option: str, aliases: list[str]) -> str:
+    """Return what to do about a variable of an alias that engine_settings() does not make."""
+    if alias in (written for written, _ in conf.entries()):
+        line = f'"{option}": env.str("{variable(alias, option)}", default="")'
+        return f"Read it in the settings file, in the entry {alias!r}: {line}"
+    if near := difflib.get_close_matches(alias, aliases, n=1, cutoff=0.75):
+        return f"Did you mean {variable(near[0], option)}?"
+    driver = variable(alias, "DRIVER")
+    return f"An entry of your own needs its driver: set {driver}=compatible, or the name of another driver."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -9,8 +10,11 @@ from dataclasses import dataclass
 from django.core.checks import CheckMessage, Error, Warning
 
 from bupple_engine.conf import Mistake
-from bupple_engine.env import PREFIX
+from bupple_engine.drivers import DRIVERS
+from bupple_engine.env import own_aliases, variable
 from bupple_engine.keys import looks_like_key, shown, unkeyed
+
+from .source import find_entry, variable_in
 
 # Id → what it tells. E stops migrate and runserver, W doesn't; from W101 on, with `check --deploy` alone.
 CHECKS = {
@@ -50,6 +54,8 @@ CHECKS = {
     "W020": "the processor has no AVX2, which the engine of the local driver needs",
     "W021": "the system library libgomp1 is missing, which the engine of the local driver needs",
     "W023": "a key seems to stand in an option that is no place for one, or in an alias",
+    "W024": "`DEFAULT` is `echo`, though the environment has a key for another driver",
+    "W025": "a vendor's own variable, such as OPENAI_API_KEY, is set, and nothing reads it",
     "W101": "a key stands as text in the settings file",
     "W102": "the site has an ASGI_APPLICATION, but the extra `async` is missing",
     "W103": "the API's throttles count in a cache that is not shared, or can't count at once",
@@ -83,8 +89,17 @@ class Places:
         return Address(f"{self.entry}[{shown(option.upper())}]", self.alias)
 
     def variable(self, option: str) -> str:
-        alias = "…" if looks_like_key(self.alias) else self.alias
-        return re.sub(r"[^\w…]", "_", f"{PREFIX}{alias}_{option}".upper())
+        """Return the variable that the settings file reads for an option, else the one that is ours."""
+        if looks_like_key(self.alias):
+            return variable("…", option)
+        return variable_in(find_entry(self.alias), option.upper()) or variable(self.alias, option)
+
+    def reader(self, option: str) -> str:
+        """Return what reads that variable, "" where nothing seems to."""
+        if (entry := find_entry(self.alias)) is not None:
+            return "the settings file" if variable_in(entry, option.upper()) else ""
+        made = self.alias in DRIVERS or self.alias in own_aliases(os.environ)
+        return "engine_settings()" if made else ""
 
 
 def message(id: str, address: Address, words: str, hint: str = "") -> CheckMessage:

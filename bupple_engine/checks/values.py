@@ -62,9 +62,13 @@ def check_key(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
     elif "api_key" not in wire.required:
         return  # what wants no key is often given a word for one
     elif _PLACEHOLDER_KEY.search(key.reveal()):
+        referred = re.fullmatch(
+            r"\$\{?(\w+)\}?", key.reveal()
+        )  # which django-environ leaves where it is not set
         hint = (
-            f"Set the environment variable {at.variable('api_key')} to the key that {reading.name} gave you."
+            f"Set the environment variable {at.variable('api_key')} to the key that {reading.name} gave you"
         )
+        hint += f", or set {referred[1]}, to which it refers." if referred else "."
         yield message("W006", at["api_key"], "is still a placeholder.", hint)
     elif reading.config.get("base_url") is None:
         prefix = max(filter(key.reveal().startswith, _owners()), key=len, default="")
@@ -127,7 +131,7 @@ def suggest_model(at: Places, wire: Wire) -> str:
     """Return the hint that names a model, or what names those there are."""
     if not wire.suggested_model:
         return f'Write "MODEL": "…", one of those that `manage.py bupple_models {at.alias}` lists'
-    variable = f", or set {at.variable('model')}={wire.suggested_model}" if at.alias in DRIVERS else ""
+    variable = f", or set {at.variable('model')}={wire.suggested_model}" if at.reader("model") else ""
     return f'Write "MODEL": "{wire.suggested_model}"{variable}'
 
 

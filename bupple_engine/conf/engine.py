@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from bupple_engine import elsewhere
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.keys import shown, unkeyed
@@ -93,9 +94,15 @@ def _wrong_shape(value: Any) -> Iterator[Mistake]:
         for key in value:
             if key not in KEYS:
                 hint = suggest(str(key).upper(), KEYS).strip()
-                if key in DRIVERS:
+                if str(key).upper() in ("BACKENDS", "ENGINES", "PROVIDERS", "MODELS", "ALIASES"):
+                    hint = "It is called 'DRIVERS' here."
+                elif key in DRIVERS or _is_entry(value[key]):  # as those of CACHES and DATABASES stand
                     hint = f'Entries go into DRIVERS: "DRIVERS": {{{key!r}: …}}'
                 yield Mistake("E002", "BUPPLE_ENGINE", f": unknown key {shown(key)}.", hint)
+
+
+def _is_entry(value: Any) -> bool:
+    return isinstance(value, dict) and not value.keys().isdisjoint(("DRIVER", "BACKEND", "MODEL", "API_KEY"))
 
 
 def _wrong_drivers(value: dict[str, Any]) -> Iterator[Mistake]:
@@ -225,4 +232,15 @@ def _known(alias: Any, drivers: dict[str, Any]) -> str:
     other = OTHER_NAMES.get(str(alias).lower().replace("-", "_"))
     if other and alias not in drivers:
         return f"Did you mean {other!r}?"
-    return suggest(str(alias), [unkeyed(str(name)) for name in drivers]).strip() or "There are none."
+    said = unkeyed(str(alias))
+    names = [unkeyed(str(name)) for name in drivers]
+    if same := [name for name in names if name.lower() == said.strip().lower()]:
+        return f"Did you mean {same[0]!r}?"
+    models = {name: reveal(entry.get("MODEL")) for name, entry in drivers.items() if isinstance(entry, dict)}
+    if hint := elsewhere.of_alias(said, names, models):
+        return hint
+    missing = ""
+    if said in DRIVERS:
+        missing = f'A driver of that name wants its entry: "DRIVERS": {{{said!r}: {{…}}}}.'
+    known = suggest(said, names).strip() or "There are none."
+    return " ".join(filter(None, (missing, known)))

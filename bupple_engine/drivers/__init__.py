@@ -28,6 +28,22 @@ DRIVERS = {
     },
 }
 
+# The variable that a vendor's own library and documentation name → the driver that takes the key in it.
+VENDOR_VARIABLES = {
+    "OPENAI_API_KEY": "openai",
+    "ANTHROPIC_API_KEY": "claude",
+    "CLAUDE_API_KEY": "claude",
+    "GEMINI_API_KEY": "gemini",
+    "GOOGLE_API_KEY": "gemini",
+    "AZURE_OPENAI_API_KEY": "azure",
+    "DEEPSEEK_API_KEY": "deepseek",
+    "GROQ_API_KEY": "groq",
+    "MISTRAL_API_KEY": "mistral",
+    "OPENROUTER_API_KEY": "openrouter",
+    "TOGETHER_API_KEY": "together",
+    "XAI_API_KEY": "xai",
+}
+
 # What else a vendor or a service is called, for a suggestion.
 OTHER_NAMES = {
     "anthropic": "claude",

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
 import copy
+import logging
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
-from functools import cached_property
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from asgiref.sync import sync_to_async
 
-from bupple_engine import threads
+from bupple_engine import elsewhere, threads
 from bupple_engine.answer import NO_USAGE
 from bupple_engine.call import Call
 from bupple_engine.exceptions import (
@@ -20,8 +22,9 @@ from bupple_engine.exceptions import (
     UnsupportedFeatureError,
 )
 from bupple_engine.keys import shown, unkeyed
+from bupple_engine.lazy import is_lazy, plain, plain_message, plain_option
 from bupple_engine.masking import Secret, protect
-from bupple_engine.messages import validate
+from bupple_engine.messages import system_turn, validate
 from bupple_engine.options import COMMON, Option, Options, clocks, merge, read_option, suggest
 from bupple_engine.scrubbing import clean, secrets_of
 from bupple_engine.streams import AsyncStream, Stream
@@ -29,6 +32,9 @@ from bupple_engine.types import Chunk, Message, Reply
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
+
+
+logger = logging.getLogger("bupple_engine")
 
 
 class ChatDriver:
@@ -84,7 +90,14 @@ class ChatDriver:
         without it counts as cut off. messages are checked; options are the entry's and the call's.
         Raise an EngineError for what goes wrong; release what you hold in a `finally`.
         """
-        raise NotImplementedError(f"{type(self).__name__} must implement generate()")
+        raise NotImplementedError(
+            f"{type(self).__name__} must implement generate(); a call is made by send() or stream()"
+        )
+
+    def __getattr__(self, name: str) -> Any:
+        if verb := elsewhere.VERBS.get(name):
+            raise AttributeError(f"A driver has no {name!r}: write ai().{verb}(…)", name=name, obj=self)
+        return self.__getattribute__(name)  # which raises what it has raised before
 
     @property
     def known_options(self) -> Mapping[str, Option]:
@@ -97,10 +110,15 @@ class ChatDriver:
 
     # The interface
 
-    def send(self, messages: list[Message], **options: Any) -> Reply:
-        """Return the whole answer, or raise an EngineError."""
+    def send(self, messages: list[Message] | str = "", **options: Any) -> Reply:
+        """Return the whole answer, or raise an EngineError.
+
+        messages may be a string, which is what the user says. Beside the driver's options a call takes
+        `system`, a system message that goes before all others, and `context`, which the signal passes on.
+        """
         options = protect(options)
         call = self._begin(messages, options, streamed=False)
+        _warn_of_blocking()
         call.begin()
         try:
             call.last = reply = self._reply(call)
@@ -110,13 +128,13 @@ class ChatDriver:
         call.finish()
         return reply
 
-    def stream(self, messages: list[Message], **options: Any) -> Stream:
+    def stream(self, messages: list[Message] | str = "", **options: Any) -> Stream:
         """Return an iterator over the chunks of the answer; bad messages and options raise here."""
         options = protect(options)
         call = self._begin(messages, options, streamed=True)
         return Stream(call, self._batches(call))
 
-    async def asend(self, messages: list[Message], **options: Any) -> Reply:
+    async def asend(self, messages: list[Message] | str = "", **options: Any) -> Reply:
         """See send()."""
         options = protect(options)
         call = await self._abegin(messages, options)
@@ -129,7 +147,7 @@ class ChatDriver:
         await call.afinish()
         return reply
 
-    def astream(self, messages: list[Message], **options: Any) -> AsyncStream:
+    def astream(self, messages: list[Message] | str = "", **options: Any) -> AsyncStream:
         """See stream()."""
         options = protect(options)
         call = self._begin(messages, options, streamed=True)
@@ -219,16 +237,20 @@ class ChatDriver:
         """See _reply()."""
         return await threads.run(lambda: self._reply(call), call)
 
-    def _begin(self, messages: list[Message], options: dict[str, Any], *, streamed: bool) -> Call:
-        context = options.pop("context", None)
+    def _begin(self, messages: list[Message] | str, options: dict[str, Any], *, streamed: bool) -> Call:
+        context, system = options.pop("context", None), options.pop("system", None)
         merged = merge(self.config, parse_options(options, self.known_options)) if options else self.config
-        if isinstance(messages, Iterable) and not isinstance(messages, str | bytes | Mapping):
-            messages = list(messages)  # a generator is read once
-        call = Call(self, messages, validate(messages), merged, streamed=streamed, context=context)
+        listed = _listed(messages)
+        turns = validate(listed)
+        if system is not None:
+            system = plain(system)
+            turns = [system_turn(system), *turns]
+            listed = [{"role": "system", "content": system}, *listed]
+        call = Call(self, listed, turns, merged, streamed=streamed, context=context)
         self._prepare(call)
         return call
 
-    async def _abegin(self, messages: list[Message], options: dict[str, Any]) -> Call:
+    async def _abegin(self, messages: list[Message] | str, options: dict[str, Any]) -> Call:
         """See _begin(); a callable that gives the key, which may wait for a vault, is asked in a thread."""
         key = options.get("api_key") or self.config.get("api_key")
         if not isinstance(key, Secret) or key.is_fixed:
@@ -269,6 +291,22 @@ def fold(batches: Iterator[list[Chunk]]) -> Reply:
     return cast("Reply", {**reply, "content": "".join(texts), "metadata": metadata})
 
 
+def _listed(messages: Any) -> Any:
+    """Return what a caller passed as a list of messages, for validate() to look at."""
+    if isinstance(messages, list):
+        return list(map(plain_message, messages))
+    if isinstance(messages, str) or is_lazy(messages):
+        text = plain(messages)
+        if not text.strip():
+            raise InvalidRequestError(
+                'messages is blank; say something to the model: ai().send("Hello!")', param="messages"
+            )
+        return [{"role": "user", "content": text}]
+    if isinstance(messages, Iterable) and not isinstance(messages, bytes | bytearray | Mapping):
+        return list(map(plain_message, messages))  # a generator is read once
+    return messages
+
+
 def parse_options(options: Mapping[str, Any], known: Mapping[str, Option]) -> Options:
     """Return a call's options as clean values; None is an option that is not given."""
     parsed: Options = {}
@@ -277,9 +315,9 @@ def parse_options(options: Mapping[str, Any], known: Mapping[str, Option]) -> Op
         if option is None or not option.per_call:
             names = [each for each, option in known.items() if option.per_call]
             what = (
-                "belongs to the entry in settings, not to a call."
+                f"belongs to the entry in settings, not to a call. ai(…, {name}=…) lays it over."
                 if option
-                else "is unknown." + suggest(name, names)
+                else "is unknown." + _advice(name, names, known)
             )
             raise InvalidRequestError(f"The option {shown(name)} {what}", param=unkeyed(name))
         value = options[name]
@@ -287,7 +325,27 @@ def parse_options(options: Mapping[str, Any], known: Mapping[str, Option]) -> Op
             # A tenant without a key would be billed to the site.
             raise InvalidRequestError("api_key is None; leave it out to use the entry's", param=name)
         if value is not None:
-            parsed[name], wrong = read_option(name, option, value)
+            parsed[name], wrong = read_option(name, option, plain_option(value))
             if wrong:
                 raise InvalidRequestError(f"{name} {wrong}", param=name)
     return parsed
+
+
+def _warn_of_blocking() -> None:
+    """Say, once a process, that an event loop waits for a synchronous call."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    _say_that_it_blocks()
+
+
+@cache
+def _say_that_it_blocks() -> None:
+    logger.warning("send() holds up the event loop that it is called in: write `await ai().asend(…)` there.")
+
+
+def _advice(name: str, per_call: list[str], known: Mapping[str, Option]) -> str:
+    """Return the sentence that follows an unknown option."""
+    hint = elsewhere.of_call(name, per_call, known)
+    return f" {hint}" if hint else suggest(name, per_call)

@@ -45,6 +45,7 @@ class ClaudeWire(Wire):
     }
     unsupported: ClassVar = {"seed": "the Messages API has no such field"}
     request_id_headers = ("request-id",)
+    other_drivers = ("compatible",)
     key_prefixes = ("sk-ant-",)
     suggested_model = "claude-sonnet-5-5"
     # Source: the deprecations that the SDK 2.12 names.

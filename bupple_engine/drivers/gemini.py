@@ -31,6 +31,7 @@ class GeminiWire(Wire):
     options: ClassVar = {**COMMON, "project_id": Option(string, per_call=False)}
     media = frozenset({"image", "audio", "document"})
     request_id_headers = ("x-request-id", "x-goog-request-id")
+    other_drivers = ("compatible", "gemini_compatible")
     key_prefixes = ("AIza",)
     suggested_model = "gemini-3.8-flash"
 

