@@ -18,7 +18,16 @@ from bupple_engine.registry import Reading, read
 from bupple_engine.wire import Wire
 
 from .messages import Address, Places, guard, message, of_error, of_mistake
-from .values import check_files, check_key, check_model, check_proxy, check_refused, check_url, suggest_model
+from .values import (
+    CALLABLE_KEY,
+    check_files,
+    check_key,
+    check_model,
+    check_proxy,
+    check_refused,
+    check_url,
+    suggest_model,
+)
 
 _REQUIRED = {"api_key": "W003", "model": "W004"}
 
@@ -81,10 +90,14 @@ def _advice(name: str, at: Places, wire: Wire) -> str:
     if name == "model":
         return suggest_model(at, wire)
     if name == "base_url":
-        host = "<resource>.openai.azure.com/openai" if wire.driver == "azure" else "<host>"
-        return f'Write "BASE_URL": "https://{host}/v1"'
+        return f'Write "BASE_URL": "{wire.base_url({})}"'
     if name == "api_key":
         variable = at.variable(name)
+        if "" in wire.expiring_keys:
+            return CALLABLE_KEY
+        if theirs := next(filter(os.environ.get, wire.key_variables), ""):
+            line = f'"API_KEY": env.str("{theirs}")'
+            return f"The environment has {theirs}: write {line}, or set {variable} to the same."
         line = f'"API_KEY": env.str("{variable}", default="")'
         if at.alias in DRIVERS:
             return f"Set the environment variable {variable}, which engine_settings() reads; or write {line}"

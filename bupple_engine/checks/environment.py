@@ -45,10 +45,12 @@ def _advice(name: str, known: set[str]) -> str:
             address = f"BUPPLE_ENGINE['DRIVERS'][{driver!r}][{option!r}]"
             return f"engine_settings() does not read it; write {address} = … behind it in the settings file."
     vendor = name.upper().removeprefix(PREFIX)
-    for other, driver in OTHER_NAMES.items():
+    for other, driver in sorted(OTHER_NAMES.items(), reverse=True):  # google_vertex before google
         if vendor.startswith(f"{other.upper()}_"):
             return f"Did you mean {PREFIX}{driver.upper()}{vendor[len(other) :]}?"
-    near = difflib.get_close_matches(name.upper(), known, n=1, cutoff=0.8)
+    # Compared without the prefix, or what all have in common makes any of them near.
+    known_by_rest = {variable.removeprefix(PREFIX): variable for variable in known}
+    near = difflib.get_close_matches(vendor, known_by_rest, n=1, cutoff=0.85)
     if near:
-        return f"Did you mean {near[0]}?"
+        return f"Did you mean {known_by_rest[near[0]]}?"
     return f"Known are BUPPLE_ENGINE_DEFAULT, and {PREFIX}CLAUDE_API_KEY, _MODEL and so on for each driver."

@@ -48,6 +48,7 @@ CHECKS = {
     "W019": "the weights of the local driver are missing",
     "W020": "the processor has no AVX2, which the engine of the local driver needs",
     "W021": "the system library libgomp1 is missing, which the engine of the local driver needs",
+    "W026": "a key that expires within hours stands where a callable would fetch a fresh one",
     "W101": "a key stands as text in the settings file",
     "W102": "the site has an ASGI_APPLICATION, but the extra `async` is missing",
     "W103": "the API's throttles count in a cache that its processes don't share",

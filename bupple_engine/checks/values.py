@@ -29,6 +29,7 @@ _PLACEHOLDER_KEY = re.compile(
     r"|^[a-z]+([-_ ][a-z]+)*[-_ ](key|token)$",
     re.IGNORECASE,
 )
+CALLABLE_KEY = 'Write "API_KEY": get_token, a callable that returns a fresh one; each call asks it.'
 _VERSION_TWICE = re.compile(r"/v\d+\w*/v\d+\w*(?=/|$)")
 _FILES = ("ca_file", "model_path")
 
@@ -48,7 +49,10 @@ def check_key(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
             f"Set the environment variable {at.variable('api_key')} to the key that {reading.name} gave you."
         )
         yield message("W006", at["api_key"], "is still a placeholder.", hint)
-    elif reading.config.get("base_url") is None:
+    elif any(map(key.reveal().startswith, wire.expiring_keys)):
+        words = "is a token that expires within hours."
+        yield message("W026", at["api_key"], words, CALLABLE_KEY)
+    elif reading.config.get("base_url") is None or ("base_url" in wire.required and wire.key_prefixes):
         prefix = max(filter(key.reveal().startswith, _owners()), key=len, default="")
         owners = _owners().get(prefix, ())
         # Several vendors' keys begin with sk-: that alone says little of one whose beginnings aren't known.
@@ -91,9 +95,10 @@ def check_url(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
         words = f"doubles the version: calls go to {final}"
         right = "".join(shown.rpartition(twice[0].rpartition("/")[0])[::2])
         yield message("W010", at["base_url"], words, f'Write "BASE_URL": "{right}"')
-    elif wire.only_v1 and not parts.path.strip("/"):
-        words = f"lacks the path: {reading.name} answers below /v1 alone."
-        yield message("W010", at["base_url"], words, f'Write "BASE_URL": "{shown.rstrip("/")}/v1"')
+    elif wire.needs_path and not parts.path.strip("/"):
+        path = urlsplit(wire.base_url(reading.config)).path
+        words = f"lacks the path: {reading.name} answers below {path} alone."
+        yield message("W010", at["base_url"], words, f'Write "BASE_URL": "{shown.rstrip("/")}{path}"')
 
 
 def is_this_machine(host: str) -> bool:
@@ -108,6 +113,10 @@ def is_this_machine(host: str) -> bool:
 def suggest_model(at: Places, wire: Wire) -> str:
     """Return the hint that names a model, or what names those there are."""
     if not wire.suggested_model:
+        try:
+            wire.build_models_path({}, "")
+        except UnsupportedFeatureError:
+            return 'Write "MODEL": "…", a name from the service\'s documentation; it has no list of models.'
         return f'Write "MODEL": "…", one of those that `manage.py bupple_models {at.alias}` lists'
     variable = f", or set {at.variable('model')}={wire.suggested_model}" if at.alias in DRIVERS else ""
     return f'Write "MODEL": "{wire.suggested_model}"{variable}'

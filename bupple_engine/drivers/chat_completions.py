@@ -50,6 +50,7 @@ class ChatCompletionsWire(Wire):
     }
     media = frozenset({"image", "audio", "document"})
     key_prefixes = KEY_PREFIXES
+    key_variables: tuple[str, ...] = ("OPENAI_API_KEY",)
     suggested_model = SUGGESTED_MODEL
     shutdowns = SHUTDOWNS
 
@@ -60,6 +61,10 @@ class ChatCompletionsWire(Wire):
     image_urls = True  # an image may be a URL, not base64 alone
     one_system_message = False  # chat templates that want one system message, first, and turns that alternate
     prefix_assistant = False  # a trailing assistant turn is continued only where it says so
+    one_content_shape = False  # where one message's content is a list, that of each must be
+    audio_data_url = False  # audio goes as a data URL, not as bare base64
+    file_url = False  # a document is a part `file_url`, a URL or bare base64
+    reasoning_param = ""  # the field of a message that an earlier answer's reasoning goes back by
 
     def base_url(self, options: Options) -> str:
         return "https://api.openai.com/v1"
@@ -124,12 +129,23 @@ class ChatCompletionsWire(Wire):
                 last["content"] = self.simplify(_as_parts(last["content"]) + parts)
                 continue
             message: dict[str, Any] = {"role": turn.role, "content": self.simplify(parts)}
-            if echo := self.parse_reasoning_echo(turn):
-                message["reasoning_details"] = echo["items"]
-            messages.append(message)
+            messages.append(message | self.build_reasoning(turn))
         if self.prefix_assistant and messages and messages[-1]["role"] == "assistant":
             messages[-1]["prefix"] = True
+        if self.one_content_shape and any(isinstance(message["content"], list) for message in messages):
+            for message in messages:
+                message["content"] = _as_parts(message["content"])
         return messages
+
+    def build_reasoning(self, turn: Turn) -> dict[str, Any]:
+        """Return the field of a message that gives an earlier answer its reasoning back."""
+        echo = self.parse_reasoning_echo(turn)
+        if echo and echo["items"]:
+            return {"reasoning_details": echo["items"]}
+        reasoning = turn.metadata.get("reasoning")
+        if echo and self.reasoning_param and isinstance(reasoning, str):
+            return {self.reasoning_param: reasoning}
+        return {}
 
     def simplify(self, parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
         """Return text alone as a string, which every server takes."""
@@ -146,12 +162,17 @@ class ChatCompletionsWire(Wire):
             if detail := media.part.metadata.get("detail"):
                 image["detail"] = detail
             return {"type": "image_url", "image_url": image}
+        if kind == "document" and self.file_url:
+            filename = media.part.metadata.get("filename")
+            named = {"file_name": filename} if filename else {}
+            return {"type": "file_url", "file_url": {"url": media.url or media.data}, **named}
         if media.url:
             raise self.refuse(
                 media.part, f"URL of {'audio' if kind == 'audio' else 'a document'}, only base64"
             )
         if kind == "audio":
-            return {"type": "input_audio", "input_audio": {"data": media.data, "format": media.format}}
+            data = media.data_url if self.audio_data_url else media.data
+            return {"type": "input_audio", "input_audio": {"data": data, "format": media.format}}
         return {"type": "file", "file": {"filename": media.filename, "file_data": media.data_url}}
 
     def amend_request(self, request: Request, error: EngineError) -> Request | None:
@@ -236,6 +257,11 @@ class ChatCompletionsWire(Wire):
 
     def parse_tail(self, answer: Answer) -> bool:
         return True
+
+    def parse_echo(self, answer: Answer) -> dict[str, Any]:
+        # The reasoning itself travels in metadata["reasoning"]; the echo says whether its text was edited.
+        spoken: dict[str, Any] = {"items": []} if self.reasoning_param and answer.reasoning else {}
+        return super().parse_echo(answer) or spoken
 
     def parse_usage(self, usage: dict[str, Any]) -> Usage:
         prompt = count(usage, "prompt_tokens")

@@ -123,7 +123,8 @@ class HTTPDriver(ChatDriver):
         where = f"BUPPLE_ENGINE['DRIVERS'][{self.alias!r}]"
         for name in required:
             if not options.get(name):
-                raise ImproperlyConfigured(f"{where}: {self.name} needs {name.upper()!r}; add it.")
+                line = f' Write "BASE_URL": "{self.wire.base_url(options)}"' if name == "base_url" else ""
+                raise ImproperlyConfigured(f"{where}: {self.name} needs {name.upper()!r}; add it.{line}")
         if options.get("api_key"):
             options = call.options = {**options, "api_key": options["api_key"].ask()}
         if options.get("api_key") and not _is_key(options["api_key"]):
