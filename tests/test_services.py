@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.core.management import CommandError, call_command
 
 from bupple_engine import InvalidDriverError, UnsupportedFeatureError, ai
 from bupple_engine.checks import check_settings
@@ -293,6 +294,8 @@ def test_a_service_has_a_list_or_says_that_it_has_none(
         for ask in (lambda: ai().models(), lambda: asyncio.run(ai().amodels())):
             with pytest.raises(UnsupportedFeatureError, match=f"{name} has no list of models"):
                 ask()
+        with pytest.raises(CommandError, match=f"{name} has no list of models: its documentation names them"):
+            call_command("bupple_models", "it")
         assert provider.connections == 0
         return
     assert ai().models() == ["m"]
@@ -402,6 +405,13 @@ def test_the_vendors_own_variable_is_named_where_it_is_set(
 def test_what_else_a_service_is_called_is_understood(called: str, name: str, configure: Configure) -> None:
     configure(it={"DRIVER": called})
     with pytest.raises(InvalidDriverError, match=f"Did you mean '{name}'"):
+        ai()
+
+
+@pytest.mark.parametrize("called", ["github", "tgi", "house-llm"])
+def test_a_service_that_is_not_known_is_a_compatible_one(called: str, configure: Configure) -> None:
+    configure(it={"DRIVER": called})
+    with pytest.raises(InvalidDriverError, match=f'no driver .{called}..*"DRIVER": "compatible", with its'):
         ai()
 
 
