@@ -34,11 +34,10 @@ class Wire:
     # Whether the list of models is refused without a good key, so that having it says something of the key.
     models_need_key: bool = True
     # What `manage.py check` knows without a network: what the provider's keys begin with, and those that last
-    # for hours; the environment variables that its own clients read the key from; a model to suggest; and
-    # model → its last day, "" where that has passed; a name stands for its dated snapshots too.
+    # for hours; a model to suggest; and model → its last day, "" where that has passed; a name stands for its
+    # dated snapshots too.
     key_prefixes: tuple[str, ...] = ()
     expiring_keys: tuple[str, ...] = ()
-    key_variables: tuple[str, ...] = ()
     suggested_model: str = ""
     needs_path: bool = False  # whether a BASE_URL without a path can't be right
     shutdowns: Mapping[str, str] = MappingProxyType({})

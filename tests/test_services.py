@@ -12,7 +12,7 @@ from django.core.management import CommandError, call_command
 
 from bupple_engine import InvalidDriverError, UnsupportedFeatureError, ai
 from bupple_engine.checks import check_settings
-from bupple_engine.drivers import DRIVERS, OTHER_NAMES
+from bupple_engine.drivers import DRIVERS, OTHER_NAMES, VENDOR_VARIABLES
 from bupple_engine.drivers.services import SERVICES
 from bupple_engine.probe import probe
 from tests.conftest import Configure
@@ -373,22 +373,15 @@ def test_a_token_that_expires_wants_a_callable(
     assert all("a callable that returns a fresh one" in str(message.hint) for message in messages)
 
 
-@pytest.mark.parametrize(
-    ("driver", "variable"),
-    [(name, variable) for name, service in SERVICES.items() for variable in service.variables if service.key],
-)
-def test_the_vendors_own_variable_is_named_where_it_is_set(
-    driver: str, variable: str, configure: Configure, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for other in SERVICES[driver].variables:
-        monkeypatch.delenv(other, raising=False)
-    entry = {"MODEL": "m", **({"BASE_URL": BASES[driver]} if driver in BASES else {})}
-    configure(**{driver: entry})
-    (before,) = check_settings()
-    assert (before.id, "The environment has" in str(before.hint)) == ("bupple_engine.W003", False)
-    monkeypatch.setenv(variable, "0123456789")
-    (message,) = check_settings()
-    assert f'write "API_KEY": env.str("{variable}")' in str(message.hint)
+def test_a_vendors_variable_belongs_to_one_driver() -> None:
+    shared = {"ANTHROPIC_API_KEY": "claude", "GEMINI_API_KEY": "gemini", "GOOGLE_API_KEY": "gemini"}
+    assert shared.items() <= VENDOR_VARIABLES.items()
+    assert VENDOR_VARIABLES["AWS_BEARER_TOKEN_BEDROCK"] == "bedrock"
+    for name, service in SERVICES.items():
+        for variable in {*service.variables} - {*shared}:
+            assert variable in SERVICES[VENDOR_VARIABLES[variable]].variables
+        assert service.variables or not service.key or service.expiring_keys or name == "azure_inference"
+    assert {*VENDOR_VARIABLES.values()} <= {*DRIVERS}
 
 
 # Names

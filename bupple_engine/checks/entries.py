@@ -95,9 +95,6 @@ def _advice(name: str, at: Places, wire: Wire) -> str:
         variable = at.variable(name)
         if "" in wire.expiring_keys:
             return CALLABLE_KEY
-        if theirs := next(filter(os.environ.get, wire.key_variables), ""):
-            line = f'"API_KEY": env.str("{theirs}")'
-            return f"The environment has {theirs}: write {line}, or set {variable} to the same."
         line = f'"API_KEY": env.str("{variable}", default="")'
         if at.alias in DRIVERS:
             return f"Set the environment variable {variable}, which engine_settings() reads; or write {line}"

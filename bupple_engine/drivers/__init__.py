@@ -12,6 +12,16 @@ DRIVERS = {
     **{name: f"bupple_engine.drivers.compatible.CompatibleWire:{name}" for name in SERVICES},
 }
 
+# The variable that a vendor's own clients read → the driver that takes the key in it; the first of several.
+VENDOR_VARIABLES = {
+    **{variable: name for name, service in reversed(SERVICES.items()) for variable in service.variables},
+    "OPENAI_API_KEY": "openai",
+    "ANTHROPIC_API_KEY": "claude",
+    "CLAUDE_API_KEY": "claude",
+    "GEMINI_API_KEY": "gemini",
+    "GOOGLE_API_KEY": "gemini",
+}
+
 # What else a vendor or a service is called, for a suggestion.
 OTHER_NAMES = {
     "anthropic": "claude",

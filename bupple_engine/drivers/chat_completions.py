@@ -50,7 +50,6 @@ class ChatCompletionsWire(Wire):
     }
     media = frozenset({"image", "audio", "document"})
     key_prefixes = KEY_PREFIXES
-    key_variables: tuple[str, ...] = ("OPENAI_API_KEY",)
     suggested_model = SUGGESTED_MODEL
     shutdowns = SHUTDOWNS
 

@@ -49,7 +49,6 @@ class ClaudeWire(Wire):
     unsupported: ClassVar = {"seed": "the Messages API has no such field"}
     request_id_headers = ("request-id",)
     key_prefixes = ("sk-ant-",)
-    key_variables = ("ANTHROPIC_API_KEY",)
     suggested_model = "claude-sonnet-5-5"
     # Source: the deprecations that the SDK 2.12 names.
     shutdowns = MappingProxyType(

@@ -56,7 +56,6 @@ class CompatibleWire(ChatCompletionsWire):
             "model",
             *(("base_url",) if service.needs_base_url else ()),
         )
-        self.key_variables = service.variables
         for attribute in SHARED:
             setattr(self, attribute, getattr(service, attribute))
 

@@ -63,7 +63,6 @@ class GeminiWire(Wire):
     media = frozenset({"image", "audio", "document"})
     request_id_headers = ("x-request-id", "x-goog-request-id")
     key_prefixes = ("AIza",)
-    key_variables = ("GEMINI_API_KEY", "GOOGLE_API_KEY")
     suggested_model = "gemini-3.8-flash"
 
     def base_url(self, options: Options) -> str:

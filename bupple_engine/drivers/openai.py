@@ -85,7 +85,6 @@ class OpenAIWire(Wire):
         "seed": "the Responses API has no such field; the driver openai_chat has one",
     }
     key_prefixes = KEY_PREFIXES
-    key_variables = ("OPENAI_API_KEY",)
     suggested_model = SUGGESTED_MODEL
     shutdowns = SHUTDOWNS
     # A failed image or a vector store that timed out are the caller's to mend or to try again.
