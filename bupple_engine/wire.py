@@ -181,7 +181,10 @@ class Wire:
         )
 
     def amend_request(self, request: Request, error: EngineError) -> Request | None:
-        """Return the request without the field that the provider refused and the call can do without."""
+        """Return the request without the field that the provider refused, or with the one it wants instead.
+
+        None where the call can't do without it.
+        """
         return None
 
     # What came

@@ -13,6 +13,7 @@ from django.core.management import CommandError, call_command
 from bupple_engine import InvalidDriverError, UnsupportedFeatureError, ai
 from bupple_engine.checks import check_settings
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES, VENDOR_VARIABLES
+from bupple_engine.drivers.chat_completions import LIMITS
 from bupple_engine.drivers.services import SERVICES
 from bupple_engine.probe import probe
 from tests.conftest import Configure
@@ -250,6 +251,30 @@ def test_what_a_service_is_known_to_refuse_is_told_and_sent(
             configure(**{driver: {"API_KEY": "0123456789abcdef", "MODEL": model, option.upper(): value}})
             assert [message.id for message in check_settings()] == found
             assert body(driver, model=model, **{option: value})[option] == value
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("driver", "words", "then"),
+    [
+        ("litellm", "'max_tokens' is not supported. Use 'max_completion_tokens' instead.", True),
+        ("vllm", "Unknown field max_completion_tokens; did you mean max_tokens?", True),
+        ("litellm", "max_tokens is too large: 5", False),
+        ("litellm", "Use max_completion_tokens", False),
+    ],
+)
+def test_a_limit_goes_by_the_field_that_the_provider_names(
+    driver: str, words: str, then: bool, verb: str, provider: Provider, configure: Configure
+) -> None:
+    configure(it={"DRIVER": driver, "MODEL": "m", "BASE_URL": f"{provider.url}/v1", "MAX_RETRIES": 0})
+    body = CHAT.stream(["Hi"]) if "stream" in verb else CHAT.reply("Hi")
+    provider.answer(Answer(400, JSON, json.dumps({"error": {"message": words}}).encode()), Answer(body=body))
+    outcome = run(ai(), verb, HELLO, max_tokens=5)
+    assert (outcome.error is None) == then
+    field = SERVICES[driver].max_tokens_param
+    sent = [{name: request.json.get(name) for name in LIMITS} for request in provider.requests]
+    expected = [field, LIMITS[field]] if then else [field]
+    assert sent == [{**dict.fromkeys(LIMITS), name: 5} for name in expected]
 
 
 # Reasoning

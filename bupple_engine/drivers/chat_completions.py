@@ -36,6 +36,9 @@ FINISH_REASONS: dict[str, FinishReason] = {
     "refusal": "refusal",
 }
 
+# The fields that a limit on the answer goes by: where one is refused, the provider names the other.
+LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+
 
 class ChatCompletionsWire(Wire):
     """POST {base}/chat/completions; how a service differs is said by the attributes."""
@@ -175,10 +178,17 @@ class ChatCompletionsWire(Wire):
         return {"type": "file", "file": {"filename": media.filename, "file_data": media.data_url}}
 
     def amend_request(self, request: Request, error: EngineError) -> Request | None:
-        if error.code not in (400, 422) or "stream_options" not in f"{error.param} {error.message}":
+        said = f"{error.param} {error.message}"
+        if error.code not in (400, 422) or not any(name in said for name in ("stream_options", *LIMITS)):
             return None
         body = json.loads(request.body)
-        if body.pop("stream_options", None) is None:
+        limit = next((name for name in LIMITS if name in body), "")
+        if "stream_options" in said and "stream_options" in body:
+            del body["stream_options"]
+        elif limit and limit in said and LIMITS[limit] in said:
+            # "max_tokens is not supported with this model. Use max_completion_tokens instead."
+            body[LIMITS[limit]] = body.pop(limit)
+        else:
             return None
         amended = copy.copy(request)
         amended.body = dump(body)
