@@ -163,6 +163,8 @@ def test_the_path_of_a_service_is_not_forgotten(configure: Configure) -> None:
     assert message.id == "bupple_engine.W010"
     assert "below /serving-endpoints alone" in message.msg
     assert message.hint == 'Write "BASE_URL": "https://dbc-01.cloud.databricks.com/serving-endpoints"'
+    configure(heroku={**key, "BASE_URL": "https://us.inference.heroku.com"})  # as Heroku gives it
+    assert [message.id for message in check_settings()] == ["bupple_engine.W010"]
 
 
 # What the requests of some services look like
@@ -431,6 +433,14 @@ def test_a_service_that_is_not_known_is_a_compatible_one(called: str, configure:
     configure(it={"DRIVER": called})
     with pytest.raises(InvalidDriverError, match=f'no driver .{called}..*"DRIVER": "compatible", with its'):
         ai()
+
+
+def test_an_alias_is_suggested_where_it_is_there(configure: Configure) -> None:
+    configure(claude={"API_KEY": KEY}, moonshot={"API_KEY": KEY})
+    with pytest.raises(InvalidDriverError, match=r"Did you mean 'moonshot'\?"):
+        ai("kimi")
+    with pytest.raises(InvalidDriverError, match=r"Known are claude, moonshot\."):
+        ai("qwen")
 
 
 def test_no_name_means_two_services() -> None:

@@ -201,6 +201,6 @@ def _drivers() -> dict[str, Any]:
 
 def _known(alias: Any, drivers: dict[str, Any]) -> str:
     other = OTHER_NAMES.get(str(alias).lower().replace("-", "_"))
-    if other and alias not in drivers:
+    if other in drivers and alias not in drivers:
         return f"Did you mean {other!r}?"
     return suggest(str(alias), list(map(str, drivers))).strip() or "There are none."

@@ -211,7 +211,8 @@ SERVICES: dict[str, Service] = {
         aliases=False,
     ),
     "helicone": Service("https://ai-gateway.helicone.ai/v1", ("HELICONE_API_KEY",)),
-    "heroku": Service("https://us.inference.heroku.com/v1", ("HEROKU_INFERENCE_KEY",)),
+    # What Heroku gives as INFERENCE_URL has no path.
+    "heroku": Service("https://us.inference.heroku.com/v1", ("HEROKU_INFERENCE_KEY",), needs_path=True),
     "huggingface": Service(
         "https://router.huggingface.co/v1",
         ("HF_TOKEN",),
