@@ -131,7 +131,9 @@ class ChatCompletionsWire(Wire):
                 last["content"] = self.simplify(_as_parts(last["content"]) + parts)
                 continue
             message: dict[str, Any] = {"role": turn.role, "content": self.simplify(parts)}
-            messages.append(message | self.build_reasoning(turn))
+            if turn.metadata:
+                message |= self.build_reasoning(turn)
+            messages.append(message)
         if self.prefix_assistant and messages and messages[-1]["role"] == "assistant":
             messages[-1]["prefix"] = True
         if self.one_content_shape and any(isinstance(message["content"], list) for message in messages):
