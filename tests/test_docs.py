@@ -195,7 +195,7 @@ def service_row(name: str, service: Service) -> str:
         "audio as a data URL": service.audio_data_url,
         "documents as `file_url`": service.file_url,
         "content of one shape": service.one_content_shape,
-        "a trailing assistant turn is continued": service.prefix_assistant,
+        "a trailing assistant turn is continued": service.prefix_param,
         "reasoning that opens the text": service.inline_reasoning,
         f"reasoning goes back as `{service.reasoning_param}`": service.reasoning_param,
     }

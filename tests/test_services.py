@@ -163,6 +163,9 @@ def test_the_path_of_a_service_is_not_forgotten(configure: Configure) -> None:
     assert message.id == "bupple_engine.W010"
     assert "below /serving-endpoints alone" in message.msg
     assert message.hint == 'Write "BASE_URL": "https://dbc-01.cloud.databricks.com/serving-endpoints"'
+    configure(azure_inference={**key, "BASE_URL": "https://it.services.ai.azure.com"})
+    hint = str(check_settings()[0].hint)
+    assert hint.endswith('"https://it.services.ai.azure.com/models?api-version=2024-05-01-preview"')
     configure(heroku={**key, "BASE_URL": "https://us.inference.heroku.com"})  # as Heroku gives it
     assert [message.id for message in check_settings()] == ["bupple_engine.W010"]
 

@@ -94,10 +94,10 @@ def test_roles_and_ordering(driver: str, script: str, merged: str, system: str) 
 
 
 def test_a_trailing_assistant_turn_is_continued_where_the_service_can() -> None:
-    *_, last = body("mistral", turns("u1 a1"))["messages"]
-    assert last == {"role": "assistant", "content": "a1", "prefix": True}
-    assert all("prefix" not in message for message in body("mistral", turns("u1 a1 u2"))["messages"])
-    assert all("prefix" not in message for message in body("groq", turns("u1 a1"))["messages"])
+    answered = {"role": "assistant", "content": "a1"}
+    for driver, field in (("mistral", {"prefix": True}), ("moonshot", {"partial": True}), ("groq", {})):
+        assert body(driver, turns("u1 a1"))["messages"][-1] == {**answered, **field}
+        assert body(driver, turns("u1 a1 u2"))["messages"][1] == answered
 
 
 def test_text_is_a_string_where_every_server_takes_one() -> None:

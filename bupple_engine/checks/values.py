@@ -96,9 +96,10 @@ def check_url(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
         right = "".join(shown.rpartition(twice[0].rpartition("/")[0])[::2])
         yield message("W010", at["base_url"], words, f'Write "BASE_URL": "{right}"')
     elif wire.needs_path and not parts.path.strip("/"):
-        path = urlsplit(wire.base_url(reading.config)).path
-        words = f"lacks the path: {reading.name} answers below {path} alone."
-        yield message("W010", at["base_url"], words, f'Write "BASE_URL": "{shown.rstrip("/")}{path}"')
+        ending = urlsplit(wire.base_url(reading.config))._replace(scheme="", netloc="")
+        words = f"lacks the path: {reading.name} answers below {ending.path} alone."
+        line = f'"BASE_URL": "{shown.rstrip("/")}{ending.geturl()}"'
+        yield message("W010", at["base_url"], words, f"Write {line}")
 
 
 def is_this_machine(host: str) -> bool:

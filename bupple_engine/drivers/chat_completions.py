@@ -62,7 +62,7 @@ class ChatCompletionsWire(Wire):
     seed_param = "seed"
     image_urls = True  # an image may be a URL, not base64 alone
     one_system_message = False  # chat templates that want one system message, first, and turns that alternate
-    prefix_assistant = False  # a trailing assistant turn is continued only where it says so
+    prefix_param = ""  # the field of a trailing assistant turn that has it continued
     one_content_shape = False  # where one message's content is a list, that of each must be
     audio_data_url = False  # audio goes as a data URL, not as bare base64
     file_url = False  # a document is a part `file_url`, a URL or bare base64
@@ -134,8 +134,8 @@ class ChatCompletionsWire(Wire):
             if turn.metadata:
                 message |= self.build_reasoning(turn)
             messages.append(message)
-        if self.prefix_assistant and messages and messages[-1]["role"] == "assistant":
-            messages[-1]["prefix"] = True
+        if self.prefix_param and messages and messages[-1]["role"] == "assistant":
+            messages[-1][self.prefix_param] = True
         if self.one_content_shape and any(isinstance(message["content"], list) for message in messages):
             for message in messages:
                 message["content"] = _as_parts(message["content"])

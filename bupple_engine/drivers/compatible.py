@@ -26,7 +26,7 @@ SHARED = (
     "audio_data_url",
     "file_url",
     "one_content_shape",
-    "prefix_assistant",
+    "prefix_param",
     "reasoning_param",
     "inline_reasoning",
     "models_need_key",

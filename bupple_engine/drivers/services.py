@@ -51,7 +51,7 @@ class Service:
     audio_data_url: bool = False
     file_url: bool = False
     one_content_shape: bool = False
-    prefix_assistant: bool = False
+    prefix_param: str = ""
     reasoning_param: str = ""
     inline_reasoning: bool = False
 
@@ -258,7 +258,7 @@ SERVICES: dict[str, Service] = {
         stream_usage=False,
         seed_param="random_seed",
         media=IMAGES,
-        prefix_assistant=True,
+        prefix_param="prefix",
         models_need_key=True,
         aliases=False,
     ),
@@ -274,6 +274,7 @@ SERVICES: dict[str, Service] = {
             Refusal("temperature", "it goes from 0 to 1", lambda value: value <= 1, models="moonshot-"),
         ),
         media=IMAGES,
+        prefix_param="partial",
         models_need_key=True,
     ),
     "nebius": Service(
