@@ -151,7 +151,8 @@ def test_a_url_of_ones_own_is_asked_for_by_its_shape(driver: str, configure: Con
         f'Write "BASE_URL": "{shape}"'
     ]
     configure(it={**plain, "BASE_URL": shape})  # as it stands in the hint
-    assert "bupple_engine.W006" in [message.id for message in check_settings()]
+    (hint,) = (str(message.hint) for message in check_settings() if message.id == "bupple_engine.W006")
+    assert hint == f"It is {shape}, with your own in place of what stands in <>."
     configure(it={**plain, "BASE_URL": BASES[driver].replace("http:", "https:")})
     assert {message.id for message in check_settings()} <= {"bupple_engine.W026"}
 

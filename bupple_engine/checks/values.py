@@ -84,7 +84,10 @@ def check_url(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
         hint = "Remove them; a key goes by API_KEY, a password before the server by HEADERS."
         yield message("W011", at["base_url"], words, hint)
     elif _PLACEHOLDER.search(url.reveal()):
-        yield message("W006", at["base_url"], "is still a placeholder.", "Write the URL of the service.")
+        shape = wire.base_url(reading.config)
+        hint = f"It is {shape}, with your own in place of what stands in <>." if "<" in shape else ""
+        hint = hint or "Write the URL of the service."
+        yield message("W006", at["base_url"], "is still a placeholder.", hint)
     if parts.scheme == "http" and not is_this_machine(parts.hostname or ""):
         words = "is plain http: keys and conversations go to another host for all between to read."
         hint = f'Write "BASE_URL": "https{shown[4:]}", or, where only a network of your own is between, '
