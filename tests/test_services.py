@@ -306,7 +306,7 @@ def test_reasoning_goes_back_by_its_field(
 
 
 def test_where_reasoning_is_known_to_open_the_text() -> None:
-    inline = {name for name in SERVICES if getattr(wire(name), "inline_reasoning", False)}
+    inline = {name for name in SERVICES if vars(wire(name))["inline_reasoning"]}
     assert inline == {
         "bedrock", "groq", "huggingface", "llamafile", "minimax", "perplexity", "sambanova",
     }  # fmt: skip

@@ -62,6 +62,7 @@ class ChatCompletionsWire(Wire):
     seed_param = "seed"
     image_urls = True  # an image may be a URL, not base64 alone
     one_system_message = False  # chat templates that want one system message, first, and turns that alternate
+    inline_reasoning = False  # the answer may open with <think>…</think>, which is its reasoning
     prefix_param = ""  # the field of a trailing assistant turn that has it continued
     one_content_shape = False  # where one message's content is a list, that of each must be
     audio_data_url = False  # audio goes as a data URL, not as bare base64
