@@ -10,7 +10,7 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.management import CommandError, call_command
 
-from bupple_engine import InvalidDriverError, UnsupportedFeatureError, ai
+from bupple_engine import InvalidDriverError, InvalidRequestError, UnsupportedFeatureError, ai
 from bupple_engine.checks import check_settings
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES, VENDOR_VARIABLES
 from bupple_engine.drivers.chat_completions import LIMITS
@@ -18,7 +18,7 @@ from bupple_engine.drivers.services import SERVICES
 from bupple_engine.probe import probe
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
-from tests.pure import B64, ENTRY, HELLO, NO_STREAM_OPTIONS, PNG, body, build, wire
+from tests.pure import B64, ENTRY, HELLO, NO_STREAM_OPTIONS, PNG, body, build, frames, wire
 from tests.verbs import VERBS, run
 from tests.wires import JSON, WIRES
 
@@ -310,6 +310,78 @@ def test_where_reasoning_is_known_to_open_the_text() -> None:
     assert inline == {
         "bedrock", "groq", "huggingface", "llamafile", "minimax", "perplexity", "sambanova",
     }  # fmt: skip
+
+
+# What some services answer
+
+
+def said(finish: str = "stop", **message: Any) -> dict[str, Any]:
+    return {"choices": [{"index": 0, "message": message, "finish_reason": finish}]}
+
+
+ITEMS = [{"type": "reasoning", "summary": [{"text": "hm"}]}, {"type": "text", "text": "Hi"}]
+# A whole answer, the text and the finish reason that it means, and its reasoning.
+ANSWERS: list[tuple[str, dict[str, Any], str, str, str]] = [
+    ("cloudflare", said(content={"sky": ["blue"]}), '{"sky":["blue"]}', "stop", ""),
+    ("snowflake", said("", content="Hi", function_call={"name": "", "arguments": ""}), "Hi", "stop", ""),
+    ("zai", said("sensitive", content="Hi"), "Hi", "content_filter", ""),
+    ("zai", said("model_context_window_exceeded", content="Hi"), "Hi", "length", ""),
+    ("cohere", said("MAX_TOKENS", content="Hi"), "Hi", "length", ""),
+    ("huggingface", said(content="<think>hm</think>Hi"), "Hi", "stop", "hm"),
+    ("bedrock", said(content="<reasoning>hm</reasoning>Hi"), "Hi", "stop", "hm"),
+    ("nvidia", said(content="<think>hm</think>Hi"), "<think>hm</think>Hi", "stop", ""),
+    ("doubleword", said(content="Hi", reasoning="hm", reasoning_content="hm"), "Hi", "stop", "hm"),
+    ("databricks", said(content=ITEMS), "Hi", "stop", "hm"),
+]
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("driver", "answer", "text", "finish", "reasoning"), ANSWERS, ids=[row[0] for row in ANSWERS]
+)
+def test_what_a_service_answers_is_understood(
+    driver: str,
+    answer: dict[str, Any],
+    text: str,
+    finish: str,
+    reasoning: str,
+    verb: str,
+    provider: Provider,
+    configure: Configure,
+) -> None:
+    configure(it={"DRIVER": driver, "API_KEY": KEY, "MODEL": "m", "BASE_URL": f"{provider.url}/v1"})
+    body = json.dumps(answer).encode()
+    if "stream" in verb:
+        (choice,) = answer["choices"]
+        delta = {"index": 0, "delta": choice["message"], "finish_reason": None}
+        end = {"index": 0, "delta": {}, "finish_reason": choice["finish_reason"]}
+        body = frames({"choices": [delta]}, {"choices": [end]}, "[DONE]")
+    provider.answer(Answer(body=body))
+    outcome = run(ai(), verb, HELLO)
+    assert (outcome.reply["content"], outcome.reply["finish_reason"]) == (text, finish)
+    assert outcome.reasoning == reasoning
+
+
+@pytest.mark.parametrize("verb", VERBS)
+@pytest.mark.parametrize(
+    ("driver", "body"),
+    [
+        ("perplexity", {"error": {"message": "Too much", "type": "too_many_prompt_tokens", "code": 400}}),
+        ("cerebras", {"message": "Too much", "type": "invalid_request_error", "param": "x", "code": "y"}),
+        ("cloudflare", {"errors": [{"message": "Too much", "code": 5006}], "success": False}),
+        ("baseten", {"error": "Too much"}),
+        ("vertex", [{"error": {"code": 400, "message": "Too much", "status": "INVALID_ARGUMENT"}}]),
+        ("cohere", {"message": "Too much"}),
+    ],
+)
+def test_what_a_service_complains_of_is_told(
+    driver: str, body: Any, verb: str, provider: Provider, configure: Configure
+) -> None:
+    configure(it={"DRIVER": driver, "API_KEY": KEY, "MODEL": "m", "BASE_URL": f"{provider.url}/v1"})
+    provider.answer(Answer(400, JSON, json.dumps(body).encode()))
+    error = run(ai(), verb, HELLO).error
+    assert isinstance(error, InvalidRequestError)
+    assert (error.code, error.message) == (400, "Too much")
 
 
 # The list of models
