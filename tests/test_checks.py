@@ -640,7 +640,6 @@ def test_all_missing_parts_are_told_before_the_engine_is_installed(
         ("BUPPLE_DEFAULT_ENGINE", "Did you mean BUPPLE_DEFAULT_ENGINE_DRIVER?"),
         ("BUPPLE_ENGINE_CLAUDE_TIMEOUT", "BUPPLE_ENGINE['DRIVERS']['claude']['TIMEOUT'] = …"),
         ("BUPPLE_ENGINE_FOO", "Known are BUPPLE_ENGINE_DEFAULT"),
-        ("BUPPLE_ENGINE_HOUSE_API_KEY", "Known are BUPPLE_ENGINE_DEFAULT"),
         ("BUPPLE_ENGINE_GOOGLE_VERTEX_MODEL", "Did you mean BUPPLE_ENGINE_VERTEX_MODEL?"),
     ],
 )
