@@ -36,7 +36,7 @@ CHECKS = {
     "W007": "a key has white space, a line break or quotes in it",
     "W008": "a key looks like another vendor's",
     "W009": "`BASE_URL` is plain http to another host",
-    "W010": "`BASE_URL` doubles the version, as in /v1/v1, or lacks it where it must be",
+    "W010": "`BASE_URL` doubles the version, as in /v1/v1, or lacks the path that it must have",
     "W011": "`BASE_URL` has credentials in it",
     "W012": "an option that the driver, the service or the model's family is known to refuse",
     "W013": "a model that its vendor has shut down, or announced to on a date",
