@@ -303,9 +303,13 @@ def of_alias(alias: str, drivers: Collection[str], models: Mapping[str, object])
 
 # A model server of one's own → what it is called, and what starts it.
 _SERVERS = {
+    "docker": ("Docker Model Runner", "docker model status"),
+    "litellm": ("the LiteLLM proxy", "litellm --port 4000"),
     "llamacpp": ("llama.cpp's server", "llama-server -m model.gguf"),
+    "llamafile": ("the llamafile", "./model.llamafile --server"),
     "lmstudio": ("LM Studio's server", "lms server start"),
     "ollama": ("Ollama", "ollama serve"),
+    "sglang": ("SGLang", "python -m sglang.launch_server …"),
     "vllm": ("vLLM", "vllm serve …"),
 }
 

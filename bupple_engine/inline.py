@@ -39,8 +39,7 @@ class InlineAnswer(Answer):
         return None
 
     def complete(self, whole: Answer) -> None:
-        if self._place != "head" or self._held:
-            whole.texts = []  # its text has come, in pieces that no longer look like it
+        self.finish()
         super().complete(whole)
 
     def finish(self) -> None:

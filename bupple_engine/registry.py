@@ -24,6 +24,8 @@ from .wire import Wire
 
 STRIP = 'Read it without them: "API_KEY": env.str("BUPPLE_ENGINE_…_API_KEY", default="").strip()'
 
+UNKNOWN = 'A service that has no driver of its own is "DRIVER": "compatible", with its BASE_URL.'
+
 _lock = threading.Lock()
 _drivers: dict[str, ChatDriver] = {}
 
@@ -119,7 +121,8 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
     path, _, service = DRIVERS.get(name, name).partition(":")
     if "." not in path:
         other = OTHER_NAMES.get(name.lower().replace("-", "_"))
-        hint = f"Did you mean {other!r}?" if other else _model_hint(name) or suggest(name, DRIVERS).strip()
+        near = f" Did you mean {other!r}?" if other else suggest(name, DRIVERS)
+        hint = near.strip() if "Did you mean" in near else _model_hint(name) or UNKNOWN
         return Mistake("E007", where, f": there is no driver {shown(name)}.", hint, InvalidDriverError)
     where = f"{where}['DRIVER']"
     try:

@@ -37,13 +37,15 @@ class Wire:
     payloads: tuple[type, ...] = (dict,)  # what a whole answer is, as JSON
     # Whether the list of models is refused without a good key, so that having it says something of the key.
     models_need_key: bool = True
-    # What `manage.py check` knows without a network: what the provider's keys begin with, a model to suggest,
-    # and model → its last day, "" where that has passed; a name stands for its dated snapshots too.
+    # What `manage.py check` knows without a network: what the provider's keys begin with, and those that last
+    # for hours; a model to suggest; and model → its last day, "" where that has passed; a name stands for its
+    # dated snapshots too.
     key_prefixes: tuple[str, ...] = ()
+    expiring_keys: tuple[str, ...] = ()
     suggested_model: str = ""
     # What to try where a server that is not the vendor's lacks this API.
     other_drivers: tuple[str, ...] = ()
-    only_v1: bool = False  # whether a URL without a path can't be right
+    needs_path: bool = False  # whether a BASE_URL without a path can't be right
     shutdowns: Mapping[str, str] = MappingProxyType({})
     # Words of an error's type or code that mean a class; beside those that the providers share.
     error_words: ClassVar[Mapping[str, type[EngineError]]] = {}
@@ -206,7 +208,10 @@ class Wire:
         )
 
     def amend_request(self, request: Request, error: EngineError) -> Request | None:
-        """Return the request without the field that the provider refused and the call can do without."""
+        """Return the request without the field that the provider refused, or with the one it wants instead.
+
+        None where the call can't do without it.
+        """
         return None
 
     # What came

@@ -22,6 +22,8 @@ from tests.verbs import Outcome
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 ENTRY = {"API_KEY": "sk-0123456789abcdef", "MODEL": "m"}
+# Services that report a stream's usage unasked, or not at all.
+NO_STREAM_OPTIONS = {"cohere", "databricks", "mistral", "perplexity", "zai"}
 SIZES = [0, 1, 2, 3, 7]  # of the pieces that bytes are cut into; 0 leaves them whole
 
 # The first bytes of media, in base64, by mime type; a text that has none to be known by.

@@ -788,7 +788,9 @@ def test_what_a_provider_bills_is_not_shown(caller: Caller, site: Site, provider
     whole = json.loads(WIRE.reply("Yes"))
     whole["usage"] = {**usage, **more}
     last = json.dumps({"choices": [], "usage": whole["usage"]}).encode()
-    streamed = WIRE.stream(["Yes"], usage=False).replace(b"data: [DONE]", b"data: " + last + b"\n\ndata: [DONE]")
+    streamed = WIRE.stream(["Yes"], usage=False).replace(
+        b"data: [DONE]", b"data: " + last + b"\n\ndata: [DONE]"
+    )
     provider.answer(Answer(body=json.dumps(whole).encode()), Answer(body=streamed))
     assert caller.post("chat/").json["usage"] == usage
     events = caller.post("chat/stream/").events

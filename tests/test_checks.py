@@ -43,6 +43,7 @@ AZURE = {
     "BASE_URL": "https://it.openai.azure.com/openai/v1",
 }
 GEMINI = {"DRIVER": "gemini", "API_KEY": "AIza0123456789abcdef", "MODEL": "gemini-3.8-flash"}
+VERTEX = "https://us-central1-aiplatform.googleapis.com/v1/projects/p/locations/l/endpoints/openapi"
 OLLAMA = {"DRIVER": "ollama", "MODEL": "smollm2", "BASE_URL": "https://gpu.example.com/v1"}
 SHARED = {"default": {"BACKEND": "django.core.cache.backends.redis.RedisCache", "LOCATION": "redis://cache"}}
 
@@ -415,6 +416,14 @@ PLACES = {
             'pip install "requests[socks]"',
         )
     ],
+    "W026": [
+        (
+            engine({"API_KEY": "ya29.0123456789", "MODEL": "m", "BASE_URL": VERTEX}, "vertex"),
+            "vertex.API_KEY",
+            "expires within hours",
+            "a callable",
+        )
+    ],
     "W017": [
         (engine({"DRIVER": f"{HERE}.Broken", "API_KEY": KEY}), "it", "ValueError: no house for …cdef", "Mend")
     ],
@@ -656,6 +665,7 @@ def test_all_missing_parts_are_told_before_the_engine_is_installed(
         ("BUPPLE_DEFAULT_ENGINE", "Did you mean BUPPLE_DEFAULT_ENGINE_DRIVER?"),
         ("BUPPLE_ENGINE_CLAUDE_TIMEOUT", "BUPPLE_ENGINE['DRIVERS']['claude']['TIMEOUT'] = …"),
         ("BUPPLE_ENGINE_FOO", "Known are BUPPLE_ENGINE_DEFAULT"),
+        ("BUPPLE_ENGINE_GOOGLE_VERTEX_MODEL", "Did you mean BUPPLE_ENGINE_VERTEX_MODEL?"),
     ],
 )
 def test_a_misspelt_variable_is_told(name: str, hint: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -29,6 +29,7 @@ from bupple_engine import (
 )
 from tests.conftest import Configure
 from tests.provider import Answer, Provider, split
+from tests.shapes import SHAPES
 from tests.verbs import STREAMS, VERBS, run
 from tests.wires import EVENTS, JSON, KEY, TEXTS, USAGE, WIRES, Kind, Wire, dump
 
@@ -51,9 +52,9 @@ TRANSPORTS = ["own", "threads"]
 ONE_WIRE = pytest.mark.parametrize("wire", WIRES[1:2], ids=lambda wire: wire.name)
 
 
-@pytest.fixture(params=WIRES, ids=lambda wire: wire.name)
+@pytest.fixture(params=[*WIRES, *SHAPES], ids=lambda wire: wire.name)
 def wire(request: pytest.FixtureRequest) -> Wire:
-    """Give each wire."""
+    """Give each wire, and what some services make of one."""
     return request.param
 
 

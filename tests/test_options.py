@@ -21,7 +21,7 @@ from bupple_engine.env import engine_settings
 from bupple_engine.options import Clocks
 from tests.conftest import Configure
 from tests.provider import Provider
-from tests.pure import HELLO, begin, body, build, wire
+from tests.pure import HELLO, NO_STREAM_OPTIONS, begin, body, build, wire
 from tests.verbs import VERBS, run
 
 OURS = ["openai", "openai_chat", "claude", "gemini"]
@@ -53,6 +53,8 @@ PLACES: dict[str, dict[str, str]] = {
     **{name: {**CHAT, "max_tokens": row.max_tokens_param} for name, row in SERVICES.items()},
 }
 PLACES["mistral"]["seed"] = "random_seed"
+for _name in ("stop", "seed"):
+    del PLACES["perplexity"][_name]
 
 
 def at(payload: Any, path: str) -> Any:
@@ -171,7 +173,7 @@ def test_nothing_is_sent_that_was_not_set(driver: str) -> None:
             expected = expected | {"temperature", "top_p", "max_tokens"}
         if stream and driver != "gemini":
             expected = expected | {"stream"}
-        if stream and driver not in ("openai", "claude", "gemini", "mistral"):
+        if stream and driver not in ("openai", "claude", "gemini", *NO_STREAM_OPTIONS):
             expected = expected | {"stream_options"}
         assert set(sent) == expected
     assert sent.get("store", False) is False
@@ -488,9 +490,16 @@ def test_what_a_driver_needs_is_told_at_the_call(driver: str, key: str, configur
 
 
 def test_required_keys() -> None:
-    free = {"compatible", "ollama", "vllm", "llamacpp", "lmstudio"}
+    free = {
+        "compatible", "docker", "gpustack", "litellm", "llamacpp", "llamafile", "lmstudio", "mistralrs",
+        "ollama", "ovhcloud", "sglang", "vllm",
+    }  # fmt: skip
+    own = {
+        "azure", "azure_inference", "bedrock", "bedrock_mantle", "cloudflare", "compatible", "databricks",
+        "gpustack", "mistralrs", "snowflake", "vertex", "watsonx",
+    }  # fmt: skip
     assert {name for name in HTTP if "api_key" not in wire(name).required} == free
-    assert {name for name in HTTP if "base_url" in wire(name).required} == {"azure", "compatible"}
+    assert {name for name in HTTP if "base_url" in wire(name).required} == own
     assert all("model" in wire(name).required for name in HTTP)
 
 

@@ -28,7 +28,6 @@ from bupple_engine import (
 from bupple_engine.drivers import local
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.drivers.chat_completions import ChatCompletionsWire
-from bupple_engine.drivers.compatible import SERVICES
 from bupple_engine.options import COMMON
 from bupple_engine.probe import Verdict, probe, probe_all
 from bupple_engine.transports import local as engines
@@ -272,16 +271,6 @@ def test_the_list_is_beside_the_endpoint(
     provider.answer(listed({"data": [{"id": "m"}]}))
     assert ai().models() == ["m"]
     assert provider.requests[0].path == path
-
-
-@pytest.mark.parametrize("name", sorted(SERVICES))
-def test_every_service_has_a_list(name: str, provider: Provider, configure: Configure) -> None:
-    configure(it={"DRIVER": name, "API_KEY": KEY, "BASE_URL": f"{provider.url}/v1"})
-    provider.answer(listed({"data": [{"id": "m"}]}))
-    assert ai().models() == ["m"]
-    assert provider.requests[0].path == "/v1/models"
-    header = "api-key" if name == "azure" else "authorization"
-    assert provider.requests[0].headers[header].endswith(KEY)
 
 
 def test_the_local_model_is_named_and_not_loaded(configure: Configure, monkeypatch: Any) -> None:

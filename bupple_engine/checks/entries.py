@@ -20,6 +20,7 @@ from bupple_engine.wire import Wire
 
 from .messages import Address, Places, guard, message, of_error, of_mistake
 from .values import (
+    CALLABLE_KEY,
     check_files,
     check_key,
     check_model,
@@ -83,10 +84,11 @@ def _advice(name: str, at: Places, wire: Wire) -> str:
     if name == "model":
         return suggest_model(at, wire)
     if name == "base_url":
-        host = "<resource>.openai.azure.com/openai" if wire.driver == "azure" else "<host>"
-        return f'Write "BASE_URL": "https://{host}/v1"'
+        return f'Write "BASE_URL": "{wire.base_url({})}"'
     if name == "api_key":
         variable = at.variable(name)
+        if "" in wire.expiring_keys:
+            return CALLABLE_KEY
         line = f'"API_KEY": env.str("{variable}", default="")'
         reader = at.reader(name)
         if reader == "the settings file":

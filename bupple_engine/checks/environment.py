@@ -52,7 +52,9 @@ def _check_vendors_variables(readings: dict[str, Reading]) -> Iterator[CheckMess
     read_by_settings = settings_strings()
     for name in there:
         driver = VENDOR_VARIABLES[name]
-        if name in read_by_settings or not (is_first_hour or driver in keyless):
+        # HF_TOKEN and its like serve other ends, too.
+        meant = driver in keyless or (is_first_hour and name.endswith("_API_KEY"))
+        if name in read_by_settings or not meant:
             continue
         ours = variable(driver, "API_KEY")
         _, wire = load(driver, driver)
@@ -118,17 +120,17 @@ def _advice(name: str, known: set[str]) -> str:
             address = f"BUPPLE_ENGINE['DRIVERS'][{alias!r}][{option!r}]"
             return f"engine_settings() does not read it; write {address} = … behind it in the settings file."
     vendor = name.upper().removeprefix(PREFIX)
-    for other, driver in OTHER_NAMES.items():
+    for other, driver in sorted(OTHER_NAMES.items(), reverse=True):  # google_vertex before google
         if vendor.startswith(f"{other.upper()}_"):
             return f"Did you mean {PREFIX}{driver.upper()}{vendor[len(other) :]}?"
     if vendor in _SUFFIXES:
         return f"It says of no driver: set {variable('claude', vendor)}, for instance."
     if match := _OF_AN_ALIAS.fullmatch(name):
         return _advice_of_alias(match[1].lower(), match[2], sorted(aliases))
-    near = [
-        each for each in difflib.get_close_matches(name.upper(), known, cutoff=0.8) if _is_alike(name, each)
-    ]
-    if near:
+    # Compared without the prefix, or what all have in common makes any of them near.
+    by_rest = {each.removeprefix(PREFIX): each for each in known}
+    near = [by_rest[rest] for rest in difflib.get_close_matches(vendor, by_rest, cutoff=0.8)]
+    if near := [each for each in near if _is_alike(name, each)]:
         return f"Did you mean {near[0]}?"
     return (
         f"Known are {DEFAULT}, {PREFIX}CLAUDE_API_KEY, _MODEL and so on for each driver, "

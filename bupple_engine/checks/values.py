@@ -31,6 +31,7 @@ _PLACEHOLDER_KEY = re.compile(
     r"|^[a-z]+([-_ ][a-z]+)*[-_ ](key|token)$",
     re.IGNORECASE,
 )
+CALLABLE_KEY = 'Write "API_KEY": get_token, a callable that returns a fresh one; each call asks it.'
 _VERSION_TWICE = re.compile(r"/v\d+\w*/v\d+\w*(?=/|$)")
 _FILES = ("ca_file", "model_path")
 
@@ -70,7 +71,10 @@ def check_key(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
         )
         hint += f", or set {referred[1]}, to which it refers." if referred else "."
         yield message("W006", at["api_key"], "is still a placeholder.", hint)
-    elif reading.config.get("base_url") is None:
+    elif any(map(key.reveal().startswith, wire.expiring_keys)):
+        words = "is a token that expires within hours."
+        yield message("W026", at["api_key"], words, CALLABLE_KEY)
+    elif reading.config.get("base_url") is None or ("base_url" in wire.required and wire.key_prefixes):
         prefix = max(filter(key.reveal().startswith, _owners()), key=len, default="")
         owners = _owners().get(prefix, ())
         # Several vendors' keys begin with sk-: that alone says little of one whose beginnings aren't known.
@@ -102,7 +106,10 @@ def check_url(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
         hint = "Remove them; a key goes by API_KEY, a password before the server by HEADERS."
         yield message("W011", at["base_url"], words, hint)
     elif _PLACEHOLDER.search(url.reveal()):
-        yield message("W006", at["base_url"], "is still a placeholder.", "Write the URL of the service.")
+        shape = wire.base_url(reading.config)
+        hint = f"It is {shape}, with your own in place of what stands in <>." if "<" in shape else ""
+        hint = hint or "Write the URL of the service."
+        yield message("W006", at["base_url"], "is still a placeholder.", hint)
     if parts.scheme == "http" and not is_this_machine(parts.hostname or ""):
         words = "is plain http: keys and conversations go to another host for all between to read."
         hint = f'Write "BASE_URL": "https{masked[4:]}", or, where only a network of your own is between, '
@@ -113,9 +120,11 @@ def check_url(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
         words = f"doubles the version: calls go to {unkeyed(final)}"
         right = "".join(masked.rpartition(twice[0].rpartition("/")[0])[::2])
         yield message("W010", at["base_url"], words, f'Write "BASE_URL": "{right}"')
-    elif wire.only_v1 and not parts.path.strip("/"):
-        words = f"lacks the path: {reading.name} answers below /v1 alone."
-        yield message("W010", at["base_url"], words, f'Write "BASE_URL": "{masked.rstrip("/")}/v1"')
+    elif wire.needs_path and not parts.path.strip("/"):
+        ending = urlsplit(wire.base_url(reading.config))._replace(scheme="", netloc="")
+        words = f"lacks the path: {reading.name} answers below {ending.path} alone."
+        line = f'"BASE_URL": "{masked.rstrip("/")}{ending.geturl()}"'
+        yield message("W010", at["base_url"], words, f"Write {line}")
 
 
 def is_this_machine(host: str) -> bool:
@@ -130,6 +139,10 @@ def is_this_machine(host: str) -> bool:
 def suggest_model(at: Places, wire: Wire) -> str:
     """Return the hint that names a model, or what names those there are."""
     if not wire.suggested_model:
+        try:
+            wire.build_models_path({}, "")
+        except UnsupportedFeatureError:
+            return 'Write "MODEL": "…", a name from the service\'s documentation; it has no list of models.'
         return f'Write "MODEL": "…", one of those that `manage.py bupple_models {at.alias}` lists'
     variable = f", or set {at.variable('model')}={wire.suggested_model}" if at.reader("model") else ""
     return f'Write "MODEL": "{wire.suggested_model}"{variable}'

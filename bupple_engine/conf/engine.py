@@ -230,7 +230,7 @@ def _look_up_max_threads() -> Any:
 
 def _known(alias: Any, drivers: dict[str, Any]) -> str:
     other = OTHER_NAMES.get(str(alias).lower().replace("-", "_"))
-    if other and alias not in drivers:
+    if other in drivers and alias not in drivers:
         return f"Did you mean {other!r}?"
     said = unkeyed(str(alias))
     names = [unkeyed(str(name)) for name in drivers]

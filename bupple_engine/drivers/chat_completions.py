@@ -33,6 +33,9 @@ REASONING_LISTS = ("reasoning_details", "thinking_blocks")
 _PLAIN = frozenset({"role", "content"})
 _PIECE = frozenset({"type", "text", "annotations"})
 
+# The fields that a limit on the answer goes by: where one is refused, the provider names the other.
+LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+
 
 class ChatCompletionsWire(Wire):
     """POST {base}/chat/completions; how a service differs is said by the attributes."""
@@ -58,7 +61,11 @@ class ChatCompletionsWire(Wire):
     image_urls = True  # an image may be a URL, not base64 alone
     one_system_message = False  # chat templates that want one system message, first, and turns that alternate
     inline_reasoning = False  # the answer may open with <think>…</think>, which is its reasoning
-    prefix_assistant = False  # a trailing assistant turn is continued only where it says so
+    prefix_param = ""  # the field of a trailing assistant turn that has it continued
+    one_content_shape = False  # where one message's content is a list, that of each must be
+    audio_data_url = False  # audio goes as a data URL, not as bare base64
+    file_url = False  # a document is a part `file_url`, a URL or bare base64
+    reasoning_param = ""  # the field of a message that an earlier answer's reasoning goes back by
 
     def base_url(self, options: Options) -> str:
         return "https://api.openai.com/v1"
@@ -132,14 +139,27 @@ class ChatCompletionsWire(Wire):
                 last["content"] = self.simplify(_as_parts(last["content"]) + parts)
                 continue
             message: dict[str, Any] = {"role": turn.role, "content": self.simplify(parts)}
-            if echo := self.parse_reasoning_echo(turn):
-                message["reasoning_details"] = echo["items"]
+            if turn.metadata:
+                message |= self.build_reasoning(turn)
             messages.append(message)
         if self.one_system_message and messages and messages[-1]["role"] == "system":
             messages.append({"role": "user", "content": OPENING})  # instructions alone
-        if self.prefix_assistant and messages and messages[-1]["role"] == "assistant":
-            messages[-1]["prefix"] = True
+        if self.prefix_param and messages and messages[-1]["role"] == "assistant":
+            messages[-1][self.prefix_param] = True
+        if self.one_content_shape and any(isinstance(message["content"], list) for message in messages):
+            for message in messages:
+                message["content"] = _as_parts(message["content"])
         return messages
+
+    def build_reasoning(self, turn: Turn) -> dict[str, Any]:
+        """Return the field of a message that gives an earlier answer its reasoning back."""
+        echo = self.parse_reasoning_echo(turn)
+        if echo and echo["items"]:
+            return {"reasoning_details": echo["items"]}
+        reasoning = turn.metadata.get("reasoning")
+        if echo and self.reasoning_param and isinstance(reasoning, str):
+            return {self.reasoning_param: reasoning}
+        return {}
 
     def simplify(self, parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
         """Return text alone as a string, which every server takes."""
@@ -156,19 +176,31 @@ class ChatCompletionsWire(Wire):
             if detail := media.part.metadata.get("detail"):
                 image["detail"] = detail
             return {"type": "image_url", "image_url": image}
+        if kind == "document" and self.file_url:
+            filename = media.part.metadata.get("filename")
+            named = {"file_name": filename} if filename else {}
+            return {"type": "file_url", "file_url": {"url": media.url or media.data}, **named}
         if media.url:
             raise self.refuse(
                 media.part, f"URL of {'audio' if kind == 'audio' else 'a document'}, only base64"
             )
         if kind == "audio":
-            return {"type": "input_audio", "input_audio": {"data": media.data, "format": media.format}}
+            data = media.data_url if self.audio_data_url else media.data
+            return {"type": "input_audio", "input_audio": {"data": data, "format": media.format}}
         return {"type": "file", "file": {"filename": media.filename, "file_data": media.data_url}}
 
     def amend_request(self, request: Request, error: EngineError) -> Request | None:
-        if error.code not in (400, 422) or "stream_options" not in f"{error.param} {error.message}":
+        said = f"{error.param} {error.message}"
+        if error.code not in (400, 422) or not any(name in said for name in ("stream_options", *LIMITS)):
             return None
         body = json.loads(request.body)
-        if body.pop("stream_options", None) is None:
+        limit = next((name for name in LIMITS if name in body), "")
+        if "stream_options" in said and "stream_options" in body:
+            del body["stream_options"]
+        elif limit and limit in said and LIMITS[limit] in said:
+            # "max_tokens is not supported with this model. Use max_completion_tokens instead."
+            body[LIMITS[limit]] = body.pop(limit)
+        else:
             return None
         amended = copy.copy(request)
         amended.body = dump(body)
@@ -230,10 +262,11 @@ class ChatCompletionsWire(Wire):
     def parse_message(self, message: dict[str, Any], answer: Answer) -> None:
         """Write a whole message down, of which the deltas of a stream may have brought a part, or all."""
         before = len(answer.texts)
-        whole = answer if answer.is_blank else Answer()
+        whole = answer if answer.is_blank else type(answer)()
         self.parse_delta(message, whole)
         _add_content(message.get("content"), whole)
         if whole is not answer:
+            whole.finish()
             text = "".join(whole.texts)
             if text and before == answer.repeated and not text.startswith("".join(answer.texts)):
                 answer.add_text(text)  # a stream whose pieces are called messages
@@ -291,6 +324,11 @@ class ChatCompletionsWire(Wire):
 
     def parse_tail(self, answer: Answer) -> bool:
         return True
+
+    def parse_echo(self, answer: Answer) -> dict[str, Any]:
+        # The reasoning itself travels in metadata["reasoning"]; the echo says whether its text was edited.
+        spoken: dict[str, Any] = {"items": []} if self.reasoning_param and answer.reasoning else {}
+        return super().parse_echo(answer) or spoken
 
     def parse_usage(self, usage: dict[str, Any]) -> Usage:
         prompt = count(usage, "prompt_tokens")

@@ -125,10 +125,10 @@ class HTTPDriver(ChatDriver):
         where = f"BUPPLE_ENGINE['DRIVERS'][{self.label!r}]"
         for name in required:
             if not options.get(name):
-                words = (
-                    f"{self.name} needs {name.upper()!r}; add it. `manage.py check` has the line to write."
-                )
-                raise ImproperlyConfigured(f"{where}: {words}")
+                line = "`manage.py check` has the line to write."
+                if name == "base_url":
+                    line = f'Write "BASE_URL": "{self.wire.base_url(options)}"'
+                raise ImproperlyConfigured(f"{where}: {self.name} needs {name.upper()!r}; add it. {line}")
         if options.get("api_key"):
             options = call.options = {**options, "api_key": options["api_key"].ask()}
         if options.get("api_key") and not _is_key(options["api_key"]):
