@@ -47,6 +47,12 @@ def split(body: bytes, size: int) -> list[bytes]:
     return [body[start : start + size] for start in range(0, len(body), size)]
 
 
+def read_request(lines: Any) -> None:
+    """Read a request whole from a socket's file: closing a socket with unread bytes resets the connection."""
+    lines.readline()
+    lines.read(int(parse_headers(lines).get("content-length", "0")))
+
+
 @dataclass(frozen=True)
 class Request:
     """Hold what one request said, and the number of the connection it came on."""

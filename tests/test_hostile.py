@@ -20,7 +20,7 @@ import pytest
 
 from bupple_engine import EngineError, ProviderTimeoutError, ResponseParseError, ai
 from tests.conftest import Configure
-from tests.provider import Answer, Provider
+from tests.provider import Answer, Provider, read_request
 from tests.verbs import STREAMS, VERBS, run
 from tests.wires import EVENTS, JSON, ChatCompletions
 from tests.worlds import SECONDS, until
@@ -55,9 +55,9 @@ def flood(first: bytes, pieces: Iterator[bytes], pause: float = 0.0) -> Iterator
 
     def serve(listener: socket.socket) -> None:
         connected, _ = listener.accept()
-        with connected, suppress(OSError):
+        with connected, connected.makefile("rb") as lines, suppress(OSError):
             connected.settimeout(SECONDS)
-            connected.recv(65_536)
+            read_request(lines)
             connected.sendall(first)
             for piece in pieces:
                 connected.sendall(piece)

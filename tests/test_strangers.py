@@ -14,7 +14,6 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
-from http.client import parse_headers
 from typing import Any
 
 import pytest
@@ -22,7 +21,7 @@ import pytest
 from bupple_engine import EngineError, ai
 from bupple_engine.transports import close_transports
 from tests.conftest import Configure
-from tests.provider import Answer, Piece, Provider, Request
+from tests.provider import Answer, Piece, Provider, Request, read_request
 from tests.verbs import STREAMS, VERBS
 from tests.wires import EVENTS, JSON, ChatCompletions
 from tests.worlds import until
@@ -324,11 +323,6 @@ def test_what_comes_while_a_request_is_sent_is_no_answer_to_it(verb: str, config
         assert caller.ask(LONG) == "two"
         caller.close()
         served.result(20)
-
-
-def read_request(lines: Any) -> bytes:
-    head = parse_headers((lines.readline(), lines)[1])
-    return bytes(lines.read(int(head["content-length"])))
 
 
 def message(text: str) -> bytes:
