@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import gc
 import gzip
 import itertools
@@ -114,6 +115,23 @@ def test_what_never_ends_is_ended_by_the_clock(
     assert took < CLOCK + 5  # a second, and a busy machine
     if took > CLOCK:
         assert isinstance(outcome.error, ProviderTimeoutError)
+
+
+@pytest.mark.parametrize("name", FLOODS)
+def test_the_clocks_of_uvloop_hold_too(configure: Configure, name: str) -> None:
+    uvloop = pytest.importorskip("uvloop")
+    pytest.importorskip("aiohttp")
+    first, pieces = FLOODS[name]
+
+    async def read() -> None:
+        async for _ in ai().astream(HELLO):
+            pass
+
+    with flood(first, pieces()) as (url, left), asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        configure(it=WIRE.settings(url, MAX_RETRIES=0, TIMEOUT={"total": CLOCK}))
+        with pytest.raises(EngineError):
+            runner.run(read())
+        assert left.wait(SECONDS)
 
 
 @pytest.mark.parametrize("name", FLOODS)

@@ -195,11 +195,13 @@ def test_what_is_no_answer_makes_a_connection_useless_too(
     extra = surplus(data, later=0.001)
     server.answer(lambda request: echo(request, surplus=extra.pieces))
     server.answer(echo, repeat=True)
-    assert caller.ask("one") == "one"
+    one = caller.ask("one")
+    # In one piece with the answer, a byte that begins no answer is an error to aiohttp's parser.
+    assert one == "one" or (data == b"x" and isinstance(one, EngineError))
     extra.wait()
     assert [caller.ask("two"), caller.ask("three")] == ["two", "three"]
     # A line end that comes in one piece with the answer is passed over.
-    assert server.connections <= 2 if kept else server.connections == 3
+    assert server.connections <= 2 if kept or one != "one" else server.connections == 3
 
 
 @pytest.mark.parametrize("server", ["plain", "tls", "proxy"], indirect=True)
@@ -354,7 +356,7 @@ def misbehave(request: Request) -> Answer:
 
 
 @pytest.mark.parametrize("tls", [False, True], ids=["plain", "tls"])
-@pytest.mark.parametrize("world", ["threads", "tasks"])
+@pytest.mark.parametrize("world", ["threads", "tasks", "uvloop"])
 def test_a_thousand_calls_are_given_their_own_words_or_an_error(
     world: str, tls: bool, request: pytest.FixtureRequest, configure: Configure, ca_file: str
 ) -> None:
@@ -384,7 +386,9 @@ def test_a_thousand_calls_are_given_their_own_words_or_an_error(
         with ThreadPoolExecutor(20) as pool:
             answers = list(pool.map(call, numbers))
     else:
-        answers = asyncio.run(acalls())
+        factory = pytest.importorskip("uvloop").new_event_loop if world == "uvloop" else None
+        with asyncio.Runner(loop_factory=factory) as runner:
+            answers = runner.run(acalls())
     wrong = [(own, got) for own, got in zip(numbers, answers, strict=True) if got != own]
     assert [pair for pair in wrong if not isinstance(pair[1], EngineError)] == []
     assert len(wrong) < 400

@@ -184,7 +184,8 @@ class AsyncResponse:
         self._content = raw.content
         self._loop = asyncio.get_running_loop()
         self._deadline = 0.0  # of the wait, by the loop's clock; 0 while nobody waits
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._due = 0.0  # when the timer runs out: uvloop's handles don't say it
         self.status = raw.status
         self.headers: Mapping[str, str] = raw.headers
 
@@ -210,7 +211,7 @@ class AsyncResponse:
             if (data := content.read_nowait()) or content.at_eof():
                 return data if data else self._end()
             self._deadline = self._loop.time() + seconds
-            if self._timer is None or self._timer.when() > self._deadline:
+            if self._timer is None or self._due > self._deadline:
                 self._set_timer()
             return await content.readany() or self._end()
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
@@ -229,7 +230,8 @@ class AsyncResponse:
     def _set_timer(self) -> None:
         if self._timer is not None:
             self._timer.cancel()
-        self._timer = self._loop.call_at(self._deadline, self._look)
+        self._due = self._deadline
+        self._timer = self._loop.call_at(self._due, self._look)
 
     def _look(self) -> None:
         """Break the wait if its time is over."""
