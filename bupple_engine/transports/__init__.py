@@ -9,6 +9,7 @@ from __future__ import annotations
 import importlib.util
 import logging
 import os
+import re
 import select
 import ssl
 import threading
@@ -117,10 +118,16 @@ class Trust:
         )
 
 
+# What is no compression may stand in a header Content-Encoding by mistake, such as "utf-8".
+_COMPRESSION = re.compile(r"gzip|deflate|compress|\b(br|zstd|dcb|dcz|lz4|xz|bzip2|snappy)\b")
+
+
 def refused_coding(coding: str | None, known: Collection[str]) -> str:
-    """Return what is wrong with a header Content-Encoding that is not known, else ""; nobody asks for two."""
+    """Return what is wrong with a header Content-Encoding that can't be taken off, else ""."""
     found = (coding or "").strip().lower()
-    return "" if found in known else f"it is encoded as {found[:20]!r}, which nobody asked for"
+    if found in known or not _COMPRESSION.search(found):
+        return ""
+    return f"it is encoded as {found[:20]!r}, which nobody asked for"
 
 
 def find_proxy(own: SecretURL | None, url: str, *, socks: bool) -> SecretURL | None:

@@ -14,6 +14,7 @@ import socket
 import ssl
 import threading
 import time
+from email.errors import MissingHeaderBodySeparatorDefect
 from typing import Any
 
 import urllib3
@@ -165,7 +166,8 @@ class _Answer(http.client.HTTPResponse):
         lengths = self.headers.get_all("content-length") or []
         if self.status == 101:
             return "it switches to another protocol"
-        if self.headers.defects or any(name.strip() != name for name in self.headers):
+        ended = any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in self.headers.defects)
+        if ended or any(name.strip() != name for name in self.headers):
             return "its head has a line that is no header"
         if len(lengths) > 1 or (lengths and self.chunked):
             return "it says its length in two ways"
