@@ -320,6 +320,8 @@ def of_silence(driver: str, url: str, words: str, own: bool) -> str:
         return "Does the proxy run, and is it the right one?"
     if not own and driver not in _SERVERS:
         return "Is there a way from this machine to it, or is a PROXY needed?"
+    if re.search(r"UNEXPECTED_EOF|WRONG_VERSION_NUMBER|record layer", words):
+        return "Does it speak TLS there? If not, BASE_URL begins with http://."
     if not re.search(r"refused|Connect call failed", words):
         return "Is BASE_URL right?"
     name, command = _SERVERS.get(driver, ("the server", ""))

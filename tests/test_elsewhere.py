@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import io
 import logging
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -396,6 +399,27 @@ def test_a_host_without_an_address_is_told_with_its_url(verb: str, configure: Co
     configure(it={"DRIVER": "compatible", "MODEL": "m", "BASE_URL": url, "MAX_RETRIES": 0})
     error = run(ai(), verb, "Hello").error
     assert f"The URL is {url}/chat/completions. Is BASE_URL right?" in str(error)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_tls_spoken_to_a_server_without_it_names_the_scheme(verb: str, configure: Configure) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"https://127.0.0.1:{server.getsockname()[1]}/v1"
+        configure(it={"DRIVER": "compatible", "MODEL": "m", "BASE_URL": url, "MAX_RETRIES": 0})
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):  # the client hangs up
+                connection.recv(1)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+                while connection.recv(65_536):
+                    pass
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        error = run(ai(), verb, "Hello").error
+        thread.join()
+    assert "If not, BASE_URL begins with http://." in str(error)
 
 
 def test_a_connection_that_takes_too_long_names_its_url() -> None:

@@ -103,6 +103,10 @@ def test_a_name_of_ones_own_is_an_entry(settings: Any) -> None:
             {"BUPPLE_ENGINE_A_DRIVER": "groq", "BUPPLE_ENGINE_A_B_DRIVER": "xai"},
             {"a": {"DRIVER": "groq"}, "a_b": {"DRIVER": "xai"}},
         ),
+        (
+            {"OPENAI_API_KEY": KEY, "BUPPLE_ENGINE_OPENAI_API_KEY": "${OPENAI_API_KEY}"},
+            {"openai": {"API_KEY": KEY}},
+        ),
         ({"BUPPLE_ENGINE_HOUSE_DRIVER": "", "BUPPLE_ENGINE_HOUSE_API_KEY": KEY}, {}),
         ({"BUPPLE_ENGINE_DEFAULT_DRIVER": "claude", "BUPPLE_ENGINE_DEFAULT_API_KEY": KEY}, {}),
     ],
