@@ -54,7 +54,9 @@ def validate(messages: Any) -> list[Turn]:
     """Return the messages as turns, or raise an InvalidRequestError that names the item."""
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
         hint = "; put it into a list: [{…}]" if isinstance(messages, Mapping) else ""
-        raise _wrong("messages", f"must be a list of messages, not {_kind(messages)}{hint}")
+        if isinstance(messages, bytes | bytearray):
+            hint = "; decode it: data.decode()"
+        raise _wrong("messages", f"must be a string or a list of messages, not {_kind(messages)}{hint}")
     turns = [_turn(message, f"messages[{index}]") for index, message in enumerate(messages)]
     if not turns:
         raise _wrong("messages", "is empty; it needs a message at least")
@@ -152,7 +154,11 @@ def _check_keys(
 
 
 def _kind(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    article = "" if name == "bytes" else "an " if name[0] in "aeioAEIO" else "a "
+    return article + name
 
 
 def _data_hint(content: Any) -> str:

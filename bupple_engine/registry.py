@@ -94,12 +94,20 @@ def read(alias: str, entry: dict[str, Any]) -> Reading:
     found = _find(name, where)
     if isinstance(found, Mistake):
         if found.id == "E007" and "DRIVER" not in entry:
-            found = found._replace(hint=f'The alias is taken for its name; add "DRIVER": … {found.hint}')
+            found = found._replace(hint=f"{_no_driver(entry)} {found.hint}")
         return Reading(unkeyed(name), [_masked(found, entry)])
     driver_class, wire = found
     known = wire.options if wire is not None else driver_class.options
     config, mistakes = _read_options(entry, known, where)
     return Reading(name, mistakes, driver_class, wire, known, config)
+
+
+def _no_driver(entry: Mapping[str, Any]) -> str:
+    """Return the hint where an entry has no DRIVER: it may have one in small letters."""
+    keys = [key for key in entry if isinstance(key, str) and key.upper() in ("DRIVER", "BACKEND", "ENGINE")]
+    if keys:
+        return f'The options of an entry are in capitals: write "DRIVER" in place of {shown(keys[0])}.'
+    return 'The alias is taken for its name; add "DRIVER": …'
 
 
 def _masked(mistake: Mistake, entry: dict[str, Any]) -> Mistake:
@@ -120,7 +128,8 @@ def load(name: str, where: str) -> tuple[type[ChatDriver], Wire | None]:
 def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mistake:
     path, _, service = DRIVERS.get(name, name).partition(":")
     if "." not in path:
-        other = OTHER_NAMES.get(name.lower().replace("-", "_"))
+        spelt = name.strip().lower().replace("-", "_")
+        other = spelt if spelt in DRIVERS else OTHER_NAMES.get(spelt)
         near = f" Did you mean {other!r}?" if other else suggest(name, DRIVERS)
         hint = near.strip() if "Did you mean" in near else _model_hint(name) or UNKNOWN
         return Mistake("E007", where, f": there is no driver {shown(name)}.", hint, InvalidDriverError)
@@ -133,7 +142,7 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
             return HTTPDriver, found(service or name.rpartition(".")[2])
     except Exception as error:  # whatever a third party's module raises
         reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
-        words = f": {shown(name)} can't be imported: {unkeyed(str(reason))}"
+        words = f": {shown(name)} can't be imported: {unkeyed(str(reason)).rstrip('.')}."
         hint = _model_hint(name) or 'Write "DRIVER": "package.module.Class", as Python imports it.'
         return Mistake("E008", where, words, hint, InvalidDriverError, error)
     if isinstance(found, type) and issubclass(found, ChatDriver) and found is not ChatDriver:
@@ -167,6 +176,8 @@ def _read_options(
             continue
         if key not in names:
             hint = elsewhere.of_entry(str(key), known)
+            if key == "API":
+                hint = 'It stands beside DRIVERS: BUPPLE_ENGINE = {"DRIVERS": {…}, "API": {…}}'
             hint = hint or suggest(str(key).upper(), [*names, "DRIVER"]).strip()
             mistakes.append(Mistake("E010", where, f": unknown option {shown(key)}.", hint))
             continue

@@ -14,7 +14,7 @@ from bupple_engine.drivers import DRIVERS, OTHER_NAMES
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.keys import shown, unkeyed
 from bupple_engine.masking import Hidden, MaskedDict, Misfit, hide, protect, reveal
-from bupple_engine.options import suggest
+from bupple_engine.options import COMMON, suggest
 
 KEYS = ("DEFAULT", "DRIVERS", "API", "MAX_THREADS")
 
@@ -94,7 +94,10 @@ def _wrong_shape(value: Any) -> Iterator[Mistake]:
         for key in value:
             if key not in KEYS:
                 hint = suggest(str(key).upper(), KEYS).strip()
-                if str(key).upper() in ("BACKENDS", "ENGINES", "PROVIDERS", "MODELS", "ALIASES"):
+                is_driver = str(key).upper() == "DRIVER" and isinstance(reveal(value[key]), str)
+                if is_driver or str(key).lower() in COMMON:
+                    hint = f'It belongs into an entry: "DRIVERS": {{"claude": {{"{str(key).upper()}": …}}}}'
+                elif str(key).upper() in ("BACKENDS", "ENGINES", "PROVIDERS", "MODELS", "ALIASES"):
                     hint = "It is called 'DRIVERS' here."
                 elif key in DRIVERS or _is_entry(value[key]):  # as those of CACHES and DATABASES stand
                     hint = f'Entries go into DRIVERS: "DRIVERS": {{{key!r}: …}}'

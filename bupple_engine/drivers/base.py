@@ -348,4 +348,4 @@ def _say_that_it_blocks() -> None:
 def _advice(name: str, per_call: list[str], known: Mapping[str, Option]) -> str:
     """Return the sentence that follows an unknown option."""
     hint = elsewhere.of_call(name, per_call, known)
-    return f" {hint}" if hint else suggest(name, per_call)
+    return f" {hint}" if hint else suggest(name.lower(), per_call)
