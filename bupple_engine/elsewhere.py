@@ -35,6 +35,7 @@ RENAMED: Mapping[str, tuple[str, ...]] = {
     "organization_id": ("organization", "org", "organisation", "org_id"),
     "project_id": ("project",),
     "proxy": ("proxies", "http_proxy", "https_proxy"),
+    "reasoning_effort": ("reasoning", "thinking", "effort", "thinking_level", "thinking_budget"),
     "stop": ("stop_sequences", "stop_words"),
     "timeout": ("request_timeout", "read_timeout", "connect_timeout", "time_limit"),
     "ca_file": ("verify", "ca_bundle", "ssl_verify", "ca_certs"),
