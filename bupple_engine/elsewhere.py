@@ -222,7 +222,7 @@ def of_part(word: str) -> str:
     """Return what to write instead of a key or a type of a part, "" where nothing is known of it."""
     hint = _PARTS.get(word, "")
     if word in _IN_METADATA:
-        return f'It belongs into "metadata": {{"{word}": …}}'
+        return f'It belongs in "metadata": {{"{word}": …}}'
     return hint if hint in ("", _NO_TOOLS) else f"Write {hint}"
 
 

@@ -23,6 +23,7 @@ from .scrubbing import scrub, secrets_of
 from .wire import Wire
 
 STRIP = 'Read it without them: "API_KEY": env.str("BUPPLE_ENGINE_…_API_KEY", default="").strip()'
+RETYPE = "Copy the key once more from where it was made; an editor may have changed a character of it."
 
 UNKNOWN = 'A service that has no driver of its own is "DRIVER": "compatible", with its BASE_URL.'
 
@@ -190,7 +191,8 @@ def _read_options(
             config[name] = found
         elif key == "API_KEY" and isinstance(value, Secret):
             # It comes from an environment, and may be right in another: no error of the settings file.
-            mistakes.append(Mistake("W007", address, f" {wrong}.", STRIP))
+            hint = RETYPE if wrong.startswith("has the character") else STRIP
+            mistakes.append(Mistake("W007", address, f" {wrong}.", hint))
         else:
             hint = right_line(key, known[name], reveal(value))
             mistakes.append(Mistake("E011", address, f" {wrong}.", hint))

@@ -303,7 +303,12 @@ PLACES = {
     ],
     "W007": [
         (engine({**OPENAI, "API_KEY": OPENAI_KEY + "\n"}), "it.API_KEY", "line break", ".strip()"),
-        (engine({**OPENAI, "API_KEY": OPENAI_KEY.replace("-", "–", 1)}), "it.API_KEY", "character '–'"),
+        (
+            engine({**OPENAI, "API_KEY": OPENAI_KEY.replace("-", "–", 1)}),
+            "it.API_KEY",
+            "character '–'",
+            "Copy",
+        ),
         (engine({**OPENAI, "API_KEY": "Bearer " + OPENAI_KEY}), "it.API_KEY", "white space", "'Bearer '"),
         (engine({**OPENAI, "API_KEY": f'"{OPENAI_KEY}"'}), "it.API_KEY", "quotes", "--env-file"),
         (engine({**OPENAI, "MODEL": "gpt-6.2-sol # ours"}), "it.MODEL", "a comment", "a line of its own"),

@@ -156,8 +156,8 @@ def suggest_model(at: Places, wire: Wire) -> str:
             wire.build_models_path({}, "")
         except UnsupportedFeatureError:
             return 'Write "MODEL": "…", a name from the service\'s documentation; it has no list of models.'
-        variable = f", or set {at.variable('model')}," if at.reader("model") else ","
-        return f'Write "MODEL": "…"{variable} one of those that `manage.py bupple_models {at.alias}` lists'
+        variable = f", or set {at.variable('model')}" if at.reader("model") else ""
+        return f'Write "MODEL": "…"{variable}; `manage.py bupple_models {at.alias}` lists the names.'
     variable = f", or set {at.variable('model')}={wire.suggested_model}" if at.reader("model") else ""
     return f'Write "MODEL": "{wire.suggested_model}"{variable}'
 

@@ -96,7 +96,7 @@ def _wrong_shape(value: Any) -> Iterator[Mistake]:
                 hint = suggest(str(key).upper(), KEYS).strip()
                 is_driver = str(key).upper() == "DRIVER" and isinstance(reveal(value[key]), str)
                 if is_driver or str(key).lower() in COMMON:
-                    hint = f'It belongs into an entry: "DRIVERS": {{"claude": {{"{str(key).upper()}": …}}}}'
+                    hint = f'It belongs in an entry: "DRIVERS": {{"claude": {{"{str(key).upper()}": …}}}}'
                 elif str(key).upper() in ("BACKENDS", "ENGINES", "PROVIDERS", "MODELS", "ALIASES"):
                     hint = "It is called 'DRIVERS' here."
                 elif key in DRIVERS or _is_entry(value[key]):  # as those of CACHES and DATABASES stand
