@@ -318,6 +318,12 @@ PLACES = {
         (engine({**OPENAI, "API_KEY": KEY}), "it.API_KEY", "'sk-ant-'", "a key of openai"),
         (engine({**GEMINI, "API_KEY": "sk-0123456789"}), "it.API_KEY", "'sk-'"),
         (
+            engine({**OPENAI, "MODEL": "claude-sonnet-5-5"}),
+            "it.MODEL",
+            "models of claude",
+            '"MODEL": "gpt-6.2-sol"',
+        ),
+        (
             engine({"API_KEY": "gsk_0123456789", "MODEL": "m"}, "mistral"),
             "mistral.API_KEY",
             "as keys of groq do",

@@ -39,7 +39,7 @@ CHECKS = {
     "W005": "another option that the driver needs is missing, such as Azure's `BASE_URL`",
     "W006": "a key, a model or a URL is still a placeholder",
     "W007": "a key has white space or quotes in it; `MODEL` or `BASE_URL` has quotes or a comment",
-    "W008": "a key looks like another vendor's",
+    "W008": "a key or a model looks like another vendor's",
     "W009": "`BASE_URL` is plain http to another host",
     "W010": "`BASE_URL` doubles the version, as in /v1/v1, or lacks the path that it must have",
     "W011": "`BASE_URL` has credentials in it",

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from django.core.checks import CheckMessage
 
+from bupple_engine import elsewhere
 from bupple_engine.drivers import DRIVERS
 from bupple_engine.exceptions import UnsupportedFeatureError
 from bupple_engine.keys import looks_like_key, shown, unkeyed
@@ -31,6 +32,7 @@ _PLACEHOLDER_KEY = re.compile(
     r"|^[a-z]+([-_ ][a-z]+)*[-_ ](key|token)$",
     re.IGNORECASE,
 )
+_VENDORS = {"openai", "openai_chat", "claude", "gemini"}  # which serve models of their own alone
 # What no one means for a key, even where none is wanted.
 _UNFILLED = re.compile(r"^<.*>$|^\$|\{\{")
 # What a file of variables leaves in a value: quotes around it, a comment behind it.
@@ -176,6 +178,10 @@ def check_model(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessa
             past = not day or date.fromisoformat(day) < date.today()
             words = f"was shut down {when}" if past else f"will be shut down {when}"
             yield message("W013", at["model"], f"is {model}, which {words}.", hint)
+        owner = elsewhere.driver_of(model)
+        if {reading.name, owner} <= _VENDORS and owner != reading.name.removesuffix("_chat"):
+            words = f"is {model}, as models of {owner} are called: is it another vendor's?"
+            yield message("W008", at["model"], words, hint)
 
 
 def check_refused(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage]:
