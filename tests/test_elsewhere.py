@@ -17,7 +17,14 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 
-from bupple_engine import EngineError, InvalidDriverError, InvalidRequestError, ProviderConnectionError, ai
+from bupple_engine import (
+    EngineError,
+    InvalidDriverError,
+    InvalidRequestError,
+    ProviderConnectionError,
+    ai,
+    threads,
+)
 from bupple_engine.checks import check_settings
 from bupple_engine.drivers import base
 from bupple_engine.exchange import Exchange, TransportFailure
@@ -319,18 +326,22 @@ def test_a_synchronous_call_in_an_event_loop_says_what_to_await(
     configure: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
     configure(echo={})
-    base._say_that_it_blocks.cache_clear()
+    threads.say_once.cache_clear()
 
     async def wrong() -> None:
-        with pytest.raises(TypeError):
-            await ai().send("Hello")  # type: ignore[misc]
+        for _ in range(2):
+            with pytest.raises(TypeError):
+                await ai().send("Hello")  # type: ignore[misc]
+            assert len(list(ai().stream("Hello"))) == 2
 
     with caplog.at_level(logging.WARNING, "bupple_engine"):
         assert ai().send("Hello")["content"] == "Hello"
+        assert len(list(ai().stream("Hello"))) == 2
         assert not caplog.messages
         asyncio.run(wrong())
-    (told,) = caplog.messages
-    assert "await ai().asend(…)" in told
+    of_send, of_stream = caplog.messages
+    assert "await ai().asend(…)" in of_send
+    assert "async for chunk in ai().astream(…)" in of_stream
 
 
 @pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
