@@ -76,7 +76,7 @@ class Stream(_OfCall, Iterator[Chunk]):
             raise StopIteration
         if not call.has_begun:
             threads.warn_of_blocking(BLOCKS)
-        call.begin()
+            call.begin()
         try:
             for batch in self._batches:
                 if self._closed:
