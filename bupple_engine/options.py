@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import os
 import re
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from .keys import shown, unkeyed
 from .masking import SECRET_OPTIONS, MaskedDict, Secret, SecretURL, reveal
+from .printing import kind_of
 
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -122,19 +124,24 @@ def api_key(value: Any) -> Secret:
     """Accept a key, or a callable that gives one."""
     if not isinstance(value, Secret):
         raise ValueError("must be a string or a callable that returns one")
-    if value.is_fixed and not (value.reveal() and is_header_value(value.reveal())):
-        raise ValueError(_unfit(value.reveal()))
+    if value.is_fixed and (wrong := unfit(value.reveal())):
+        raise ValueError(wrong)
     return value
 
 
-def _unfit(key: str) -> str:
-    """Return why a key can't stand in a header, without showing it."""
+def unfit(key: Any) -> str:
+    """Return why a key can't stand in a header, "" where it can; the key is not shown."""
+    if inspect.iscoroutine(key):
+        key.close()  # nobody will await it
+        return "is awaited by nobody: its callable must be an ordinary function"
+    if not isinstance(key, str):
+        return f"is {kind_of(key)}: its callable must return a string"
     if not key.strip():
         return "is empty"
     odd = next((character for character in key.strip() if not _HEADER_VALUE.fullmatch(character)), "")
     if odd.isprintable() and odd:  # a dash or a quote that an editor made of a plain one
         return f"has the character {odd!r} in it, which no header can carry"
-    return "has white space or a line break before, in or behind it"
+    return "" if is_header_value(key) else "has white space or a line break before, in or behind it"
 
 
 def url(value: Any) -> SecretURL:

@@ -19,6 +19,7 @@ from .keys import looks_like_key, shown, unkeyed
 from .lazy import plain_option
 from .masking import Secret, protect, reveal
 from .options import Option, Options, merge, read_option, right_line, suggest
+from .printing import kind_of
 from .scrubbing import scrub, secrets_of
 from .wire import Wire
 
@@ -40,7 +41,7 @@ def ai(alias: str | None = None, /, **options: Any) -> ChatDriver:
     options = protect(options)
     if alias is not None and not isinstance(alias, str):
         hint = 'A message goes with the call: ai().send("Hello!")'
-        raise InvalidDriverError(f"An alias is a string, not a {type(alias).__name__}. {hint}")
+        raise InvalidDriverError(f"An alias is a string, not {kind_of(alias)}. {hint}")
     if alias is not None and alias not in _drivers and looks_like_key(alias):
         alias = Secret(alias)  # type: ignore[assignment] # a report of errors prints what a frame holds
     driver = get_driver(conf.default_alias() if alias is None else alias)

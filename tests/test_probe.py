@@ -595,11 +595,17 @@ def test_an_api_without_a_list_is_knocked_at(
     assert (knock.method, knock.path, knock.body) == ("POST", "/chat/completions", b"{}")
 
 
+async def awaited_key() -> str:
+    return KEY
+
+
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
         ({"DRIVER": "claude", "MODEL": "m"}, "claude needs 'API_KEY'; add it."),
-        ({"DRIVER": "claude", "API_KEY": lambda: "a b\n"}, "does not fit in a header"),
+        ({"DRIVER": "claude", "API_KEY": lambda: "a b\n"}, "white space or a line break"),
+        ({"DRIVER": "claude", "API_KEY": lambda: None}, "is None: its callable must return a string"),
+        ({"DRIVER": "claude", "API_KEY": awaited_key}, "must be an ordinary function"),
         ({"DRIVER": "clade"}, "there is no driver 'clade'. Did you mean 'claude'?"),
         ({"DRIVER": "compatible"}, "compatible needs 'BASE_URL'; add it."),
         ({"DRIVER": "no.such.Driver"}, "can't be imported"),

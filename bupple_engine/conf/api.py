@@ -15,6 +15,7 @@ from django.core.signals import setting_changed
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.keys import shown, unkeyed
 from bupple_engine.options import boolean, integer, number, string, suggest, wrong_words
+from bupple_engine.printing import kind_of
 
 from .engine import Mistake, default_alias, raise_first, read_setting
 
@@ -84,7 +85,7 @@ def _read() -> tuple[dict[str, Any], list[Mistake]]:
     given = {} if given is None else given
     where = "BUPPLE_ENGINE['API']"
     if not isinstance(given, dict):
-        return {}, [Mistake("E013", where, f" must be a dict, not a {type(given).__name__}.")]
+        return {}, [Mistake("E013", where, f" must be a dict, not {kind_of(given)}.")]
     mistakes = [
         Mistake("E013", where, f": unknown key {shown(key)}.", suggest(str(key).upper(), API).strip())
         for key in given

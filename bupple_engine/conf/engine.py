@@ -15,6 +15,7 @@ from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.keys import shown, unkeyed
 from bupple_engine.masking import Hidden, MaskedDict, Misfit, hide, protect, reveal
 from bupple_engine.options import COMMON, suggest
+from bupple_engine.printing import with_article
 
 KEYS = ("DEFAULT", "DRIVERS", "API", "MAX_THREADS")
 
@@ -89,7 +90,7 @@ def _wrong_shape(value: Any) -> Iterator[Mistake]:
             'BUPPLE_ENGINE = {"DEFAULT": "echo", "DRIVERS": {"echo": {}}}',
         )
     elif not isinstance(value, dict):
-        yield Mistake("E001", "BUPPLE_ENGINE", f" must be a dict, not a {value.kind}.", SHAPE)
+        yield Mistake("E001", "BUPPLE_ENGINE", f" must be a dict, not {with_article(value.kind)}.", SHAPE)
     else:
         for key in value:
             if key not in KEYS:

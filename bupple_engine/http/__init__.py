@@ -19,6 +19,7 @@ from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import EngineError
 from bupple_engine.masking import protect
 from bupple_engine.outcome import Outcome
+from bupple_engine.printing import kind_of
 from bupple_engine.registry import ai
 from bupple_engine.streams import AsyncStream, Stream
 from bupple_engine.types import Message
@@ -157,11 +158,10 @@ def _check_arguments(
     if chunks is None:
         return
     if isinstance(chunks, str | bytes | Mapping) or not isinstance(chunks, Iterable | AsyncIterable):
-        kind = type(chunks).__name__
         hint = " Messages go by their name: messages=…" if isinstance(chunks, str | Mapping) else ""
         raise TypeError(
             "chunks must be an iterator of chunks, such as stream() or astream() returns, "
-            f"not a {kind}.{hint}"
+            f"not {kind_of(chunks)}.{hint}"
         )
     if isinstance(chunks, list | tuple) and any(map(_is_message, chunks)):
         raise TypeError("chunks must be chunks; messages go by their name: messages=[…]")
