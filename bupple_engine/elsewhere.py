@@ -286,7 +286,7 @@ def of_alias(alias: str, drivers: Collection[str], models: Mapping[str, object])
     if alias.strip().lower() in ("", "default"):
         return "ai() without an argument takes the default driver."
     if re.search(r"\s", alias.strip()) or alias.endswith(("!", "?")):
-        return 'A message goes with the call: ai().send("Hello!")'
+        return 'A message goes with the call: ai().send("Hello!"), or `manage.py bupple_chat -m "Hello!"`'
     owner = next((name for name, model in models.items() if model == alias), "")
     if owner:
         return f"That is the MODEL of the driver {owner!r}: name that one."
