@@ -35,6 +35,7 @@ RENAMED: Mapping[str, tuple[str, ...]] = {
     "organization_id": ("organization", "org", "organisation", "org_id"),
     "project_id": ("project",),
     "proxy": ("proxies", "http_proxy", "https_proxy"),
+    "reasoning_effort": ("reasoning", "thinking", "effort", "thinking_level", "thinking_budget"),
     "stop": ("stop_sequences", "stop_words"),
     "timeout": ("request_timeout", "read_timeout", "connect_timeout", "time_limit"),
     "ca_file": ("verify", "ca_bundle", "ssl_verify", "ca_certs"),
@@ -221,7 +222,7 @@ def of_part(word: str) -> str:
     """Return what to write instead of a key or a type of a part, "" where nothing is known of it."""
     hint = _PARTS.get(word, "")
     if word in _IN_METADATA:
-        return f'It belongs into "metadata": {{"{word}": …}}'
+        return f'It belongs in "metadata": {{"{word}": …}}'
     return hint if hint in ("", _NO_TOOLS) else f"Write {hint}"
 
 
@@ -285,7 +286,7 @@ def of_alias(alias: str, drivers: Collection[str], models: Mapping[str, object])
     if alias.strip().lower() in ("", "default"):
         return "ai() without an argument takes the default driver."
     if re.search(r"\s", alias.strip()) or alias.endswith(("!", "?")):
-        return 'A message goes with the call: ai().send("Hello!")'
+        return 'A message goes with the call: ai().send("Hello!"), or `manage.py bupple_chat -m "Hello!"`'
     owner = next((name for name, model in models.items() if model == alias), "")
     if owner:
         return f"That is the MODEL of the driver {owner!r}: name that one."
@@ -320,6 +321,8 @@ def of_silence(driver: str, url: str, words: str, own: bool) -> str:
         return "Does the proxy run, and is it the right one?"
     if not own and driver not in _SERVERS:
         return "Is there a way from this machine to it, or is a PROXY needed?"
+    if re.search(r"UNEXPECTED_EOF|WRONG_VERSION_NUMBER|record layer", words):
+        return "Does it speak TLS there? If not, BASE_URL begins with http://."
     if not re.search(r"refused|Connect call failed", words):
         return "Is BASE_URL right?"
     name, command = _SERVERS.get(driver, ("the server", ""))

@@ -29,6 +29,7 @@ OWN_SUFFIXES: dict[str, tuple[str, ...]] = {
 PREFIX = "BUPPLE_ENGINE_"
 DEFAULT = f"{PREFIX}DEFAULT"
 # DEFAULT_DRIVER makes no entry "default": whoever writes it means DEFAULT.
+_BRACED = re.compile(r"\$\{(\w+)\}")
 _ALIAS = re.compile(rf"{PREFIX}(?!DEFAULT_DRIVER$)(\w+)_DRIVER")
 
 
@@ -94,8 +95,10 @@ def _entry(env: environ.Env, name: str) -> dict[str, Any]:
 
 
 def _read(env: environ.Env, name: str) -> str:
-    text: str = env.str(name, default="").strip()
-    return text or str(env.ENVIRON.get(name, "")).strip()  # "$NAME" of none
+    raw = str(env.ENVIRON.get(name, "")).strip()
+    braced = _BRACED.fullmatch(raw)  # as a shell writes it; django-environ reads "$NAME" alone
+    text: str = env.str(braced[1] if braced else name, default="").strip()
+    return text or raw  # "$NAME" of none
 
 
 def _convert(text: str, kind: str) -> Any:

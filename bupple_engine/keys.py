@@ -24,6 +24,7 @@ _BARE = re.compile(r"(?=(?:[A-Za-z]*[0-9]){4})(?=[0-9]*[A-Za-z])[A-Za-z0-9]{32,2
 
 def mask(value: str) -> str:
     """Return the last four characters behind an ellipsis, or the ellipsis alone for a short value."""
+    value = value.strip()  # a line break at its end would break the line that shows it
     return f"…{value[-4:]}" if len(value) >= 12 else "…"
 
 

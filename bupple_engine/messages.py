@@ -9,6 +9,7 @@ from typing import Any
 from . import elsewhere
 from .exceptions import InvalidRequestError
 from .options import is_text, suggest
+from .printing import kind_of
 
 ROLES = ("system", "user", "assistant")
 PART_TYPES = ("text", "image", "audio", "document")
@@ -54,7 +55,9 @@ def validate(messages: Any) -> list[Turn]:
     """Return the messages as turns, or raise an InvalidRequestError that names the item."""
     if isinstance(messages, str | bytes | Mapping) or not isinstance(messages, Iterable):
         hint = "; put it into a list: [{…}]" if isinstance(messages, Mapping) else ""
-        raise _wrong("messages", f"must be a list of messages, not {_kind(messages)}{hint}")
+        if isinstance(messages, bytes | bytearray):
+            hint = "; decode it: data.decode()"
+        raise _wrong("messages", f"must be a string or a list of messages, not {kind_of(messages)}{hint}")
     turns = [_turn(message, f"messages[{index}]") for index, message in enumerate(messages)]
     if not turns:
         raise _wrong("messages", "is empty; it needs a message at least")
@@ -68,7 +71,7 @@ def validate(messages: Any) -> list[Turn]:
 def system_turn(content: Any) -> Turn:
     """Return the turn that a call's `system` is."""
     if not isinstance(content, str):
-        raise _wrong("system", f"must be a string, not {_kind(content)}")
+        raise _wrong("system", f"must be a string, not {kind_of(content)}")
     if not is_text(content):
         raise _wrong("system", "has a lone surrogate, which is no character and can't be sent")
     return Turn("system", (Part("text", content, {}, "system"),), "system")
@@ -76,7 +79,7 @@ def system_turn(content: Any) -> Turn:
 
 def _turn(message: Any, where: str) -> Turn:
     if not isinstance(message, Mapping):
-        raise _wrong(where, f"must be a dict, not {_kind(message)}; {elsewhere.of_item(message)}")
+        raise _wrong(where, f"must be a dict, not {kind_of(message)}; {elsewhere.of_item(message)}")
     _check_keys(message, MESSAGE_KEYS, where, elsewhere.of_message_key)
     role = message.get("role")
     if not isinstance(role, str) or role not in ROLES:
@@ -99,14 +102,14 @@ def _turn(message: Any, where: str) -> Turn:
             raise _wrong(at, "is an empty list; give it a part, or a string")
         parts = tuple(_list_part(part, f"{at}[{index}]") for index, part in enumerate(content))
     else:
-        raise _wrong(at, f"must be a string or a list of parts, not {_kind(content)}{_data_hint(content)}")
+        raise _wrong(at, f"must be a string or a list of parts, not {kind_of(content)}{_data_hint(content)}")
     return Turn(role, parts, where, metadata)
 
 
 def _list_part(part: Any, where: str) -> Part:
     if not isinstance(part, Mapping):
         hint = '; write {"type": "text", "content": "…"}'
-        raise _wrong(where, f"must be a dict, not {_kind(part)}{hint}")
+        raise _wrong(where, f"must be a dict, not {kind_of(part)}{hint}")
     _check_keys(part, PART_KEYS, where, elsewhere.of_part)
     if "content" not in part:
         raise _wrong(f'{where}["content"]', "is missing")
@@ -124,7 +127,7 @@ def _part(item: Mapping[str, Any], where: str, metadata: Mapping[str, Any]) -> P
     content = item["content"]
     at = f'{where}["content"]'
     if not isinstance(content, str):
-        raise _wrong(at, f"must be a string, not {_kind(content)}{_data_hint(content)}")
+        raise _wrong(at, f"must be a string, not {kind_of(content)}{_data_hint(content)}")
     if not content and kind != "text":
         raise _wrong(at, "is empty; it is an http(s) URL, a data URL or base64")
     if not is_text(content):
@@ -137,7 +140,7 @@ def _metadata(item: Mapping[str, Any], where: str) -> Mapping[str, Any]:
     if metadata is None:
         return {}
     if not isinstance(metadata, Mapping):
-        raise _wrong(f'{where}["metadata"]', f"must be a dict, not {_kind(metadata)}")
+        raise _wrong(f'{where}["metadata"]', f"must be a dict, not {kind_of(metadata)}")
     return metadata
 
 
@@ -149,10 +152,6 @@ def _check_keys(
             hint = find(key) if isinstance(key, str) else ""
             words = f"is unknown. {hint}" if hint else f"is unknown.{suggest(str(key), known)}"
             raise _wrong(f"{where}[{key!r}]".replace("'", '"'), words)
-
-
-def _kind(value: Any) -> str:
-    return "None" if value is None else f"a {type(value).__name__}"
 
 
 def _data_hint(content: Any) -> str:

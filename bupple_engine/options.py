@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import inspect
 import math
 import os
 import re
@@ -13,6 +14,7 @@ from typing import Any, NamedTuple
 
 from .keys import shown, unkeyed
 from .masking import SECRET_OPTIONS, MaskedDict, Secret, SecretURL, reveal
+from .printing import kind_of
 
 _HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
@@ -122,9 +124,24 @@ def api_key(value: Any) -> Secret:
     """Accept a key, or a callable that gives one."""
     if not isinstance(value, Secret):
         raise ValueError("must be a string or a callable that returns one")
-    if value.is_fixed and not (value.reveal() and is_header_value(value.reveal())):
-        raise ValueError("must fit in a header: it is empty, or there is white space or a line break in it")
+    if value.is_fixed and (wrong := unfit(value.reveal())):
+        raise ValueError(wrong)
     return value
+
+
+def unfit(key: Any) -> str:
+    """Return why a key can't stand in a header, "" where it can; the key is not shown."""
+    if inspect.iscoroutine(key):
+        key.close()  # nobody will await it
+        return "is awaited by nobody: its callable must be an ordinary function"
+    if not isinstance(key, str):
+        return f"is {kind_of(key)}: its callable must return a string"
+    if not key.strip():
+        return "is empty"
+    odd = next((character for character in key.strip() if not _HEADER_VALUE.fullmatch(character)), "")
+    if odd.isprintable() and odd:  # a dash or a quote that an editor made of a plain one
+        return f"has the character {odd!r} in it, which no header can carry"
+    return "" if is_header_value(key) else "has white space or a line break before, in or behind it"
 
 
 def url(value: Any) -> SecretURL:
@@ -156,7 +173,9 @@ def stop(value: Any) -> list[str]:
 def timeout(value: Any) -> dict[str, float]:
     """Accept seconds for the whole call, or a dict of some of the clocks."""
     if isinstance(value, int | float) and not isinstance(value, bool):
-        value = {"total": value}
+        if not 0 < value <= MAX_SECONDS:
+            raise ValueError(f"must be more than 0 and at most {MAX_SECONDS:,} seconds")
+        return {"total": value}
     if not isinstance(value, dict) or not value:
         raise ValueError(f"must be seconds, or a dict of {', '.join(Clocks._fields)}")
     for name, seconds in value.items():
@@ -164,7 +183,7 @@ def timeout(value: Any) -> dict[str, float]:
             raise ValueError(f"has no clock {name!r}; the clocks are {', '.join(Clocks._fields)}")
         is_number = isinstance(seconds, int | float) and not isinstance(seconds, bool)
         if not is_number or not 0 < seconds <= MAX_SECONDS:
-            raise ValueError(f"must be more than 0 seconds, and no more than {MAX_SECONDS:,}, at {name!r}")
+            raise ValueError(f"must have more than 0 and at most {MAX_SECONDS:,} seconds at {name!r}")
     return dict(value)
 
 
@@ -251,7 +270,13 @@ def read_option(name: str, option: Option, value: Any) -> tuple[Any, str]:
     try:
         return option.parse(found), ""
     except ValueError as error:
-        return None, f"{unkeyed(str(error))}, not {shown(found)}"
+        return None, wrong_words(error, found)
+
+
+def wrong_words(error: ValueError, value: Any) -> str:
+    """Return what a parser says of a value, which is shown unless the words say what it has."""
+    words = unkeyed(str(error))
+    return f"{words}, not {shown(value)}" if words.startswith("must") else words
 
 
 def merge(below: Options, above: Options) -> Options:

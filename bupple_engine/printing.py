@@ -26,3 +26,13 @@ def one_line(text: str) -> str:
     if text.isprintable():
         return text
     return _UNPRINTABLE.sub("\ufffd", _LINE_ENDS.sub(" ", text).replace("\t", " "))
+
+
+def kind_of(value: object) -> str:
+    """Return what a value is, with its article: a str, an int, None."""
+    return "None" if value is None else with_article(type(value).__name__)
+
+
+def with_article(name: str) -> str:
+    """Return a type's name with its article."""
+    return name if name == "bytes" else f"{'an' if name[:1] in 'aeioAEIO' else 'a'} {name}"

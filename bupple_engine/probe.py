@@ -200,7 +200,7 @@ def _facts_of_list(driver: ChatDriver, models: list[str]) -> dict[str, Any]:
     if has_key and wire is not None and wire.models_need_key:
         found["key_accepted"] = True
     elif has_key:
-        advice.append(f"Anyone may see the list of models there; of the key {_only_a_message(driver.label)}")
+        advice.append(f"Its list of models may be open to anyone; of the key {_only_a_message(driver.label)}")
     if model is not None:
         found["model_known"] = known = driver.offers(model, models)
         if known is False:
@@ -212,7 +212,9 @@ def _facts_of_list(driver: ChatDriver, models: list[str]) -> dict[str, Any]:
                 else f"Change MODEL: `manage.py bupple_models {driver.label}` lists what there is."
             )
         elif known is None:
-            advice.append(f"{model!r} is not in the list, which lacks some; {_only_a_message(driver.label)}")
+            advice.append(
+                f"{model!r} is not in the list, which may lack some; {_only_a_message(driver.label)}"
+            )
     elif wire is not None and "model" in wire.required:
         advice.append("No MODEL is set: add it to the entry, or name one in each call.")
     elif len(models) == 1:

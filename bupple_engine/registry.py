@@ -19,10 +19,12 @@ from .keys import looks_like_key, shown, unkeyed
 from .lazy import plain_option
 from .masking import Secret, protect, reveal
 from .options import Option, Options, merge, read_option, right_line, suggest
+from .printing import kind_of
 from .scrubbing import scrub, secrets_of
 from .wire import Wire
 
 STRIP = 'Read it without them: "API_KEY": env.str("BUPPLE_ENGINE_…_API_KEY", default="").strip()'
+RETYPE = "Copy the key once more from where it was made; an editor may have changed a character of it."
 
 UNKNOWN = 'A service that has no driver of its own is "DRIVER": "compatible", with its BASE_URL.'
 
@@ -39,7 +41,7 @@ def ai(alias: str | None = None, /, **options: Any) -> ChatDriver:
     options = protect(options)
     if alias is not None and not isinstance(alias, str):
         hint = 'A message goes with the call: ai().send("Hello!")'
-        raise InvalidDriverError(f"An alias is a string, not a {type(alias).__name__}. {hint}")
+        raise InvalidDriverError(f"An alias is a string, not {kind_of(alias)}. {hint}")
     if alias is not None and alias not in _drivers and looks_like_key(alias):
         alias = Secret(alias)  # type: ignore[assignment] # a report of errors prints what a frame holds
     driver = get_driver(conf.default_alias() if alias is None else alias)
@@ -94,12 +96,20 @@ def read(alias: str, entry: dict[str, Any]) -> Reading:
     found = _find(name, where)
     if isinstance(found, Mistake):
         if found.id == "E007" and "DRIVER" not in entry:
-            found = found._replace(hint=f'The alias is taken for its name; add "DRIVER": … {found.hint}')
+            found = found._replace(hint=f"{_no_driver(entry)} {found.hint}")
         return Reading(unkeyed(name), [_masked(found, entry)])
     driver_class, wire = found
     known = wire.options if wire is not None else driver_class.options
     config, mistakes = _read_options(entry, known, where)
     return Reading(name, mistakes, driver_class, wire, known, config)
+
+
+def _no_driver(entry: Mapping[str, Any]) -> str:
+    """Return the hint where an entry has no DRIVER: it may have one in small letters."""
+    keys = [key for key in entry if isinstance(key, str) and key.upper() in ("DRIVER", "BACKEND", "ENGINE")]
+    if keys:
+        return f'The options of an entry are in capitals: write "DRIVER" in place of {shown(keys[0])}.'
+    return 'The alias is taken for its name; add "DRIVER": …'
 
 
 def _masked(mistake: Mistake, entry: dict[str, Any]) -> Mistake:
@@ -120,7 +130,8 @@ def load(name: str, where: str) -> tuple[type[ChatDriver], Wire | None]:
 def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mistake:
     path, _, service = DRIVERS.get(name, name).partition(":")
     if "." not in path:
-        other = OTHER_NAMES.get(name.lower().replace("-", "_"))
+        spelt = name.strip().lower().replace("-", "_")
+        other = spelt if spelt in DRIVERS else OTHER_NAMES.get(spelt)
         near = f" Did you mean {other!r}?" if other else suggest(name, DRIVERS)
         hint = near.strip() if "Did you mean" in near else _model_hint(name) or UNKNOWN
         return Mistake("E007", where, f": there is no driver {shown(name)}.", hint, InvalidDriverError)
@@ -133,7 +144,7 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
             return HTTPDriver, found(service or name.rpartition(".")[2])
     except Exception as error:  # whatever a third party's module raises
         reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
-        words = f": {shown(name)} can't be imported: {unkeyed(str(reason))}"
+        words = f": {shown(name)} can't be imported: {unkeyed(str(reason)).rstrip('.')}."
         hint = _model_hint(name) or 'Write "DRIVER": "package.module.Class", as Python imports it.'
         return Mistake("E008", where, words, hint, InvalidDriverError, error)
     if isinstance(found, type) and issubclass(found, ChatDriver) and found is not ChatDriver:
@@ -167,6 +178,8 @@ def _read_options(
             continue
         if key not in names:
             hint = elsewhere.of_entry(str(key), known)
+            if key == "API":
+                hint = 'It stands beside DRIVERS: BUPPLE_ENGINE = {"DRIVERS": {…}, "API": {…}}'
             hint = hint or suggest(str(key).upper(), [*names, "DRIVER"]).strip()
             mistakes.append(Mistake("E010", where, f": unknown option {shown(key)}.", hint))
             continue
@@ -179,7 +192,8 @@ def _read_options(
             config[name] = found
         elif key == "API_KEY" and isinstance(value, Secret):
             # It comes from an environment, and may be right in another: no error of the settings file.
-            mistakes.append(Mistake("W007", address, f" {wrong}.", STRIP))
+            hint = RETYPE if wrong.startswith("has the character") else STRIP
+            mistakes.append(Mistake("W007", address, f" {wrong}.", hint))
         else:
             hint = right_line(key, known[name], reveal(value))
             mistakes.append(Mistake("E011", address, f" {wrong}.", hint))

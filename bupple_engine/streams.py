@@ -14,6 +14,8 @@ from .call import Call
 from .masking import refuse_pickling
 from .types import Chunk, Usage
 
+BLOCKS = "stream() holds up the event loop that it is read in: write `async for chunk in ai().astream(…)`."
+
 # What a stream reads from, as long as the stream is there. Else the garbage collector, finding both at once,
 # would finalize a socket before the stream closes it, or a generator while its loop runs it.
 _live: set[object] = set()
@@ -72,7 +74,9 @@ class Stream(_OfCall, Iterator[Chunk]):
         call = self._call
         if self._closed:
             raise StopIteration
-        call.begin()
+        if not call.has_begun:
+            threads.warn_of_blocking(BLOCKS)
+            call.begin()
         try:
             for batch in self._batches:
                 if self._closed:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
 import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import ThreadPoolExecutor
+from functools import cache
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from .conf import max_threads
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
     from .types import Chunk
 
 T = TypeVar("T")
+
+logger = logging.getLogger("bupple_engine")
 
 # How far a thread may run ahead of its reader, in characters; each chunk counts as some more, since it is a
 # dict however short its text is.
@@ -195,3 +199,17 @@ async def iterate(
         if not future.cancel() and reading.is_complete:
             # Its connection is on its way back to the pool, where the next call looks for one.
             await asyncio.wait([asyncio.wrap_future(future)])
+
+
+def warn_of_blocking(words: str) -> None:
+    """Say, once a process, that an event loop waits for a synchronous call."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return
+    say_once(words)
+
+
+@cache
+def say_once(words: str) -> None:
+    logger.warning(words)

@@ -26,6 +26,8 @@ urlpatterns = [
     *_both("v1/models", views.ModelListView, "models"),
     path("v1/models/<path:name>", views.ModelView.as_view(), name="model"),
     re_path(r"^v1(?:/(?P<path>.*))?$", views.UnknownView.as_view()),
+    # What a client asks for whose base URL lacks the v1; its other paths may be the site's own.
+    re_path(r"^(?P<path>chat/completions)/?$", views.LostView.as_view()),
     *_both("ui/chat/", views.UIChatView, "ui-chat"),
     # The SDK puts a slash behind the path that it has, which ends with one.
     re_path(r"^ui/chat/(?P<chat>.+)/stream/?$", views.UIResumeView.as_view()),

@@ -816,6 +816,16 @@ def test_an_unknown_path_of_v1_names_those_there_are(
         assert "POST /v1/chat/completions" in refused.error["message"]
 
 
+@pytest.mark.parametrize("path", ["chat/completions", "chat/completions/"])
+def test_a_client_whose_base_url_lacks_the_v1_is_told_its_base_url(
+    caller: Caller, site: Site, path: str
+) -> None:
+    site(PERMISSION_CLASSES=["rest_framework.permissions.IsAdminUser"])
+    refused = caller.post(path, {"model": "echo", "messages": []}, headers={"Accept": BROWSER})
+    assert (refused.status, refused.type) == (404, "application/json")
+    assert refused.error["message"].endswith("must end with /ai/v1.")
+
+
 @pytest.mark.parametrize("path", ["v1/responses", "v1/responses/", "v1/responses/resp_1"])
 def test_a_client_of_the_responses_api_is_told_what_to_write(caller: Caller, path: str) -> None:
     refused = caller.post(path, {"model": "echo", "input": "Hello"})

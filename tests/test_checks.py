@@ -111,6 +111,8 @@ PLACES = {
         (engine(DRIVRES={}), "BUPPLE_ENGINE", "'DRIVRES'", "'DRIVERS'"),
         (engine(default="x"), "BUPPLE_ENGINE", "'default'", "'DEFAULT'"),
         (engine(gemini=GEMINI), "BUPPLE_ENGINE", "'gemini'", "\"DRIVERS\": {'gemini': …}"),
+        (engine(API_KEY=KEY), "BUPPLE_ENGINE", "'API_KEY'", '"DRIVERS": {"claude": {"API_KEY": …}}'),
+        (engine(DRIVER="claude"), "BUPPLE_ENGINE", "'DRIVER'", '"DRIVERS": {"claude": {"DRIVER": …}}'),
     ],
     "E003": [
         ({"DEFAULT": "claude"}, "BUPPLE_ENGINE['DRIVERS']", "dict"),
@@ -144,9 +146,11 @@ PLACES = {
         ),
         (engine({"DRIVER": "opena"}), "it", "'opena'", "Did you mean 'openai'"),
         (engine({"DRIVER": "Anthropic"}), "it", "'Anthropic'", "Did you mean 'claude'?"),
+        (engine({"DRIVER": "OpenAI"}), "it", "'OpenAI'", "Did you mean 'openai'?"),
+        (engine({"driver": "openai"}, "house"), "house", "'house'", "write \"DRIVER\" in place of 'driver'"),
     ],
     "E008": [
-        (engine({"DRIVER": "no.such.Driver"}), "it.DRIVER", "No module named 'no'", "package.module.Class"),
+        (engine({"DRIVER": "no.such.Driver"}), "it.DRIVER", "No module named 'no'.", "package.module.Class"),
         (engine({"DRIVER": "tests.test_checks.Nobody"}), "it.DRIVER", "Nobody"),
         (engine({"DRIVER": "raises_value_error.Driver"}), "it.DRIVER", "ValueError: at import"),
     ],
@@ -164,6 +168,7 @@ PLACES = {
             "'ORGANIZATION_ID'",
             "Known are API_KEY",
         ),
+        (engine({**CLAUDE, "DRIVER": "claude", "API": {}}), "it", "'API'", "beside DRIVERS"),
     ],
     "E011": [
         (
@@ -180,6 +185,12 @@ PLACES = {
         ),
         (engine({**GEMINI, "TOP_P": 7}), "it.TOP_P", "from 0 to 1, not 7", '"TOP_P": 0.9'),
         (engine({**GEMINI, "TIMEOUT": {"frist_token": 3}}), "it.TIMEOUT", "'frist_token'", "first_token"),
+        (
+            engine({**GEMINI, "TIMEOUT": {"idle": 0}}),
+            "it.TIMEOUT",
+            "more than 0 and at most 86,400 seconds at",
+        ),
+        (engine({**GEMINI, "TIMEOUT": 0}), "it.TIMEOUT", "at most 86,400 seconds, not 0", '{"first_token"'),
         (engine({**GEMINI, "API_KEY": 7}), "it.API_KEY", "a string or a callable", "env.str"),
         (engine({**GEMINI, "MODEL": ["a"]}), "it.MODEL", "must be a string", '"MODEL": "'),
         (
@@ -206,10 +217,21 @@ PLACES = {
             engine(API={"MAX_MESSAGES": 0}),
             "BUPPLE_ENGINE['API']['MAX_MESSAGES']",
             "at least 1, not 0",
-            "default is 100",
+            '"MAX_MESSAGES": 100',
         ),
         (engine(API={"DRIVERS": ["nobody"]}), "BUPPLE_ENGINE['API']['DRIVERS']", "'nobody'"),
-        (engine(API={"OPTIONS": {"api_key": True}}), "BUPPLE_ENGINE['API']['OPTIONS']", "no client may set"),
+        (
+            engine(API={"OPTIONS": {"api_key": True}}),
+            "BUPPLE_ENGINE['API']['OPTIONS']",
+            "no client may set; PREPARE can.",
+            '"OPTIONS": {',
+        ),
+        (
+            engine(API={"PERMISSION_CLASSES": "rest_framework.permissions.IsAuthenticated"}),
+            "BUPPLE_ENGINE['API']['PERMISSION_CLASSES']",
+            "must be a list",
+            "['rest_framework.permissions.IsAuthenticated']",
+        ),
         (
             engine(API={"OPTIONS": {"temprature": 1}}),
             "BUPPLE_ENGINE['API']['OPTIONS']",
@@ -271,6 +293,7 @@ PLACES = {
                 "my-openai-api-key",
             )
         ],
+        (engine({**OLLAMA, "API_KEY": "<your-key>"}), "it.API_KEY", "placeholder"),
         (engine({**OPENAI, "MODEL": "..."}), "it.MODEL", "placeholder", '"MODEL": "gpt-6.2-sol"'),
         (
             engine({**AZURE, "BASE_URL": "https://<resource>.openai.azure.com/openai/v1"}),
@@ -280,12 +303,26 @@ PLACES = {
     ],
     "W007": [
         (engine({**OPENAI, "API_KEY": OPENAI_KEY + "\n"}), "it.API_KEY", "line break", ".strip()"),
+        (
+            engine({**OPENAI, "API_KEY": OPENAI_KEY.replace("-", "–", 1)}),
+            "it.API_KEY",
+            "character '–'",
+            "Copy",
+        ),
         (engine({**OPENAI, "API_KEY": "Bearer " + OPENAI_KEY}), "it.API_KEY", "white space", "'Bearer '"),
         (engine({**OPENAI, "API_KEY": f'"{OPENAI_KEY}"'}), "it.API_KEY", "quotes", "--env-file"),
+        (engine({**OPENAI, "MODEL": "gpt-6.2-sol # ours"}), "it.MODEL", "a comment", "a line of its own"),
+        (engine({**OLLAMA, "BASE_URL": "http://localhost/v1 # mine"}), "it.BASE_URL", "a comment"),
     ],
     "W008": [
         (engine({**OPENAI, "API_KEY": KEY}), "it.API_KEY", "'sk-ant-'", "a key of openai"),
         (engine({**GEMINI, "API_KEY": "sk-0123456789"}), "it.API_KEY", "'sk-'"),
+        (
+            engine({**OPENAI, "MODEL": "claude-sonnet-5-5"}),
+            "it.MODEL",
+            "models of claude",
+            '"MODEL": "gpt-6.2-sol"',
+        ),
         (
             engine({"API_KEY": "gsk_0123456789", "MODEL": "m"}, "mistral"),
             "mistral.API_KEY",

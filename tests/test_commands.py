@@ -322,8 +322,8 @@ def test_a_check_ends_with_status_0_where_all_is_well() -> None:
     ("args", "words"),
     [
         (["nobody"], "no driver 'nobody'"),
-        (["--seconds", "0"], "more than 0"),
-        (["--seconds", "x"], "--seconds"),
+        (["--seconds", "0"], "must be a number of more than 0"),
+        (["--seconds", "x"], "must be a number of more than 0"),
     ],
 )
 def test_a_check_of_nonsense_is_refused(args: list[str], words: str) -> None:

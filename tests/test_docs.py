@@ -265,6 +265,35 @@ def test_the_first_call_is_on_the_first_screen() -> None:
     assert any("ai().send(" in line for line in lines[:20])
 
 
+def test_the_tree_of_the_architecture_is_that_of_the_files() -> None:
+    tree, _, _ = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## The walk")
+    named, folders = set(), {0: ROOT}
+    for indent, line in re.findall(r"^( {4,})(\S.*)$", tree, re.MULTILINE):
+        above = max(depth for depth in folders if depth < len(indent))
+        folder = folders[above]
+        if name := re.match(r"\w+/", line):
+            folder = folders[len(indent)] = folder / name[0]
+        folders = {depth: path for depth, path in folders.items() if depth <= len(indent)}
+        named |= {folder / file for file in re.findall(r"\b\w+\.py\b", line)}
+    package = ROOT / "bupple_engine"
+    files = {path for path in package.rglob("*.py") if path.name != "__init__.py"}
+    files -= {path for path in files if path.parent.name in ("commands", "migrations")}
+    named = {
+        path for path in named if package in path.parents and path.name not in ("__init__.py", "manage.py")
+    }
+    assert named == files
+
+
+def test_each_link_leads_somewhere() -> None:
+    for page in (ROOT / "README.md", ROOT / "CHANGELOG.md", *(ROOT / "docs").glob("*.md")):
+        for path, anchor in re.findall(r"\]\((?!http)([^)#]*)(?:#([^)]+))?\)", page.read_text("utf-8")):
+            target = (page.parent / path) if path else page
+            assert target.exists(), f"{page.name}: {path}"
+            titles = re.findall(r"^#+ (.*)$", target.read_text("utf-8"), re.MULTILINE) if anchor else []
+            anchors = {re.sub(r"[^\w -]", "", title.lower()).replace(" ", "-") for title in titles}
+            assert not anchor or anchor in anchors, f"{page.name}: {path}#{anchor}"
+
+
 def test_the_documented_driver_is_short() -> None:
     text = (ROOT / "README.md").read_text(encoding="utf-8")
     (snippet,) = [

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import copy
 import io
 import logging
+import socket
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,7 +17,14 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 
-from bupple_engine import EngineError, InvalidDriverError, InvalidRequestError, ProviderConnectionError, ai
+from bupple_engine import (
+    EngineError,
+    InvalidDriverError,
+    InvalidRequestError,
+    ProviderConnectionError,
+    ai,
+    threads,
+)
 from bupple_engine.checks import check_settings
 from bupple_engine.drivers import base
 from bupple_engine.exchange import Exchange, TransportFailure
@@ -316,18 +326,22 @@ def test_a_synchronous_call_in_an_event_loop_says_what_to_await(
     configure: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
     configure(echo={})
-    base._say_that_it_blocks.cache_clear()
+    threads.say_once.cache_clear()
 
     async def wrong() -> None:
-        with pytest.raises(TypeError):
-            await ai().send("Hello")  # type: ignore[misc]
+        for _ in range(2):
+            with pytest.raises(TypeError):
+                await ai().send("Hello")  # type: ignore[misc]
+            assert len(list(ai().stream("Hello"))) == 2
 
     with caplog.at_level(logging.WARNING, "bupple_engine"):
         assert ai().send("Hello")["content"] == "Hello"
+        assert len(list(ai().stream("Hello"))) == 2
         assert not caplog.messages
         asyncio.run(wrong())
-    (told,) = caplog.messages
-    assert "await ai().asend(…)" in told
+    of_send, of_stream = caplog.messages
+    assert "await ai().asend(…)" in of_send
+    assert "async for chunk in ai().astream(…)" in of_stream
 
 
 @pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
@@ -396,6 +410,27 @@ def test_a_host_without_an_address_is_told_with_its_url(verb: str, configure: Co
     configure(it={"DRIVER": "compatible", "MODEL": "m", "BASE_URL": url, "MAX_RETRIES": 0})
     error = run(ai(), verb, "Hello").error
     assert f"The URL is {url}/chat/completions. Is BASE_URL right?" in str(error)
+
+
+@pytest.mark.parametrize("verb", VERBS)
+def test_tls_spoken_to_a_server_without_it_names_the_scheme(verb: str, configure: Configure) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        url = f"https://127.0.0.1:{server.getsockname()[1]}/v1"
+        configure(it={"DRIVER": "compatible", "MODEL": "m", "BASE_URL": url, "MAX_RETRIES": 0})
+
+        def answer() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):  # the client hangs up
+                connection.recv(1)
+                connection.sendall(b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\n\r\n")
+                while connection.recv(65_536):
+                    pass
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        error = run(ai(), verb, "Hello").error
+        thread.join()
+    assert "If not, BASE_URL begins with http://." in str(error)
 
 
 def test_a_connection_that_takes_too_long_names_its_url() -> None:

@@ -103,6 +103,10 @@ def test_a_name_of_ones_own_is_an_entry(settings: Any) -> None:
             {"BUPPLE_ENGINE_A_DRIVER": "groq", "BUPPLE_ENGINE_A_B_DRIVER": "xai"},
             {"a": {"DRIVER": "groq"}, "a_b": {"DRIVER": "xai"}},
         ),
+        (
+            {"OPENAI_API_KEY": KEY, "BUPPLE_ENGINE_OPENAI_API_KEY": "${OPENAI_API_KEY}"},
+            {"openai": {"API_KEY": KEY}},
+        ),
         ({"BUPPLE_ENGINE_HOUSE_DRIVER": "", "BUPPLE_ENGINE_HOUSE_API_KEY": KEY}, {}),
         ({"BUPPLE_ENGINE_DEFAULT_DRIVER": "claude", "BUPPLE_ENGINE_DEFAULT_API_KEY": KEY}, {}),
     ],
@@ -326,7 +330,7 @@ def test_the_readmes_variables_are_read_and_its_settings_give_no_other_message(
 ) -> None:
     readme = (Path(__file__).parent.parent / "README.md").read_text(encoding="utf-8")
     (block,) = re.findall(r"^```ini\n(.*?)^```$", readme, re.MULTILINE | re.DOTALL)
-    variables = dict(re.findall(r"^(\w+)=(.*)$", block, re.MULTILINE))
+    variables = dict(re.findall(r"^(?:# )?(\w+)=(.*)$", block, re.MULTILINE))
     assert set(variables) <= known_variables(variables)
     shell({**variables, "BUPPLE_ENGINE_CLAUDE_API_KEY": "sk-ant-" + KEY, "BUPPLE_ENGINE_OPENAI_API_KEY": KEY})
     settings.BUPPLE_ENGINE = engine_settings(default="echo")

@@ -682,6 +682,26 @@ async def test_what_is_no_iterator_of_chunks_is_refused(world: World, chunks: An
         await world.respond(chunks=chunks)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        ({"chunks": "Hello"}, "messages=…"),
+        ({"chunks": [{"role": "user", "content": "Hello"}]}, "messages go by their name"),
+        ({"prompt": "Hello", "chunks": None}, 'messages="Hello!"'),
+        ({"dialect": PlainText}, r"such as PlainText\(\)"),
+        ({"dialect": "text"}, r"such as PlainText\(\)"),
+        ({"on_end": 5}, "callable with an Outcome, not int"),
+        ({"chunks": ["Hello"]}, "the last one has done=True; this one is str"),
+        ({"chunks": [{"content": "Hello"}]}, "this one is dict"),
+    ],
+)
+async def test_a_slip_in_the_arguments_is_told_with_what_is_meant(
+    world: World, arguments: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(TypeError, match=words):
+        await world.respond(**arguments)
+
+
 # A reader that reads nothing
 
 

@@ -526,7 +526,7 @@ def test_a_model_may_have_two_names(
     provider.answer(listed({"data": items, "models": items}))
     verdict = probe("it")
     assert (verdict.model_known, verdict.ok) == (known, known is not False)
-    assert ("which lacks some" in verdict.advice) is (known is None)
+    assert ("which may lack some" in verdict.advice) is (known is None)
 
 
 @pytest.mark.parametrize(("name", "tells"), [("groq", True), ("openrouter", None), ("llamacpp", None)])
@@ -537,7 +537,7 @@ def test_a_public_list_says_nothing_of_the_key(
     provider.answer(listed({"data": [{"id": "m"}]}))
     verdict = probe("it")
     assert (verdict.ok, verdict.key_accepted) == (True, tells)
-    assert ("Anyone may see the list" in verdict.advice) is (tells is None)
+    assert ("may be open to anyone" in verdict.advice) is (tells is None)
 
 
 def test_no_key_is_no_verdict_on_a_key(provider: Provider, configure: Configure) -> None:
@@ -595,11 +595,17 @@ def test_an_api_without_a_list_is_knocked_at(
     assert (knock.method, knock.path, knock.body) == ("POST", "/chat/completions", b"{}")
 
 
+async def awaited_key() -> str:
+    return KEY
+
+
 @pytest.mark.parametrize(
     ("entry", "words"),
     [
         ({"DRIVER": "claude", "MODEL": "m"}, "claude needs 'API_KEY'; add it."),
-        ({"DRIVER": "claude", "API_KEY": lambda: "a b\n"}, "does not fit in a header"),
+        ({"DRIVER": "claude", "API_KEY": lambda: "a b\n"}, "white space or a line break"),
+        ({"DRIVER": "claude", "API_KEY": lambda: None}, "is None: its callable must return a string"),
+        ({"DRIVER": "claude", "API_KEY": awaited_key}, "must be an ordinary function"),
         ({"DRIVER": "clade"}, "there is no driver 'clade'. Did you mean 'claude'?"),
         ({"DRIVER": "compatible"}, "compatible needs 'BASE_URL'; add it."),
         ({"DRIVER": "no.such.Driver"}, "can't be imported"),

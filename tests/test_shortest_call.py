@@ -122,10 +122,10 @@ def test_a_lazy_string_in_parts_and_options_is_one(
         ("", None, "messages", 'ai().send("Hello!")'),
         (" \n", None, "messages", "blank"),
         (gettext_lazy(" "), None, "messages", "blank"),
-        ("Hello", 7, "system", "must be a string, not a int"),
+        ("Hello", 7, "system", "must be a string, not an int"),
         ("Hello", [SYSTEM], "system", "must be a string, not a list"),
         ("Hello", "\ud800", "system", "lone surrogate"),
-        (b"Hello", None, "messages", "not a bytes"),
+        (b"Hello", None, "messages", "not bytes"),
         ([USER, {**USER, "role": "boss"}], "Answer briefly.", 'messages[1]["role"]', "boss"),
     ],
 )  # fmt: skip

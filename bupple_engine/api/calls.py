@@ -109,7 +109,7 @@ def check_messages(messages: Any, api: APISettings) -> list[Message]:
     for turn in turns:
         if turn.role == "system" and not api.system_messages:
             raise wrong(
-                f'{turn.where}["role"]', "makes a system message of it, which clients may not send here"
+                f'{turn.where}["role"]', "is that of a system message, which clients may not send here"
             )
         for part in turn.parts:
             taken = _taken(part.metadata, part.where)

@@ -254,6 +254,17 @@ class UnknownView(EngineView):
         raise ProblemError(Problem(404, "NotFound", message))
 
 
+class LostView(UnknownView):
+    """Say to a client of v1/ whose base URL lacks the v1 what its base URL is; to anyone."""
+
+    def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
+        base, path, _ = request.path.rpartition(str(kwargs["path"]))
+        message = (
+            f"There is no {request.method} {base}{path} here. The client's base URL must end with {base}v1."
+        )
+        raise ProblemError(Problem(404, "NotFound", message))
+
+
 class DriverListView(EngineView):
     """List the drivers that a client may name, with their models."""
 

@@ -73,7 +73,7 @@ def _check_paths(api: conf.APISettings) -> Iterator[CheckMessage]:
             try:
                 found = import_string(path) if isinstance(path, str) else path
             except Exception as error:  # whatever the site's module raises
-                words = f": {shown(path)} can't be imported: {error}"
+                words = f": {shown(path)} can't be imported: {str(error).rstrip('.')}."
             else:
                 if found is not None and not (callable(found) and _has(found, method)):
                     words, hint = f": {shown(path)} is no such thing: it has no {method}().", ""

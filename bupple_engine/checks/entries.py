@@ -23,6 +23,7 @@ from .values import (
     CALLABLE_KEY,
     check_files,
     check_key,
+    check_leftovers,
     check_model,
     check_pasted_keys,
     check_proxy,
@@ -47,6 +48,7 @@ def check_entry(alias: str, entry: dict[str, Any]) -> Iterator[CheckMessage]:
     if reading.wire is not None:
         yield from _check_required(at, entry, reading.wire, reading, wrong)
         yield from check_key(at, reading.wire, reading)
+        yield from check_leftovers(at, reading)
         yield from check_url(at, reading.wire, reading)
         yield from check_model(at, reading.wire, reading)
         yield from check_refused(at, reading.wire, reading)

@@ -14,6 +14,7 @@ from urllib.parse import urlsplit
 
 from django.core.checks import CheckMessage
 
+from bupple_engine import elsewhere
 from bupple_engine.drivers import DRIVERS
 from bupple_engine.exceptions import UnsupportedFeatureError
 from bupple_engine.keys import looks_like_key, shown, unkeyed
@@ -31,6 +32,11 @@ _PLACEHOLDER_KEY = re.compile(
     r"|^[a-z]+([-_ ][a-z]+)*[-_ ](key|token)$",
     re.IGNORECASE,
 )
+_VENDORS = {"openai", "openai_chat", "claude", "gemini"}  # which serve models of their own alone
+# What no one means for a key, even where none is wanted.
+_UNFILLED = re.compile(r"^<.*>$|^\$|\{\{")
+# What a file of variables leaves in a value: quotes around it, a comment behind it.
+_LEFTOVER = re.compile(r"^[\"'].*[\"']$|\s#")
 CALLABLE_KEY = 'Write "API_KEY": get_token, a callable that returns a fresh one; each call asks it.'
 _VERSION_TWICE = re.compile(r"/v\d+\w*/v\d+\w*(?=/|$)")
 _FILES = ("ca_file", "model_path")
@@ -60,7 +66,7 @@ def check_key(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
         words = "has white space or quotes in it, which no key has."
         hint = "Write the bare key, without 'Bearer ' before it and without quotes around it; "
         yield message("W007", at["api_key"], words, hint + "docker's --env-file keeps quotes.")
-    elif "api_key" not in wire.required:
+    elif "api_key" not in wire.required and not _UNFILLED.search(key.reveal()):
         return  # what wants no key is often given a word for one
     elif _PLACEHOLDER_KEY.search(key.reveal()):
         referred = re.fullmatch(
@@ -93,6 +99,15 @@ def _owners() -> dict[str, list[str]]:
         for prefix in wire.key_prefixes if wire else ():
             owners.setdefault(prefix, []).append(name)
     return owners
+
+
+def check_leftovers(at: Places, reading: Reading) -> Iterator[CheckMessage]:
+    for name in ("model", "base_url"):
+        value = reading.config.get(name)
+        if value is not None and _LEFTOVER.search(reveal(value)):
+            words = "has quotes around it, or a comment behind it, which are taken for a part of it."
+            hint = "Write the bare value; a comment in .env has a line of its own."
+            yield message("W007", at[name], words, hint)
 
 
 def check_url(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage]:
@@ -143,7 +158,8 @@ def suggest_model(at: Places, wire: Wire) -> str:
             wire.build_models_path({}, "")
         except UnsupportedFeatureError:
             return 'Write "MODEL": "…", a name from the service\'s documentation; it has no list of models.'
-        return f'Write "MODEL": "…", one of those that `manage.py bupple_models {at.alias}` lists'
+        variable = f", or set {at.variable('model')}" if at.reader("model") else ""
+        return f'Write "MODEL": "…"{variable}; `manage.py bupple_models {at.alias}` lists the names.'
     variable = f", or set {at.variable('model')}={wire.suggested_model}" if at.reader("model") else ""
     return f'Write "MODEL": "{wire.suggested_model}"{variable}'
 
@@ -162,6 +178,10 @@ def check_model(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessa
             past = not day or date.fromisoformat(day) < date.today()
             words = f"was shut down {when}" if past else f"will be shut down {when}"
             yield message("W013", at["model"], f"is {model}, which {words}.", hint)
+        owner = elsewhere.driver_of(model)
+        if {reading.name, owner} <= _VENDORS and owner != reading.name.removesuffix("_chat"):
+            words = f"is {model}, as models of {owner} are called: is it another vendor's?"
+            yield message("W008", at["model"], words, hint)
 
 
 def check_refused(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage]:

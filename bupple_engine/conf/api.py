@@ -14,7 +14,8 @@ from django.core.signals import setting_changed
 
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.keys import shown, unkeyed
-from bupple_engine.options import boolean, integer, number, string, suggest
+from bupple_engine.options import boolean, integer, number, string, suggest, wrong_words
+from bupple_engine.printing import kind_of
 
 from .engine import Mistake, default_alias, raise_first, read_setting
 
@@ -84,7 +85,7 @@ def _read() -> tuple[dict[str, Any], list[Mistake]]:
     given = {} if given is None else given
     where = "BUPPLE_ENGINE['API']"
     if not isinstance(given, dict):
-        return {}, [Mistake("E013", where, f" must be a dict, not a {type(given).__name__}.")]
+        return {}, [Mistake("E013", where, f" must be a dict, not {kind_of(given)}.")]
     mistakes = [
         Mistake("E013", where, f": unknown key {shown(key)}.", suggest(str(key).upper(), API).strip())
         for key in given
@@ -95,7 +96,8 @@ def _read() -> tuple[dict[str, Any], list[Mistake]]:
         try:
             found[key.lower()] = parse(given.get(key, default))
         except ValueError as error:
-            words, hint = f" {error}, not {shown(given[key])}.", f"The default is {default!r}."
+            words = f" {wrong_words(error, given[key])}."
+            hint = f'Write, for instance, "{key}": {EXAMPLES.get(key, default)!r}'
             mistakes.append(Mistake("E013", f"{where}[{key!r}]", words, hint))
     for key in ("DRIVERS", "MODELS"):
         for alias in found.get(key.lower()) or ():
@@ -190,6 +192,16 @@ def _both(default: dict[str, Any], kind: Callable[[Any], Any]) -> Callable[[Any]
 
 _RATES = {"user": "60/min", "anon": "10/min"}
 _STREAMS = {"user": 5, "process": 500}
+
+# What a line of API may look like, where the default would not show it.
+EXAMPLES: Mapping[str, Any] = {
+    "PERMISSION_CLASSES": ["rest_framework.permissions.IsAuthenticated"],
+    "AUTHENTICATION_CLASSES": ["bupple_engine.api.authentication.BearerAuthentication"],
+    "DRIVERS": ["claude", "openai"],
+    "MODELS": {"claude": ["claude-sonnet-5-5"]},
+    "OPTIONS": {"max_tokens": 2000, "temperature": True},
+    "PREPARE": "myproject.ai.prepare",
+}
 
 # Key → default and parser.
 API: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {

@@ -14,7 +14,8 @@ from bupple_engine.drivers import DRIVERS, OTHER_NAMES
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.keys import shown, unkeyed
 from bupple_engine.masking import Hidden, MaskedDict, Misfit, hide, protect, reveal
-from bupple_engine.options import suggest
+from bupple_engine.options import COMMON, suggest
+from bupple_engine.printing import with_article
 
 KEYS = ("DEFAULT", "DRIVERS", "API", "MAX_THREADS")
 
@@ -89,12 +90,15 @@ def _wrong_shape(value: Any) -> Iterator[Mistake]:
             'BUPPLE_ENGINE = {"DEFAULT": "echo", "DRIVERS": {"echo": {}}}',
         )
     elif not isinstance(value, dict):
-        yield Mistake("E001", "BUPPLE_ENGINE", f" must be a dict, not a {value.kind}.", SHAPE)
+        yield Mistake("E001", "BUPPLE_ENGINE", f" must be a dict, not {with_article(value.kind)}.", SHAPE)
     else:
         for key in value:
             if key not in KEYS:
                 hint = suggest(str(key).upper(), KEYS).strip()
-                if str(key).upper() in ("BACKENDS", "ENGINES", "PROVIDERS", "MODELS", "ALIASES"):
+                is_driver = str(key).upper() == "DRIVER" and isinstance(reveal(value[key]), str)
+                if is_driver or str(key).lower() in COMMON:
+                    hint = f'It belongs in an entry: "DRIVERS": {{"claude": {{"{str(key).upper()}": …}}}}'
+                elif str(key).upper() in ("BACKENDS", "ENGINES", "PROVIDERS", "MODELS", "ALIASES"):
                     hint = "It is called 'DRIVERS' here."
                 elif key in DRIVERS or _is_entry(value[key]):  # as those of CACHES and DATABASES stand
                     hint = f'Entries go into DRIVERS: "DRIVERS": {{{key!r}: …}}'

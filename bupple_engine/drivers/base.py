@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import asyncio
 import copy
 import logging
 import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
-from functools import cache, cached_property
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from asgiref.sync import sync_to_async
@@ -118,7 +117,9 @@ class ChatDriver:
         """
         options = protect(options)
         call = self._begin(messages, options, streamed=False)
-        _warn_of_blocking()
+        threads.warn_of_blocking(
+            "send() holds up the event loop that it is called in: write `await ai().asend(…)`."
+        )
         call.begin()
         try:
             call.last = reply = self._reply(call)
@@ -331,21 +332,7 @@ def parse_options(options: Mapping[str, Any], known: Mapping[str, Option]) -> Op
     return parsed
 
 
-def _warn_of_blocking() -> None:
-    """Say, once a process, that an event loop waits for a synchronous call."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return
-    _say_that_it_blocks()
-
-
-@cache
-def _say_that_it_blocks() -> None:
-    logger.warning("send() holds up the event loop that it is called in: write `await ai().asend(…)` there.")
-
-
 def _advice(name: str, per_call: list[str], known: Mapping[str, Option]) -> str:
     """Return the sentence that follows an unknown option."""
     hint = elsewhere.of_call(name, per_call, known)
-    return f" {hint}" if hint else suggest(name, per_call)
+    return f" {hint}" if hint else suggest(name.lower(), per_call)

@@ -18,8 +18,7 @@ from bupple_engine.call import Call
 from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange import Exchange, TransportFailure
 from bupple_engine.listing import Listing
-from bupple_engine.masking import Secret
-from bupple_engine.options import Option, Options, clocks, is_header_value, limits
+from bupple_engine.options import Option, Options, clocks, limits, unfit
 from bupple_engine.request import Request
 from bupple_engine.transports import async_transport, blocking_transport, has_aiohttp
 from bupple_engine.types import Chunk, Reply
@@ -131,10 +130,8 @@ class HTTPDriver(ChatDriver):
                 raise ImproperlyConfigured(f"{where}: {self.name} needs {name.upper()!r}; add it. {line}")
         if options.get("api_key"):
             options = call.options = {**options, "api_key": options["api_key"].ask()}
-        if options.get("api_key") and not _is_key(options["api_key"]):
-            raise ImproperlyConfigured(
-                f"{where}['API_KEY'] does not fit in a header: is there a line break or a space in it?"
-            )
+            if wrong := unfit(options["api_key"].reveal()):
+                raise ImproperlyConfigured(f"{where}['API_KEY'] {wrong}.")
 
     def _batches(self, call: Call) -> Generator[list[Chunk], None, None]:
         exchange, transport, cancellation = _prepared(call), self._transport(call), call.cancellation
@@ -235,11 +232,6 @@ def _prepared(call: Call) -> Exchange:
     if call.exchange is None:
         raise RuntimeError("The call was not prepared.")
     return call.exchange
-
-
-def _is_key(key: Secret) -> bool:
-    value = key.reveal()
-    return bool(value) and is_header_value(value)
 
 
 @cache

@@ -19,6 +19,7 @@ from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import EngineError
 from bupple_engine.masking import protect
 from bupple_engine.outcome import Outcome
+from bupple_engine.printing import kind_of
 from bupple_engine.registry import ai
 from bupple_engine.streams import AsyncStream, Stream
 from bupple_engine.types import Message
@@ -83,7 +84,7 @@ def stream_response(
             request, chunks, messages=messages, driver=driver, dialect=dialect, on_end=on_end, **options
         )
     dialect = dialect or EventStream()
-    _check_arguments(chunks, messages, driver, options)
+    _check_arguments(chunks, messages, driver, dialect, on_end, options)
     if _asks_anew(request, chunks):
         tell_end(on_end, Outcome("interrupted"))
         return _nothing(chunks)
@@ -119,7 +120,7 @@ async def astream_response(
             request, chunks, messages=messages, driver=driver, dialect=dialect, on_end=on_end, **options
         )
     dialect = dialect or EventStream()
-    _check_arguments(chunks, messages, driver, options)
+    _check_arguments(chunks, messages, driver, dialect, on_end, options)
     if _asks_anew(request, chunks):
         threads.submit(lambda: tell_end(on_end, Outcome("interrupted")))
         return _nothing(chunks)
@@ -143,18 +144,31 @@ def problem_response(problem: Problem, dialect: Dialect) -> JsonResponse:
     return JsonResponse(dialect.error_body(problem), status=problem.status, headers=problem.headers)
 
 
-def _check_arguments(chunks: Any, messages: Any, driver: Any, options: dict[str, Any]) -> None:
+def _check_arguments(
+    chunks: Any, messages: Any, driver: Any, dialect: Any, on_end: Any, options: dict[str, Any]
+) -> None:
     if (chunks is None) == (messages is None):
-        raise TypeError("Give either chunks or messages.")
+        raise TypeError('Give either chunks or messages, such as messages="Hello!".')
+    if isinstance(dialect, type) or not callable(getattr(dialect, "encode_error", None)):
+        raise TypeError("dialect must be a dialect's instance, such as PlainText().")
+    if on_end is not None and not callable(on_end):
+        raise TypeError(f"on_end must be callable with an Outcome, not {type(on_end).__name__}.")
     if chunks is not None and (driver is not None or options):
         raise TypeError("A driver and options go with messages: chunks have had theirs.")
     if chunks is None:
         return
     if isinstance(chunks, str | bytes | Mapping) or not isinstance(chunks, Iterable | AsyncIterable):
-        kind = type(chunks).__name__
+        hint = " Messages go by their name: messages=…" if isinstance(chunks, str | Mapping) else ""
         raise TypeError(
-            f"chunks must be an iterator of chunks, such as stream() or astream() returns, not a {kind}."
+            "chunks must be an iterator of chunks, such as stream() or astream() returns, "
+            f"not {kind_of(chunks)}.{hint}"
         )
+    if isinstance(chunks, list | tuple) and any(map(_is_message, chunks)):
+        raise TypeError("chunks must be chunks; messages go by their name: messages=[…]")
+
+
+def _is_message(item: Any) -> bool:
+    return isinstance(item, Mapping) and "role" in item and "done" not in item
 
 
 def _is_asynchronous(chunks: Any) -> bool:

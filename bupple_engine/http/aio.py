@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import suppress
+from typing import Any
 
 from bupple_engine import threads
 from bupple_engine.types import Chunk
 
 from . import shutdown
 from .dialects import Dialect
-from .relays import BACKLOG_BYTES, ROOM_SECONDS, BaseRelay, OnEnd, cut_off, logger, stalled
+from .relays import BACKLOG_BYTES, ROOM_SECONDS, BaseRelay, OnEnd, cut_off, logger, of_shape, stalled
 from .release import arelease_connections
 
 # A request that is cancelled behind its view drops the response, and nobody closes it.
@@ -148,6 +149,7 @@ class AsyncRelay(BaseRelay, AsyncIterator[bytes]):
             raise stalled() from None
 
     async def _pump(self) -> None:
+        chunk: Any = None
         try:
             async for chunk in self._chunks:
                 self._texts.append(chunk["content"])
@@ -161,7 +163,7 @@ class AsyncRelay(BaseRelay, AsyncIterator[bytes]):
                 if self._size > BACKLOG_BYTES and not self._done:
                     await self._make_room()
         except Exception as error:  # of a driver's stream, or of chunks of the site's own: told to the reader
-            self._error = self._error or error
+            self._error = self._error or of_shape(error, chunk)
         finally:
             if self._done:
                 self._error = None

@@ -9,13 +9,14 @@ from collections.abc import Iterator
 from contextlib import suppress
 from contextvars import copy_context
 from queue import Empty, SimpleQueue
+from typing import Any
 
 from bupple_engine.threads import Room
 from bupple_engine.types import Chunk
 
 from . import shutdown
 from .dialects import Dialect
-from .relays import BACKLOG_BYTES, ROOM_SECONDS, BaseRelay, OnEnd, close_chunks, cut_off, stalled
+from .relays import BACKLOG_BYTES, ROOM_SECONDS, BaseRelay, OnEnd, close_chunks, cut_off, of_shape, stalled
 from .release import release_connections
 
 
@@ -108,6 +109,7 @@ class Relay(BaseRelay, Iterator[bytes]):
 
     def _pump(self) -> None:
         last: BaseException | None = None
+        chunk: Any = None
         try:
             for chunk in self._chunks:
                 if self._closed:
@@ -124,7 +126,7 @@ class Relay(BaseRelay, Iterator[bytes]):
             if not self._done:
                 last = cut_off()
         except BaseException as error:
-            last = None if self._done else error
+            last = None if self._done else of_shape(error, chunk)
         finally:
             self._leave(last)
             self._arrived.put(last)

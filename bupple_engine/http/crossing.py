@@ -14,7 +14,7 @@ from bupple_engine import threads
 from bupple_engine.cancellation import Cancellation
 from bupple_engine.types import Chunk
 
-from .relays import close_chunks
+from .relays import close_chunks, is_chunk, not_a_chunk
 from .release import arelease_connections, release_connections
 
 _END: Any = object()
@@ -60,6 +60,8 @@ class ThreadedChunks(AsyncIterator[Chunk]):
         self.cancellation.attach(self._break)
         try:
             for chunk in self._chunks:
+                if not is_chunk(chunk):
+                    raise not_a_chunk(chunk)
                 yield [chunk]
         finally:
             self.cancellation.attach(None)

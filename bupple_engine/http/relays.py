@@ -7,7 +7,7 @@ the model is silent, and a reader's leaving ends the provider's connection also 
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
@@ -129,6 +129,20 @@ def close_chunks(chunks: Any) -> None:
 
 def cut_off() -> StreamInterruptedError:
     return StreamInterruptedError("The chunks ended without one that has done=True.")
+
+
+def is_chunk(value: Any) -> bool:
+    return isinstance(value, Mapping) and value.keys() >= {"content", "done"}
+
+
+def not_a_chunk(value: Any) -> TypeError:
+    words = 'A chunk is a dict, {"content": "Hello", "done": False}, and the last one has done=True; '
+    return TypeError(f"{words}this one is {type(value).__name__}.")
+
+
+def of_shape(error: BaseException, chunk: Any) -> BaseException:
+    """Return an error, or what says that the chunk by which it came is none."""
+    return error if chunk is None or is_chunk(chunk) else not_a_chunk(chunk)
 
 
 def stalled() -> StreamInterruptedError:

@@ -27,10 +27,10 @@ WORDS = {
 
 
 def _seconds(text: str) -> float:
-    seconds = float(text)
-    if not 0 < seconds < 3600:
-        raise ArgumentTypeError("must be more than 0 and less than 3600")
-    return seconds
+    with suppress(ValueError):
+        if 0 < (seconds := float(text)) < 3600:
+            return seconds
+    raise ArgumentTypeError("must be a number of more than 0 and less than 3600")
 
 
 class Command(BaseCommand):
