@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gc
 import gzip
 import re
 import socket
@@ -45,6 +44,8 @@ ENVIRONMENT = [
     "NETRC",
 ]
 
+pytestmark = pytest.mark.usefixtures("collected")
+
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,22 +53,6 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _freeze() -> Iterator[None]:
-    """Spare the collector what was there before these tests: it runs after each."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def _collect() -> Iterator[None]:
-    """Have what is left unclosed fail the test that left it."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(params=WAYS)
