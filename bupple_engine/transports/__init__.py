@@ -6,6 +6,7 @@ all of Django's start.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import os
@@ -40,16 +41,24 @@ _forked: list[Any] = []
 
 def blocking_transport(options: Options) -> BlockingTransport:
     """Return the process's transport for synchronous calls with these options."""
-    from .blocking import BlockingTransport
-
-    return _get("blocking", BlockingTransport, options)
+    return _get("blocking", _blocking_class, options)
 
 
 def async_transport(options: Options) -> AsyncTransport:
     """Return the process's transport for asynchronous calls with these options."""
+    return _get("async", _async_class, options)
+
+
+def _blocking_class() -> type[BlockingTransport]:
+    from .blocking import BlockingTransport
+
+    return BlockingTransport
+
+
+def _async_class() -> type[AsyncTransport]:
     from .aio import AsyncTransport
 
-    return _get("async", AsyncTransport, options)
+    return AsyncTransport
 
 
 @cache
@@ -67,7 +76,7 @@ def close_transports() -> None:
         transport.close()
 
 
-def _get(kind: str, cls: Callable[[SecretURL | None, str | None], T], options: Options) -> T:
+def _get(kind: str, load: Callable[[], Callable[[SecretURL | None, str | None], T]], options: Options) -> T:
     proxy, ca_file = options.get("proxy"), options.get("ca_file")
     key = (kind, proxy, ca_file)
     transport: T | None = _transports.get(key)
@@ -75,7 +84,7 @@ def _get(kind: str, cls: Callable[[SecretURL | None, str | None], T], options: O
         with _lock:
             transport = _transports.get(key)
             if transport is None:
-                transport = _transports[key] = cls(proxy, ca_file)
+                transport = _transports[key] = load()(proxy, ca_file)
     return transport
 
 
@@ -83,13 +92,27 @@ class StaleConnection(ConnectionError):
     """A kept connection that can't take a request any more; nothing that matters has been sent on it."""
 
 
-def is_readable(connected: Any) -> bool:
-    """Tell whether anything has come on a socket, its end among it, without waiting or reading."""
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(connected.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
-    return bool(select.select([connected.fileno()], [], [], 0)[0])  # Windows
+class Lookout:
+    """Look whether anything has come on a socket, its end among it, without waiting or reading.
+
+    Each call looks several times: what it looks with is kept as long as the connection is.
+    """
+
+    __slots__ = ("_look",)
+
+    def __init__(self, connected: Any) -> None:
+        descriptor = connected.fileno()
+        self._look: Callable[[], Any]
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            self._look = functools.partial(poll.poll, 0)
+        else:  # Windows
+            self._look = lambda: select.select([descriptor], [], [], 0)[0]
+
+    def sees(self) -> bool:
+        """Tell whether a read would not have to wait."""
+        return bool(self._look())
 
 
 class Trust:
@@ -164,9 +187,14 @@ class Routes(Generic[T]):
         get = os.environ.get
         # A report of errors prints what a frame holds, and a proxy of the environment has credentials.
         key = Hidden(("/".join(url.split("/", 3)[:3]), *(get(name) for name in ENVIRONMENT)))
-        if key not in self._found:
-            self._found[key] = self._find(url)
-        return self._found[key]
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._find(url)
+        return found
+
+    def clear(self) -> None:
+        """Find all of them anew."""
+        self._found.clear()
 
 
 def ca_bundle() -> str:
