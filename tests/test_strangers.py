@@ -59,7 +59,7 @@ def stray(*, stream: bool, status: str = "200 OK") -> bytes:
 
 @pytest.fixture(params=VERBS)
 def verb(request: pytest.FixtureRequest) -> str:
-    """Give each verb; where a test asks for it, an asynchronous one over threads, which has send's transport."""
+    """Give each verb; on request an asynchronous one over threads too, whose transport is that of send."""
     name, _, threads = request.param.partition("-")
     if threads:
         request.getfixturevalue("without_aiohttp")
