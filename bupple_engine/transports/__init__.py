@@ -12,6 +12,7 @@ import logging
 import os
 import select
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Collection
 from functools import cache
@@ -175,6 +176,12 @@ ENVIRONMENT = (
 )
 
 
+_get_variable: Callable[[Any], str | bytes | None] = os.environ.get
+_names: tuple[str | bytes, ...] = ENVIRONMENT
+if sys.platform != "win32":  # each call compares them, and as bytes they are found in half the time
+    _get_variable, _names = os.environb.get, tuple(map(os.fsencode, ENVIRONMENT))
+
+
 class Routes(Generic[T]):
     """Keep what a transport finds out of an origin: the proxy and the CA bundle of the environment."""
 
@@ -184,9 +191,8 @@ class Routes(Generic[T]):
 
     def get(self, url: str) -> T:
         """Return the route to a URL; it is found anew where the environment has changed."""
-        get = os.environ.get
         # A report of errors prints what a frame holds, and a proxy of the environment has credentials.
-        key = Hidden(("/".join(url.split("/", 3)[:3]), *(get(name) for name in ENVIRONMENT)))
+        key = Hidden(("/".join(url.split("/", 3)[:3]), *map(_get_variable, _names)))
         found = self._found.get(key)
         if found is None:
             found = self._found[key] = self._find(url)
