@@ -14,7 +14,6 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
 from typing import Any
 
 import urllib3
@@ -170,7 +169,7 @@ class _Answer(http.client.HTTPResponse):
         lengths = self.headers.get_all("content-length") or []
         if self.status == 101:
             return "it switches to another protocol"
-        if self.headers.defects:
+        if self.headers.defects or any(name.strip() != name for name in self.headers):
             return "its head has a line that is no header"
         if len(lengths) > 1 or (lengths and self.chunked):
             return "it says its length in two ways"
@@ -224,7 +223,7 @@ class Watched:
     sock: Any
     trust: Trust
     _lookout: Lookout | None = None  # none where TLS, inside of TLS, holds what has come
-    _pending: Callable[[], int] | None = None
+    _pending: Any = None  # of TLS: how much of it is deciphered
 
     @property
     def is_connected(self) -> bool:
