@@ -51,9 +51,7 @@ class Decoder:
         self.last_event_id = ""
         self.reconnection_time: int | None = None  # milliseconds
         self.stray: list[bytes] = []
-        self._pieces: list[
-            bytes
-        ] = []  # the unfinished block, joined only when it ends: linear for large events
+        self._pieces: list[bytes] = []  # of the unfinished block: joined when it ends, large ones are linear
         self._ends_in_newline = False
         self._after_cr = False
         self._started = False
