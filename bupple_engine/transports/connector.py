@@ -121,25 +121,20 @@ class Protocol(ResponseHandler):
 
     def is_silent(self) -> bool:
         """Tell whether another request can be sent: open, and nothing has come."""
-        if self._is_of_no_use():
+        transport = self.transport
+        if transport is None or transport.is_closing() or self.should_close:
             return False
         if self._lookout is None:
-            self._lookout = Lookout(self.transport.get_extra_info("socket"))  # type: ignore[union-attr]
+            self._lookout = Lookout(transport.get_extra_info("socket"))
         return not self._lookout.sees()
 
     async def is_clean(self) -> bool:
-        """Tell the same once the loop has read what has come."""
+        """Tell the same once the loop has read what has come: TLS's own, the end, or what is refused here."""
         for _ in range(LOOKS):
             if self.is_silent():
                 return True
-            if self._is_of_no_use():
-                return False
-            # The loop has not read it yet: it may be TLS's own, the end, or what data_received() refuses.
             await asyncio.sleep(0)
         return False
-
-    def _is_of_no_use(self) -> bool:
-        return self.transport is None or self.should_close or not self.is_connected()
 
     def feed_data(self, data: Any, size: int = 0) -> None:
         code = data[0].code
