@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -28,6 +28,7 @@ from django.test import override_settings
 from bupple_engine import ProviderConnectionError, ProviderTimeoutError, ai, call_finished
 from bupple_engine.exchange import TransportFailure
 from bupple_engine.transports import blocking, has_aiohttp
+from bupple_engine.transports.pools import POOLS
 from tests.conftest import Configure
 from tests.provider import Answer, Provider, split
 from tests.verbs import STREAMS, VERBS, run
@@ -656,6 +657,19 @@ def test_changed_settings_close_the_connections(driver: Any, provider: Provider)
     assert ai().send(HELLO)["content"] == "Hello"
     with override_settings(BUPPLE_ENGINE={"DRIVERS": {"echo": {}}}):
         provider.wait_closed(3)
+
+
+def test_no_more_than_fifty_origins_keep_connections(driver: Any) -> None:
+    """A site whose tenants each name a URL would else hold a connection for every one of them."""
+    with ExitStack() as stack:
+        first, *others = (stack.enter_context(Provider()) for _ in range(POOLS + 1))
+        for provider in (first, *others):
+            provider.answer(Answer(body=WIRE.reply("Hello")), repeat=True)
+        for provider in (first, first, *others):
+            assert ai(base_url=WIRE.settings(provider.url)["BASE_URL"]).send(HELLO)["content"] == "Hello"
+        first.wait_closed(1)
+        assert ai(base_url=WIRE.settings(first.url)["BASE_URL"]).send(HELLO)["content"] == "Hello"
+        assert [first.connections, others[-1].connections] == [2, 1]
 
 
 def python(script: str, *arguments: str, until: Callable[[], object] = lambda: None) -> None:

@@ -198,10 +198,6 @@ class Routes(Generic[T]):
             found = self._found[key] = self._find(url)
         return found
 
-    def clear(self) -> None:
-        """Find all of them anew."""
-        self._found.clear()
-
 
 def ca_bundle() -> str:
     """Return the CA bundle that requests would use: the environment's, else certifi's."""

@@ -9,6 +9,7 @@ import http.client
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from importlib.util import find_spec
 from types import TracebackType
@@ -19,7 +20,7 @@ import urllib3
 
 from bupple_engine.cancellation import Cancellation
 from bupple_engine.exchange import TransportFailure
-from bupple_engine.masking import Hidden, SecretURL, bare
+from bupple_engine.masking import SecretURL, bare
 from bupple_engine.request import Request
 
 from . import UNASKED, Routes, ca_bundle, find_proxy
@@ -38,15 +39,16 @@ class _Way:
     def __init__(self, adapter: Adapter, proxy: SecretURL | None) -> None:
         self.adapter = adapter
         self.proxy = proxy
-        # Kept since finding it takes as long as building a request, hidden since a proxy's has credentials.
-        self._pool: Hidden | None = None
+        # Known since finding it takes as long as building a request. It stays the adapter's, which has the
+        # latest fifty: a pool that nobody holds any more closes its connections.
+        self._pool: weakref.ref[Any] | None = None
 
     def pool(self, request: requests.PreparedRequest, proxies: dict[str, str]) -> Any:
         """Return the pool of connections to the origin."""
-        found = None if self._pool is None else self._pool.reveal()
+        found = None if self._pool is None else self._pool()
         if found is None or found.pool is None:  # closed
             found = self.adapter.get_connection_with_tls_context(request, True, proxies=proxies)
-            self._pool = Hidden(found)
+            self._pool = weakref.ref(found)
         return found
 
 
@@ -118,7 +120,6 @@ class BlockingTransport:
 
     def close(self) -> None:
         """Close the idle connections."""
-        self._routes.clear()  # a pool closes when nobody refers to it
         for adapter in self._adapters.values():
             adapter.close()
 
