@@ -129,15 +129,12 @@ class HTTPDriver(ChatDriver):
                 if name == "base_url":
                     line = f'Write "BASE_URL": "{self.wire.base_url(options)}"'
                 raise ImproperlyConfigured(f"{where}: {self.name} needs {name.upper()!r}; add it. {line}")
-        key = options.get("api_key")
-        if key is None or key.is_fixed:  # which was looked at when it was read
-            return
-        key = key.ask()
-        if not _is_key(key):
+        if options.get("api_key"):
+            options = call.options = {**options, "api_key": options["api_key"].ask()}
+        if options.get("api_key") and not _is_key(options["api_key"]):
             raise ImproperlyConfigured(
                 f"{where}['API_KEY'] does not fit in a header: is there a line break or a space in it?"
             )
-        call.options = {**options, "api_key": key}
 
     def _batches(self, call: Call) -> Generator[list[Chunk], None, None]:
         exchange, transport, cancellation = _prepared(call), self._transport(call), call.cancellation
