@@ -7,11 +7,10 @@ import re
 from collections.abc import Mapping
 from typing import Any
 
-from . import retries
 from .answer import Answer, repair
+from .decoding import begins_with_object, has_halves, load_first, loads, loads_leniently
 from .exceptions import (
     EngineError,
-    ProviderConnectionError,
     ProviderServerError,
     ResponseParseError,
     StreamError,
@@ -21,45 +20,18 @@ from .options import Limits
 from .reports import parse_embedded, reports_error, says_something
 from .request import Request
 from .scrubbing import scrub
-from .sse import Decoder, Event, EventTooLargeError
+from .sse import BLANK, Decoder, Event, EventTooLargeError, begins_stream
+from .statuses import status_error
 from .wire import Wire
 
-# One escape of a string; the group is half of a pair of surrogates whose other half is not beside it.
-_ESCAPE = re.compile(r"(?i)\\(?:ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(ud[89a-f][0-9a-f]{2})|.)", re.DOTALL)
 # What keeps a connection alive though it is framed as data: a comment, or a word for it.
 _KEEP_ALIVE = re.compile(
     r"(?i):.*|\W*(keep[-_ ]?alive|ping|pong|heart[-_ ]?beat|processing|waiting)\W*", re.DOTALL
 )
 _DATA = re.compile(r"\s*(?:data:\s*)*")
-_lenient = json.JSONDecoder(strict=False)  # NaN and raw control characters may stand
-
-
-def _has_halves(text: str) -> bool:
-    """Tell whether there is half a character in JSON, which some services cut between two texts."""
-    return ("\\ud" in text or "\\uD" in text) and any(match[1] for match in _ESCAPE.finditer(text))
-
-
-try:
-    from orjson import loads as _loads  # refuses halves of characters, NaN and raw control characters
-except ImportError:
-    _scan = json.JSONDecoder().scan_once  # type: ignore[attr-defined] # typeshed leaves it out
-
-    def _loads(text: str) -> Any:  # type: ignore[misc] # orjson's takes bytes, too
-        # json.loads looks for an encoding and for white space first, which takes half as long again.
-        if _has_halves(text):
-            raise ValueError
-        try:
-            value, end = _scan(text, 0)
-        except StopIteration:
-            return json.loads(text)
-        return value if end == len(text) else json.loads(text)
-
 
 MAX_ERROR_BYTES = 65_536
 
-_BLANK = b" \r\n\t\xef\xbb\xbf"
-_FIELD = re.compile(rb"(data|event|id|retry)?:")
-_FIELDS = (b"data:", b"event:", b"id:", b"retry:")
 # What a wire raises where an answer's values are of other types than it takes for granted.
 _MISFITS = (AttributeError, TypeError, KeyError, IndexError, ValueError, RecursionError)
 
@@ -112,7 +84,7 @@ class Body:
 
     def _decode(self, data: bytes) -> None:
         if not self._begun:
-            begun = (self._head + data).lstrip(_BLANK)
+            begun = (self._head + data).lstrip(BLANK)
             is_whole = self._is_whole(begun)
             if is_whole:
                 self._whole = []
@@ -152,14 +124,13 @@ class Body:
             return True
         if self._stream or "event-stream" in self._headers.get("content-type", "").lower():
             return False if begun else None
-        if _FIELD.match(begun):
-            return False
-        return None if any(field.startswith(begun) for field in _FIELDS) else True
+        is_stream = begins_stream(begun)
+        return None if is_stream is None else not is_stream
 
     def _parse(self, event: Event, answer: Answer, wire: Wire) -> None:
         text = event.data
         try:
-            payload = _loads(text)
+            payload = loads(text)
         except (ValueError, RecursionError):
             return self._parse_odd(event)
         name = event.event
@@ -189,7 +160,7 @@ class Body:
             if at >= len(text):
                 return
             try:
-                payload, end = _lenient.raw_decode(text, at)
+                payload, end = load_first(text, at)
             except (ValueError, RecursionError):
                 line = text[at:].partition("\n")[0]
                 if not self._is_idle(line):
@@ -201,7 +172,7 @@ class Body:
                 at += len(line)
                 continue
             value, at = text[at:end], end
-            if self.answer.half is None and _has_halves(value):
+            if self.answer.half is None and has_halves(value):
                 self.answer.half = {}
             self._take(event.event if end == len(text) else "message", payload, value)
 
@@ -307,32 +278,31 @@ class Body:
         """Return the error that had come whole when the connection broke, though nothing ended it."""
         tail = None if self._whole is not None else self._decoder.tail()
         text = tail.data if tail else b"".join(self._whole or ()).decode("utf-8-sig", "replace")
-        try:
-            payload = _lenient.decode(text.strip())
-        except (ValueError, RecursionError):
+        payload = loads_leniently(text.strip())
+        if payload is None:
             return None
         if (tail and tail.event == "error") or (isinstance(payload, dict) and reports_error(payload)):
             if self._whole is not None and not 200 <= self._status < 300:
-                return self._status_error(payload, text)
+                return self._read_status(payload, text)
             return self._wire.parse_error(0, self._whole_texts(payload), self._excerpt(text, 500))
         return None
 
     def _receive_whole(self, body: bytes) -> None:
         text = body.decode("utf-8-sig", "replace").strip()
         try:
-            payload = _lenient.decode(text)
+            payload, is_odd = loads(text), False
         except (ValueError, RecursionError):
-            payload = None
+            payload, is_odd = loads_leniently(text), True
         if not 200 <= self._status < 300:
-            if payload is None and _FIELD.match(body.lstrip(_BLANK)):
+            if payload is None and begins_stream(body.lstrip(BLANK)):
                 payload = parse_embedded(text)  # an error in the form of the events that were asked for
-            raise self._status_error(self._whole_texts(payload), text)
+            raise self._read_status(self._whole_texts(payload), text)
         if isinstance(payload, list) and payload and isinstance(payload[0], dict) and payload[0].get("error"):
             payload = payload[0]
         if not isinstance(payload, self._wire.payloads):
             return self._receive_series(payload, text)
         answered: Any = payload
-        if _has_halves(text):
+        if is_odd and has_halves(text):
             self.answer.half = {}
         if isinstance(payload, dict) and reports_error(payload):
             error = self._wire.parse_error(0, self._whole_texts(payload), self._excerpt(text, 500))
@@ -354,7 +324,7 @@ class Body:
 
     def _receive_series(self, payload: Any, text: str) -> None:
         """Read events that came as an array, or a line each, in place of an event stream."""
-        if payload is None and _begins_with_object(text):
+        if payload is None and begins_with_object(text):
             try:
                 self._parse_odd(Event("message", text))
             except ResponseParseError:
@@ -384,34 +354,9 @@ class Body:
         """Return the beginning of what came; a secret is masked before it could be cut in two."""
         return scrub(text, self._secrets)[:size]
 
-    def _status_error(self, payload: Any, text: str) -> EngineError:
-        if 300 <= self._status < 400:
-            error: EngineError = ProviderConnectionError(
-                "The provider redirects, which is not followed: set BASE_URL to where the API is.",
-                code=self._status,
-            )
-            error.retryable = False
-            return error
-        if self._status == 407:
-            # A proxy of the environment may quote its credentials, which nobody here knows.
-            error = ProviderConnectionError("The proxy wants credentials, or others: check PROXY.", code=407)
-            error.retryable = False
-            return error
-        if payload is None and "<" in text[:200]:
-            text = f"The provider answered with status {self._status} and a page of HTML."
-        error = self._wire.parse_error(self._status, payload, self._excerpt(text, 500))
-        seconds = retries.parse_retry_after(self._headers)
-        error.retry_after = error.retry_after if seconds is None else seconds
-        error.retryable = retries.is_retryable(error, self._headers.get("x-should-retry"))
-        return error
-
-
-def _begins_with_object(text: str) -> bool:
-    """Tell whether a whole JSON object stands at the head of a text, before others."""
-    try:
-        return isinstance(_lenient.raw_decode(text)[0], dict)
-    except (ValueError, RecursionError):
-        return False
+    def _read_status(self, payload: Any, text: str) -> EngineError:
+        excerpt = self._excerpt(text, 500)
+        return status_error(self._wire, self._status, self._headers, payload, excerpt)
 
 
 def _too_large(what: str, option: str, size: int) -> ResponseParseError:

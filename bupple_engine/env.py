@@ -10,6 +10,7 @@ from typing import Any
 import environ
 
 from .drivers import DRIVERS
+from .keys import shown
 from .masking import MaskedDict
 
 # Suffix of the variable → how it is read. BUPPLE_ENGINE_<NAME>_<SUFFIX> is the entry's <SUFFIX>.
@@ -47,7 +48,7 @@ def engine_settings(
     drivers = list(drivers)
     for name in drivers:  # before a key is read, which a report of errors would print
         if not isinstance(name, str):
-            raise TypeError(f"drivers must be names, not {name!r}.")
+            raise TypeError(f"drivers must be names, not {shown(name)}.")
     env = env or environ.Env()
     chosen = _read(env, DEFAULT) or _read(env, "BUPPLE_DEFAULT_ENGINE_DRIVER")
     names = dict.fromkeys((*drivers, *own_aliases(env.ENVIRON)))

@@ -12,6 +12,7 @@ PREFIXES = (
     "dapi", "dop_v1_", "flp_", "fw_", "ghp_", "github_pat_", "glpat-", "gsk_", "hf_", "inf-", "jina_",
     "lsv2_", "nvapi-", "pplx-", "psk-", "r8_", "tgp_v1_", "tvly-", "up_", "vck_", "xai-", "ya29.", "eyJ",
 )  # fmt: skip
+_SHORTEST = min(map(len, PREFIXES)) + 12
 _TOKEN = re.compile(
     rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, PREFIXES))})"
     r"(?P<tail>[A-Za-z0-9_\-.~+/=]{11,500}[A-Za-z0-9_\-=])"  # bounded: a provider's words are looked at, too
@@ -30,6 +31,8 @@ def mask(value: str) -> str:
 
 def find_keys(value: str) -> list[str]:
     """Return what looks like a vendor's key in a string, by its prefix, or by the shape of the whole."""
+    if len(value) < _SHORTEST:  # as most names are, at which each call looks
+        return []
     if _BARE.fullmatch(value.strip()):
         return [value.strip()]
     return [found[0] for found in _TOKEN.finditer(value) if _RANDOM.search(found["tail"])]

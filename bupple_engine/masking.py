@@ -120,7 +120,7 @@ class Secret(Hidden):
 
     def ask(self) -> Secret:
         """Return what a callable gives now, wrapped whatever its type: a call asks a vault once."""
-        return Secret(self.reveal())
+        return self if self.is_fixed else Secret(self.reveal())
 
     def reveal(self) -> str:
         """Return the value itself; a callable (a vault, a rotating token) is asked each time."""

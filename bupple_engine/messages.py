@@ -8,6 +8,7 @@ from typing import Any
 
 from . import elsewhere
 from .exceptions import InvalidRequestError
+from .keys import unkeyed
 from .options import is_text, suggest
 from .printing import kind_of
 
@@ -160,7 +161,9 @@ def _data_hint(content: Any) -> str:
 
 
 def _wrong(where: str, what: str) -> InvalidRequestError:
-    return InvalidRequestError(f"{where} {what}", param=where)
+    # A key may have been pasted in place of a role, a type or a name.
+    where = unkeyed(where)
+    return InvalidRequestError(f"{where} {unkeyed(what)}", param=where)
 
 
 def system_and_rest(turns: Iterable[Turn]) -> tuple[list[Part], list[Turn]]:

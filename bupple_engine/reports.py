@@ -93,13 +93,10 @@ def read_error(payload: Any) -> Said:
 
 def reports_error(payload: Mapping[str, Any]) -> bool:
     """Tell whether what should be an answer, or a piece of one, is an error in whatever shape."""
-    if says_something(payload.get("error")):
+    get = payload.get
+    if says_something(get("error")) or get("object") == "error" or get("type") == "error":
         return True
-    if payload.get("object") == "error" or payload.get("type") == "error":
-        return True
-    if payload.get("type") or any(
-        payload.get(name) for name in ("choices", "candidates", "output", "content")
-    ):
+    if get("type") or get("choices") or get("candidates") or get("output") or get("content"):
         return False
     if says_something(payload.get("errors")) or payload.get("error_code") or payload.get("success") is False:
         return True

@@ -11,6 +11,8 @@ from .exceptions import InvalidRequestError
 from .masking import Hidden, MaskedDict, mask_url, refuse_pickling, reveal
 from .scrubbing import Secrets
 
+_NOTHING = Hidden(b"")
+
 
 class Request:
     """What to send in one attempt; neither its repr nor its attributes show a header or the body."""
@@ -38,7 +40,7 @@ class Request:
     ) -> None:
         self._url = Hidden(url)
         self._headers = headers
-        self._body = Hidden(body)
+        self._body = Hidden(body) if body else _NOTHING  # which a wire replaces, once it has built one
         self.stream = stream
         self.secrets = secrets or Secrets()
         self.method = method

@@ -5,11 +5,14 @@ Source: https://html.spec.whatwg.org/multipage/server-sent-events.html#event-str
 
 from __future__ import annotations
 
+import re
 from typing import NamedTuple
 
 _BOM = b"\xef\xbb\xbf"
+BLANK = b" \r\n\t" + _BOM  # what may stand before anything else
 _new = tuple.__new__
 _FIELDS = frozenset({b"data", b"event", b"id", b"retry"})
+_LINE = re.compile(rb"(data|event|id|retry)?:")
 
 
 class Event(NamedTuple):
@@ -19,6 +22,13 @@ class Event(NamedTuple):
     data: str
     id: str = ""
     retry: int | None = None
+
+
+def begins_stream(begun: bytes) -> bool | None:
+    """Tell by the first bytes of a body whether it is an event stream; None where they are too few."""
+    if _LINE.match(begun):
+        return True
+    return None if any((name + b":").startswith(begun) for name in _FIELDS) else False
 
 
 MAX_EVENT_BYTES = 16_000_000
@@ -41,9 +51,7 @@ class Decoder:
         self.last_event_id = ""
         self.reconnection_time: int | None = None  # milliseconds
         self.stray: list[bytes] = []
-        self._pieces: list[
-            bytes
-        ] = []  # the unfinished block, joined only when it ends: linear for large events
+        self._pieces: list[bytes] = []  # of the unfinished block: joined when it ends, large ones are linear
         self._ends_in_newline = False
         self._after_cr = False
         self._started = False

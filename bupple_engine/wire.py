@@ -135,10 +135,10 @@ class Wire:
         if key:
             headers |= hide(self.build_auth(key.reveal(), options))
         headers |= self.build_headers(options)
-        chosen = options.get("headers") or {}
-        last = {name.lower(): name for name in chosen}  # entry and call may spell one name in two ways
-        headers = MaskedDict({name: value for name, value in headers.items() if name.lower() not in last})
-        headers |= {name: chosen[name] for name in last.values()}
+        if chosen := options.get("headers"):
+            last = {name.lower(): name for name in chosen}  # entry and call may spell one name in two ways
+            headers = MaskedDict({name: value for name, value in headers.items() if name.lower() not in last})
+            headers |= {name: chosen[name] for name in last.values()}
         request = Request(
             join_url(base.reveal(), path, endpoint),
             headers,

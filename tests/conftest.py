@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import importlib
 import signal
 import ssl
@@ -41,6 +42,22 @@ def shared_provider() -> Iterator[Provider]:
     """Give one provider to the servers, which take as long to start as all the tests."""
     with Provider() as provider:
         yield provider
+
+
+@pytest.fixture(scope="module")
+def frozen_heap() -> Iterator[None]:
+    """Spare the collector what was there before a module's tests, where it runs after each."""
+    gc.collect()
+    gc.freeze()
+    yield
+    gc.unfreeze()
+
+
+@pytest.fixture
+def collected(frozen_heap: None) -> Iterator[None]:
+    """Have what is left unclosed fail the test that left it."""
+    yield
+    gc.collect()
 
 
 @pytest.fixture

@@ -568,6 +568,7 @@ def test_an_alias_that_is_a_key_is_told_and_not_shown(settings: Any) -> None:
         assert PASTED not in str(message)
         assert message.obj.alias == PASTED  # by which the admin page finds its row
         assert str(message.obj).startswith("BUPPLE_ENGINE['DRIVERS']['…Rv7K']")
+    assert 'env.str("BUPPLE_ENGINE_…_API_KEY", default="")' in str(found["W003"].hint)
 
 
 def test_every_check_is_shown() -> None:

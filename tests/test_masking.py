@@ -8,13 +8,17 @@ import html
 import json
 import pickle
 import re
+import traceback
 from collections.abc import Callable
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 import pytest
 
+from bupple_engine import ai, conf
+from bupple_engine.api.base import load as load_path
 from bupple_engine.drivers import DRIVERS
+from bupple_engine.env import engine_settings
 from bupple_engine.keys import find_keys, looks_like_key, shown, unkeyed
 from bupple_engine.masking import Hidden, MaskedDict, Secret, SecretURL, hide, mask_url, protect, reveal
 from bupple_engine.printing import one_line, printable
@@ -26,6 +30,53 @@ TAIL = "Tq6Zw3Xe9Rc1Vb5N"
 
 
 # Keys
+
+KEY = f"sk-{TAIL}"
+
+
+def say(message: Any) -> object:
+    return ai().send([message])
+
+
+def read_environment(drivers: Any) -> object:
+    return engine_settings(drivers=drivers)
+
+
+ECHO: dict[str, Any] = {"DRIVER": "echo"}
+# Where a key may have been pasted: what BUPPLE_ENGINE is then, and what somebody does with it.
+PASTED: dict[str, tuple[dict[str, Any], Callable[[], object]]] = {
+    "a key of the settings": ({"DRIVERS": {"it": ECHO}, KEY: {"MODEL": "m"}}, lambda: conf.default_alias()),
+    "an alias, asked for by its model": (
+        {"DRIVERS": {KEY: {**ECHO, "MODEL": "m"}, "it": ECHO}},
+        lambda: ai("m"),
+    ),
+    "a driver": ({"DRIVERS": {"it": {"DRIVER": f"gpt-{KEY}"}}}, lambda: ai("it")),
+    "a rate": (
+        {"DRIVERS": {"it": ECHO}, "API": {"THROTTLE_RATES": {KEY: "1/s"}}},
+        lambda: conf.api_settings(),
+    ),
+    "a dotted path": ({"DRIVERS": {"it": ECHO}}, lambda: load_path(f"{KEY}.Class", "PERMISSION_CLASSES")),
+    "a driver's name": ({}, lambda: read_environment([{"API_KEY": KEY}])),
+    "a message": ({"DRIVERS": {"it": ECHO}}, lambda: say(KEY)),
+    "a message's key": ({"DRIVERS": {"it": ECHO}}, lambda: say({"role": "user", "content": "Hi", KEY: ""})),
+    "a role": ({"DRIVERS": {"it": ECHO}}, lambda: say({"role": KEY, "content": "Hi"})),
+    "a part's type": (
+        {"DRIVERS": {"it": ECHO}},
+        lambda: say({"role": "user", "content": [{"type": KEY, "content": "Hi"}]}),
+    ),
+}
+
+
+@pytest.mark.parametrize("place", PASTED)
+def test_a_key_in_place_of_a_name_is_not_shown(place: str, settings: Any) -> None:
+    settings.BUPPLE_ENGINE, do = PASTED[place]
+    with pytest.raises(Exception, match=f"…{KEY[-4:]}") as caught:  # of classes that a place has its own of
+        do()
+    assert KEY not in "".join(traceback.format_exception_only(caught.value))
+    chain: BaseException | None = caught.value
+    while chain is not None:
+        assert KEY not in f"{chain} {chain.args} {vars(chain)}"
+        chain = chain.__cause__
 
 
 @pytest.mark.parametrize(

@@ -23,6 +23,7 @@ from bupple_engine import (
     StreamError,
     StreamInterruptedError,
     body,
+    decoding,
 )
 from bupple_engine.exchange import END_SECONDS
 from tests.pure import answer, begin, frames, hear, pieces
@@ -343,12 +344,12 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
         pytest.importorskip("orjson")
         return
     monkeypatch.setitem(sys.modules, "orjson", None)
-    spec = importlib.util.spec_from_file_location(body.__name__, body.__file__)
+    spec = importlib.util.spec_from_file_location(decoding.__name__, decoding.__file__)
     assert spec is not None
     assert spec.loader is not None
     copy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(copy)
-    monkeypatch.setattr(body, "_loads", copy._loads)
+    monkeypatch.setattr(body, "loads", copy.loads)
 
 
 @pytest.mark.usefixtures("parser")

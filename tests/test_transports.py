@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import base64
-import gc
 import gzip
 import re
 import socket
@@ -15,7 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -29,6 +28,7 @@ from django.test import override_settings
 from bupple_engine import ProviderConnectionError, ProviderTimeoutError, ai, call_finished
 from bupple_engine.exchange import TransportFailure
 from bupple_engine.transports import blocking, has_aiohttp
+from bupple_engine.transports.pools import POOLS
 from tests.conftest import Configure
 from tests.provider import Answer, Provider, split
 from tests.verbs import STREAMS, VERBS, run
@@ -45,6 +45,8 @@ ENVIRONMENT = [
     "NETRC",
 ]
 
+pytestmark = pytest.mark.usefixtures("collected")
+
 
 @pytest.fixture(autouse=True)
 def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -52,22 +54,6 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _freeze() -> Iterator[None]:
-    """Spare the collector what was there before these tests: it runs after each."""
-    gc.collect()
-    gc.freeze()
-    yield
-    gc.unfreeze()
-
-
-@pytest.fixture(autouse=True)
-def _collect() -> Iterator[None]:
-    """Have what is left unclosed fail the test that left it."""
-    yield
-    gc.collect()
 
 
 @pytest.fixture(params=WAYS)
@@ -671,6 +657,19 @@ def test_changed_settings_close_the_connections(driver: Any, provider: Provider)
     assert ai().send(HELLO)["content"] == "Hello"
     with override_settings(BUPPLE_ENGINE={"DRIVERS": {"echo": {}}}):
         provider.wait_closed(3)
+
+
+def test_no_more_than_fifty_origins_keep_connections(driver: Any) -> None:
+    """A site whose tenants each name a URL would else hold a connection for every one of them."""
+    with ExitStack() as stack:
+        first, *others = (stack.enter_context(Provider()) for _ in range(POOLS + 1))
+        for provider in (first, *others):
+            provider.answer(Answer(body=WIRE.reply("Hello")), repeat=True)
+        for provider in (first, first, *others):
+            assert ai(base_url=WIRE.settings(provider.url)["BASE_URL"]).send(HELLO)["content"] == "Hello"
+        first.wait_closed(1)
+        assert ai(base_url=WIRE.settings(first.url)["BASE_URL"]).send(HELLO)["content"] == "Hello"
+        assert [first.connections, others[-1].connections] == [2, 1]
 
 
 def python(script: str, *arguments: str, until: Callable[[], object] = lambda: None) -> None:

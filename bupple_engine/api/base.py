@@ -29,6 +29,7 @@ from bupple_engine.conf import APISettings
 from bupple_engine.exceptions import EngineError
 from bupple_engine.http import problem_response
 from bupple_engine.http.problems import Problem, ProblemError, report
+from bupple_engine.keys import looks_like_key, unkeyed
 
 from .body import open_body
 from .content import BoundedJSONParser, Negotiation
@@ -115,7 +116,7 @@ def load(found: Any, key: str) -> Any:
         return import_string(found)
     except ImportError as error:
         message = f"BUPPLE_ENGINE['API'][{key!r}]: {found!r} can't be imported: {error}"
-        raise ImproperlyConfigured(message) from error
+        raise ImproperlyConfigured(unkeyed(message)) from (None if looks_like_key(found) else error)
 
 
 def problem_of(error: Exception) -> Problem | None:

@@ -70,9 +70,7 @@ def _unmeasured(request: HttpRequest) -> Any:
     if not isinstance(request, WSGIRequest):
         return request
     source = request.environ["wsgi.input"]
-    if request.environ.get(
-        "wsgi.input_terminated"
-    ):  # gunicorn's word, and others', that it ends with the body
+    if request.environ.get("wsgi.input_terminated"):  # gunicorn's word, and others', that it has an end
         return source
     if isinstance(source, LimitedStream) and request.environ.get("HTTP_TRANSFER_ENCODING"):
         return _Chunked(source)

@@ -11,7 +11,7 @@ from django.core.checks import CheckMessage, Error, Warning
 
 from bupple_engine.conf import Mistake
 from bupple_engine.drivers import DRIVERS
-from bupple_engine.env import own_aliases, variable
+from bupple_engine.env import PREFIX, own_aliases, variable
 from bupple_engine.keys import looks_like_key, shown, unkeyed
 
 from .source import find_entry, variable_in
@@ -92,7 +92,7 @@ class Places:
     def variable(self, option: str) -> str:
         """Return the variable that the settings file reads for an option, else the one that is ours."""
         if looks_like_key(self.alias):
-            return variable("…", option)
+            return f"{PREFIX}…_{option.upper()}"
         return variable_in(find_entry(self.alias), option.upper()) or variable(self.alias, option)
 
     def reader(self, option: str) -> str:

@@ -69,9 +69,8 @@ def check_key(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
     elif "api_key" not in wire.required and not _UNFILLED.search(key.reveal()):
         return  # what wants no key is often given a word for one
     elif _PLACEHOLDER_KEY.search(key.reveal()):
-        referred = re.fullmatch(
-            r"\$\{?(\w+)\}?", key.reveal()
-        )  # which django-environ leaves where it is not set
+        # django-environ leaves a reference as it stands where what it names is not set.
+        referred = re.fullmatch(r"\$\{?(\w+)\}?", key.reveal())
         hint = (
             f"Set the environment variable {at.variable('api_key')} to the key that {reading.name} gave you"
         )

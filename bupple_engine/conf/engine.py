@@ -41,8 +41,8 @@ class Mistake(NamedTuple):
         return " ".join(filter(None, (self.address + self.words, self.hint)))
 
     def exception(self) -> ImproperlyConfigured:
-        """Return what to raise."""
-        error = self.error(str(self))
+        """Return what to raise; a key may have been pasted in place of any name that it quotes."""
+        error = self.error(unkeyed(str(self)))
         error.__cause__ = self.cause
         return error
 

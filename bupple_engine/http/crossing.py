@@ -87,9 +87,7 @@ class LoopedChunks(Iterator[Chunk]):
     def __init__(self, chunks: AsyncIterator[Chunk]) -> None:
         self._chunks = chunks
         self._runner = asyncio.Runner()
-        self._context: Any = (
-            ThreadSensitiveContext()
-        )  # so that sync_to_async has a thread of this stream's alone
+        self._context: Any = ThreadSensitiveContext()  # sync_to_async has a thread of this stream's alone
         self._thread: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: asyncio.Task[Any] | None = None

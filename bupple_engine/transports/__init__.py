@@ -6,12 +6,14 @@ all of Django's start.
 
 from __future__ import annotations
 
+import functools
 import importlib.util
 import logging
 import os
 import re
 import select
 import ssl
+import sys
 import threading
 from collections.abc import Callable, Collection
 from functools import cache
@@ -41,16 +43,24 @@ _forked: list[Any] = []
 
 def blocking_transport(options: Options) -> BlockingTransport:
     """Return the process's transport for synchronous calls with these options."""
-    from .blocking import BlockingTransport
-
-    return _get("blocking", BlockingTransport, options)
+    return _get("blocking", _blocking_class, options)
 
 
 def async_transport(options: Options) -> AsyncTransport:
     """Return the process's transport for asynchronous calls with these options."""
+    return _get("async", _async_class, options)
+
+
+def _blocking_class() -> type[BlockingTransport]:
+    from .blocking import BlockingTransport
+
+    return BlockingTransport
+
+
+def _async_class() -> type[AsyncTransport]:
     from .aio import AsyncTransport
 
-    return _get("async", AsyncTransport, options)
+    return AsyncTransport
 
 
 @cache
@@ -68,7 +78,7 @@ def close_transports() -> None:
         transport.close()
 
 
-def _get(kind: str, cls: Callable[[SecretURL | None, str | None], T], options: Options) -> T:
+def _get(kind: str, load: Callable[[], Callable[[SecretURL | None, str | None], T]], options: Options) -> T:
     proxy, ca_file = options.get("proxy"), options.get("ca_file")
     key = (kind, proxy, ca_file)
     transport: T | None = _transports.get(key)
@@ -76,7 +86,7 @@ def _get(kind: str, cls: Callable[[SecretURL | None, str | None], T], options: O
         with _lock:
             transport = _transports.get(key)
             if transport is None:
-                transport = _transports[key] = cls(proxy, ca_file)
+                transport = _transports[key] = load()(proxy, ca_file)
     return transport
 
 
@@ -84,13 +94,27 @@ class StaleConnection(ConnectionError):
     """A kept connection that can't take a request any more; nothing that matters has been sent on it."""
 
 
-def is_readable(connected: Any) -> bool:
-    """Tell whether anything has come on a socket, its end among it, without waiting or reading."""
-    if hasattr(select, "poll"):
-        poll = select.poll()
-        poll.register(connected.fileno(), select.POLLIN)
-        return bool(poll.poll(0))
-    return bool(select.select([connected.fileno()], [], [], 0)[0])  # Windows
+class Lookout:
+    """Look whether anything has come on a socket, its end among it, without waiting or reading.
+
+    Each call looks several times: what it looks with is kept as long as the connection is.
+    """
+
+    __slots__ = ("_look",)
+
+    def __init__(self, connected: Any) -> None:
+        descriptor = connected.fileno()
+        self._look: Callable[[], Any]
+        if hasattr(select, "poll"):
+            poll = select.poll()
+            poll.register(descriptor, select.POLLIN)
+            self._look = functools.partial(poll.poll, 0)
+        else:  # Windows
+            self._look = lambda: select.select([descriptor], [], [], 0)[0]
+
+    def sees(self) -> bool:
+        """Tell whether a read would not have to wait."""
+        return bool(self._look())
 
 
 class Trust:
@@ -159,6 +183,12 @@ ENVIRONMENT = (
 )
 
 
+_get_variable: Callable[[Any], str | bytes | None] = os.environ.get
+_names: tuple[str | bytes, ...] = ENVIRONMENT
+if sys.platform != "win32":  # each call compares them, and as bytes they are found in half the time
+    _get_variable, _names = os.environb.get, tuple(map(os.fsencode, ENVIRONMENT))
+
+
 class Routes(Generic[T]):
     """Keep what a transport finds out of an origin: the proxy and the CA bundle of the environment."""
 
@@ -168,12 +198,12 @@ class Routes(Generic[T]):
 
     def get(self, url: str) -> T:
         """Return the route to a URL; it is found anew where the environment has changed."""
-        get = os.environ.get
         # A report of errors prints what a frame holds, and a proxy of the environment has credentials.
-        key = Hidden(("/".join(url.split("/", 3)[:3]), *(get(name) for name in ENVIRONMENT)))
-        if key not in self._found:
-            self._found[key] = self._find(url)
-        return self._found[key]
+        key = Hidden(("/".join(url.split("/", 3)[:3]), *map(_get_variable, _names)))
+        found = self._found.get(key)
+        if found is None:
+            found = self._found[key] = self._find(url)
+        return found
 
 
 def ca_bundle() -> str:

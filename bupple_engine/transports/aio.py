@@ -24,9 +24,8 @@ from . import UNASKED, Routes, Trust, ca_bundle, find_proxy, refused_coding, tls
 from .connector import Body, Connector, Wait, present
 
 DRAIN_BYTES = 65_536
-HEAD_BYTES = (
-    65_536  # of one line of a head, as http.client allows; aiohttp's own 8 KB are less than some send
-)
+# Of one line of a head, as http.client allows; some send more than aiohttp's own 8 KB.
+HEAD_BYTES = 65_536
 CODINGS = ("", "identity", "gzip", "deflate", "br", "zstd")
 
 

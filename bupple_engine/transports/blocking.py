@@ -9,6 +9,7 @@ import http.client
 import ssl
 import threading
 import time
+import weakref
 from collections.abc import Mapping
 from importlib.util import find_spec
 from types import TracebackType
@@ -16,7 +17,6 @@ from typing import Any
 
 import requests
 import urllib3
-from requests.structures import CaseInsensitiveDict
 
 from bupple_engine.cancellation import Cancellation
 from bupple_engine.exchange import TransportFailure
@@ -31,6 +31,27 @@ READ_SIZE = 65_536
 DRAIN_BYTES = 65_536
 
 
+class _Way:
+    """How an origin is reached: through which proxy, over which pool of connections."""
+
+    __slots__ = ("_pool", "adapter", "proxy")
+
+    def __init__(self, adapter: Adapter, proxy: SecretURL | None) -> None:
+        self.adapter = adapter
+        self.proxy = proxy
+        # Known since finding it takes as long as building a request. It stays the adapter's, which has the
+        # latest fifty: a pool that nobody holds any more closes its connections.
+        self._pool: weakref.ref[Any] | None = None
+
+    def pool(self, request: requests.PreparedRequest, proxies: dict[str, str]) -> Any:
+        """Return the pool of connections to the origin."""
+        found = None if self._pool is None else self._pool()
+        if found is None or found.pool is None:  # closed
+            found = self.adapter.get_connection_with_tls_context(request, True, proxies=proxies)
+            self._pool = weakref.ref(found)
+        return found
+
+
 class BlockingTransport:
     """One process's connections for one proxy and CA setting, shared by all its threads."""
 
@@ -39,7 +60,7 @@ class BlockingTransport:
         self._ca_file = ca_file
         self._lock = threading.Lock()
         self._adapters: dict[str, Adapter] = {}
-        self._routes = Routes(self._route)
+        self._routes = Routes(self._find_way)
 
     def open(self, request: Request, connect: float, read: float, cancellation: Cancellation) -> Response:
         """Send a request and return its answer once the head is there; the clocks are in seconds."""
@@ -67,18 +88,19 @@ class BlockingTransport:
         raise failure
 
     def _send(self, request: Request, connect: float, read: float) -> Any:
-        adapter, proxy = self._routes.get(request.url)
+        way = self._routes.get(request.url)
         proxies = {}
-        if proxy is not None:
-            request.secrets.add(proxy)
-            proxies[request.url.partition(":")[0]] = proxy.reveal()
-        prepared = _prepare(request)
-        pool: Any = adapter.get_connection_with_tls_context(prepared, True, proxies=proxies)
-        return pool.urlopen(
+        if way.proxy is not None:
+            request.secrets.add(way.proxy)
+            proxies[request.url.partition(":")[0]] = way.proxy.reveal()
+        # What the adapter asks for its URL and proxies; a session's work on it would cost half a call.
+        prepared = requests.PreparedRequest()
+        prepared.url = request.url
+        return way.pool(prepared, proxies).urlopen(
             request.method,
-            adapter.request_url(prepared, proxies),
+            way.adapter.request_url(prepared, proxies),
             body=request.body or None,
-            headers=prepared.headers,
+            headers=request.headers,
             redirect=False,
             retries=False,
             assert_same_host=False,
@@ -87,15 +109,14 @@ class BlockingTransport:
             timeout=urllib3.Timeout(connect=connect, read=read),
         )
 
-    def _route(self, url: str) -> tuple[Adapter, SecretURL | None]:
-        """Return the adapter and the proxy for a URL."""
+    def _find_way(self, url: str) -> _Way:
         proxy = find_proxy(self._proxy, url, socks=find_spec("socks") is not None)
         secure = url.startswith("https:") or (proxy is not None and proxy.reveal().startswith("https:"))
         path = (self._ca_file or ca_bundle()) if secure else ""
         with self._lock:
             adapter = self._adapters.get(path) or Adapter(path)
             self._adapters[path] = adapter
-        return adapter, proxy
+        return _Way(adapter, proxy)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -105,16 +126,6 @@ class BlockingTransport:
     def forget(self) -> None:
         """Close the parent's idle connections after a fork: our descriptors go, nothing is sent."""
         self.close()
-
-
-def _prepare(request: Request) -> requests.PreparedRequest:
-    """Return what the adapter asks for its URL and proxies; a session's work on it would cost half a call."""
-    prepared = requests.PreparedRequest()
-    prepared.method = request.method
-    prepared.url = request.url
-    prepared.headers = CaseInsensitiveDict(request.headers)
-    prepared.body = request.body
-    return prepared
 
 
 class Response:

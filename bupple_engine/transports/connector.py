@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
 
-from . import MAX_INFORMATIONAL, UNASKED, StaleConnection, Trust, is_readable
+from . import MAX_INFORMATIONAL, UNASKED, Lookout, StaleConnection, Trust
 
 LOOKS = 4  # of the loop at its sockets, of which the second has read what there was at the first
 SEND_SIZE = 262_144  # in one piece, so that a long body does not hold the loop
@@ -35,7 +35,7 @@ class Wait:
 
     async def ask(self) -> None:
         """Note that the last of the request is sent now; raise where something has come in the meantime."""
-        if self.reused and not await self.protocol.is_clean():
+        if self.reused and not (self.protocol.is_silent() or await self.protocol.is_clean()):
             raise StaleConnection(UNASKED)
         self.protocol.expect()
 
@@ -84,6 +84,7 @@ class Protocol(ResponseHandler):
     _owed = True  # between the last of a request and the end of its answer
     _answered = False  # the head of the answer is there
     _informational = 0
+    _lookout: Lookout | None = None
 
     def expect(self) -> None:
         """Note that an answer is owed from now on."""
@@ -118,14 +119,20 @@ class Protocol(ResponseHandler):
             self._refuse(b"HTTP")
         return rest
 
-    async def is_clean(self) -> bool:
+    def is_silent(self) -> bool:
         """Tell whether another request can be sent: open, and nothing has come."""
+        transport = self.transport
+        if transport is None or transport.is_closing() or self.should_close:
+            return False
+        if self._lookout is None:
+            self._lookout = Lookout(transport.get_extra_info("socket"))
+        return not self._lookout.sees()
+
+    async def is_clean(self) -> bool:
+        """Tell the same once the loop has read what has come: TLS's own, the end, or what is refused here."""
         for _ in range(LOOKS):
-            if self.transport is None or self.should_close or not self.is_connected():
-                return False
-            if not is_readable(self.transport.get_extra_info("socket")):
+            if self.is_silent():
                 return True
-            # The loop has not read it yet: it may be TLS's own, the end, or what data_received() refuses.
             await asyncio.sleep(0)
         return False
 
@@ -156,14 +163,15 @@ class Connector(aiohttp.TCPConnector):
         while True:
             connection = await super().connect(req, *args, **kwargs)
             protocol: Any = connection.protocol
-            wait.protocol, wait.reused = protocol, protocol in self._known
+            wait.protocol, wait.reused = protocol, protocol.trust is not None
             if not wait.reused:
                 self._known.add(protocol)
                 key = req.connection_key  # which has the proxy's credentials
                 protocol.trust = self._trusts.setdefault((key.host, key.port), Trust(key.host))
                 return connection
             try:
-                if not wait.fresh and not protocol.refuse_rest() and await protocol.is_clean():
+                is_out = wait.fresh or protocol.refuse_rest()
+                if not is_out and (protocol.is_silent() or await protocol.is_clean()):
                     if not wait.has_body:
                         protocol.expect()
                     return connection

@@ -14,6 +14,7 @@ from .sockets import PlainConnection, SecureConnection, Watched, present
 
 # More than the threads of any one process: a connection beyond it is closed after use, not refused.
 POOL_SIZE = 500
+POOLS = 50  # of origins, the latest
 
 
 class _Keeping:
@@ -73,7 +74,7 @@ class Adapter(HTTPAdapter):
 
     def __init__(self, ca_path: str) -> None:
         self.ca_path = ca_path  # "" where nothing is spoken to through TLS
-        super().__init__(pool_connections=50, pool_maxsize=POOL_SIZE)
+        super().__init__(pool_connections=POOLS, pool_maxsize=POOL_SIZE)
 
     def init_poolmanager(self, *args: Any, **kwargs: Any) -> None:
         super().init_poolmanager(*args, **kwargs)
