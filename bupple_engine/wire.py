@@ -230,7 +230,7 @@ class Wire:
 
     def parse_end(self, data: str, answer: Answer) -> bool:
         """Tell whether an event's data is the mark of the end, which is no JSON."""
-        if data.strip().upper() != "[DONE]":
+        if not is_end_mark(data):
             return False
         answer.ended = answer.finish_reason is not None  # on most wires the mark alone proves nothing
         return True
@@ -302,6 +302,11 @@ class Wire:
             "metadata": metadata,
         }
         return last if answer.half is None else cast("dict[str, Any]", repair(last))
+
+
+def is_end_mark(data: str) -> bool:
+    """Tell whether data is the mark of the end, [DONE], or what other services have for it."""
+    return len(data) < 20 and re.fullmatch(r"(?i)\W*(done|eof|end)\W*", data) is not None
 
 
 def models_in(payload: Any) -> list[Any]:
