@@ -287,6 +287,8 @@ ANSWERS: dict[str, bytes] = {
     "no reason": TYPE.replace(b" OK", b"") + LENGTH + END + BODY,
     "HTTP/1.0": TYPE.replace(b"1.1", b"1.0") + END + BODY,
     "length and chunks": TYPE + LENGTH + b"Transfer-Encoding: chunked\r\n" + END + chunked(BODY),
+    "length and another coding": TYPE + LENGTH + b"Transfer-Encoding: identity\r\n" + END + BODY,
+    "a null byte in a header": TYPE + b"X-A: a\0b\r\n" + LENGTH + END + BODY,
     "two lengths": TYPE + LENGTH + b"Content-Length: 5\r\n" + END + BODY,
     "the same length twice": TYPE + LENGTH * 2 + END + BODY,
     "negative length": TYPE + b"Content-Length: -5\r\n" + END + BODY,
