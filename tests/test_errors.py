@@ -770,6 +770,30 @@ def test_half_a_reply_is_asked_for_again() -> None:
         assert (pause is not None, error) == (True, None)
 
 
+def test_what_keeps_a_connection_alive_does_not_hold_a_complete_answer_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for total, more in ((600.0, False), (600.0, True), (20.0, False)):
+        x = begin("groq", clocks=Clocks(total=total))
+        x.receive_head(200, {})
+        x.receive(frames(HI, STOP))
+        began = now
+        failure = None
+        while failure is None:
+            try:
+                x.timeout()
+            except TransportFailure as caught:
+                failure = caught
+            else:
+                now += 1
+                x.receive(frames(HI) if more and now == began + 10 else b": ping\n\n")
+        assert now - began == min(exchange.END_SECONDS + 10 * more, total)
+        ((last,), _) = x.settle(failure)
+        assert (last["done"], last["finish_reason"]) == (True, "stop")
+
+
 def test_a_complete_answer_survives_what_breaks_behind_it() -> None:
     for failure in (TransportFailure("broken"), TransportFailure("late", timed_out=True)):
         x = begin("groq", max_retries=2)

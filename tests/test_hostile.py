@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from bupple_engine import EngineError, ProviderTimeoutError, ResponseParseError, ai
+from bupple_engine.body import Body
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
 from tests.verbs import STREAMS, VERBS, run
@@ -234,6 +235,22 @@ def test_an_answer_is_refused_where_it_is_too_large(
         error = run(ai(), verb, HELLO).error
         assert type(error) is ResponseParseError
         assert "MAX_RESPONSE_BYTES" in error.message
+
+
+def test_what_was_read_of_a_refused_answer_is_freed_with_the_call(
+    verb: str, provider: Provider, configure: Configure
+) -> None:
+    """Not when the garbage is collected: some refused answers of 100 MB each may come before that."""
+    provider.answer(Answer(200, JSON, b'{"a": "' + bytes(2_000_000)))
+    configure(it=WIRE.settings(provider.url, MAX_RESPONSE_BYTES=1_000_000, MAX_RETRIES=0))
+    gc.collect()
+    gc.disable()
+    before = {id(each) for each in gc.get_objects() if type(each) is Body}  # of other tests
+    try:
+        assert type(run(ai(), verb, HELLO).error) is ResponseParseError
+        assert {id(each) for each in gc.get_objects() if type(each) is Body} <= before
+    finally:
+        gc.enable()
 
 
 def test_an_answer_within_the_bounds_is_whole(verb: str, provider: Provider, configure: Configure) -> None:
