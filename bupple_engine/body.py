@@ -283,7 +283,7 @@ class Body:
             if not self.answer.is_complete:
                 self._read_tail()
             if not self.answer.is_complete:
-                raise StreamInterruptedError(
+                raise self.told_error() or StreamInterruptedError(
                     f"The stream ended before the provider's finish reason{self._beginning()}."
                 )
             self._conclude()
@@ -312,7 +312,7 @@ class Body:
         return f"; it began with {self._excerpt(self._first)!r}" if is_telling else ""
 
     def told_error(self) -> EngineError | None:
-        """Return the error that had come whole when the connection broke, though nothing ended it."""
+        """Return the error that came whole when the stream broke off or ended, though no line ended it."""
         tail = None if self._whole is not None else self._decoder.tail()
         text = tail.data if tail else b"".join(self._whole or ()).decode("utf-8-sig", "replace")
         try:

@@ -91,7 +91,7 @@ def read_error(payload: Any) -> Said:
         words,
         reason or next(filter(None, named), None),
         next((int(word) for word in words if re.fullmatch("[45][0-9]{2}", word)), 0),
-        next(filter(None, (_code(layer.get("param")) or _field(layer.get("loc")) for layer in layers)), None),
+        next(filter(None, map(_param, layers)), None),
         next((delay for delay in delays if delay), None),
     )
 
@@ -151,7 +151,7 @@ def _layers(value: Any, depth: int) -> Iterator[dict[str, Any]]:
             yield from _layers(item, depth + 1)
     elif isinstance(value, dict):
         yield value
-        for name in (*_INNER_KEYS, "violations"):
+        for name in (*_INNER_KEYS, "violations", "fieldViolations"):
             if name in value:
                 yield from _layers(value[name], depth + 1)
 
@@ -186,6 +186,11 @@ def _text(value: Any, depth: int = 0) -> str:
 def _is_wrapping(message: str) -> bool:
     """Tell whether a message says no more than that another has failed."""
     return len(message) < 60 and re.search(r"(?i)provider|upstream|backend|error", message) is not None
+
+
+def _param(layer: dict[str, Any]) -> str | None:
+    """Return what of the request an error is about; Google has the field in its details."""
+    return _code(layer.get("param")) or _field(layer.get("loc")) or _code(layer.get("field")) or None
 
 
 def _field(loc: Any) -> str | None:

@@ -416,6 +416,26 @@ def test_an_error_may_come_in_the_form_of_events() -> None:
             assert (type(error), error.message, error.retry_after) == (Rate, "Slow", 7)
 
 
+def test_google_names_the_field_in_its_details() -> None:
+    violation = {"fieldViolations": [{"field": "generation_config.top_p", "description": "out of range"}]}
+    body = json.dumps(gemini(400, ARGUMENT, "No", violation)).encode()
+    for driver in ("gemini", "gemini_compatible"):
+        error = answer(driver, body, status=400).error
+        assert error is not None
+        assert (type(error), error.param) == (Invalid, "generation_config.top_p")
+
+
+@pytest.mark.parametrize("driver", ["openai", "claude", "gemini", "compatible"])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_an_error_that_came_whole_is_told_though_no_line_ends_it(driver: str, end: str) -> None:
+    for name in ("", "event: error\n"):
+        raw = name.encode() + frames({"error": {"message": "No", "code": "server_is_overloaded"}}, end=end)
+        error = answer(driver, raw).error
+        assert error is not None
+        assert (type(error), error.message) == (Overloaded, "No")
+    assert type(answer("claude", b'data: {"error": {"message": "N').error) is StreamInterruptedError
+
+
 def test_an_error_names_the_field_that_its_place_names() -> None:
     where = ["body", "messages", 0, "content"]
     body = {
