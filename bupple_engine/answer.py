@@ -9,6 +9,7 @@ from typing import Any, cast
 
 from .types import Chunk, FinishReason, Reply, Usage
 
+_PIECE = frozenset({"type", "text", "annotations"})
 NO_USAGE: Usage = {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}
 
 
@@ -168,10 +169,29 @@ def repair(value: Any) -> Any:
 
 
 def spell(value: Any) -> str:
-    """Return a number or a truth as JSON has it: some services send a token that is one as one."""
-    if isinstance(value, int | float):
-        return json.dumps(value)
+    """Return a number, a truth or an object as JSON has it: some services send text that is one as one.
+
+    Of a piece of text that stands without its list it is the text.
+    """
+    if isinstance(value, dict) and value.keys() <= _PIECE and isinstance(value.get("text"), str):
+        return str(value["text"])
+    if isinstance(value, int | float | dict):
+        return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
     raise TypeError
+
+
+def thought(value: Any, depth: int = 0) -> str:
+    """Return the text of reasoning, whatever it is wrapped in."""
+    if isinstance(value, str):
+        return value
+    if depth > 3:
+        return ""
+    if isinstance(value, list):
+        return "".join(thought(item, depth + 1) for item in value)
+    if isinstance(value, dict):
+        names = ("thinking", "reasoning", "reasoning_content", "text", "summary", "content")
+        return next(filter(None, (thought(value.get(name), depth + 1) for name in names)), "")
+    return spell(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""
 
 
 def _lay(above: dict[str, Any], below: dict[str, Any]) -> None:
@@ -191,14 +211,14 @@ def usage_of(usage: dict[str, Any], prompt: int, completion: int, total: Any = N
     counts = {
         "prompt_tokens": prompt,
         "completion_tokens": completion,
-        "total_tokens": total if isinstance(total, int) and total else prompt + completion,
+        "total_tokens": count({"total": total}, "total") or prompt + completion,
     }
     return cast("Usage", {**usage, **counts})
 
 
 def with_reasoning(prompt: int, completion: int, reasoning: int, total: Any) -> tuple[int, Any]:
     """Return the completion's count and the total, with reasoning that some services leave out of them."""
-    known = total if isinstance(total, int) else 0
+    known = count({"total": total}, "total")
     if reasoning > completion or (reasoning and known == prompt + completion + reasoning):
         return completion + reasoning, max(known, prompt + completion + reasoning)
     return completion, total
@@ -209,7 +229,20 @@ def count(usage: Mapping[str, Any], *path: str) -> int:
     value: Any = usage
     for name in path:
         value = value.get(name) if isinstance(value, Mapping) else None
+    if isinstance(value, str) and value.isdecimal():
+        value = float(value)  # a gateway in a language without numbers
     return int(value) if isinstance(value, int | float) and abs(value) < math.inf else 0
+
+
+def common_counts(usage: Mapping[str, Any], prompt: str, completion: str) -> tuple[int, int]:
+    """Return the tokens of the prompt and the completion, by these names or by those of the other API.
+
+    A gateway that translates an answer may leave its usage as it was.
+    """
+    others = {"prompt_tokens": "input_tokens", "input_tokens": "prompt_tokens"}
+    others |= {"completion_tokens": "output_tokens", "output_tokens": "completion_tokens"}
+    found = [count(usage, name) or count(usage, others[name]) for name in (prompt, completion)]
+    return found[0], found[1]
 
 
 def reply_of(answer: Answer, last: dict[str, Any]) -> Reply:

@@ -26,7 +26,7 @@ from .wire import Wire
 
 # What keeps a connection alive though it is framed as data: a comment, or a word for it.
 _KEEP_ALIVE = re.compile(
-    r"(?i):.*|\W*(keep[-_ ]?alive|ping|pong|heart[-_ ]?beat|processing|waiting)\W*", re.DOTALL
+    r"(?i):.*|\W*(\w+ )?(keep[-_ ]?alive|ping|pong|heart[-_ ]?beat|processing|waiting)\W*", re.DOTALL
 )
 _DATA = re.compile(r"\s*(?:data:\s*)*")
 
@@ -154,6 +154,8 @@ class Body:
         comment; and JSON with half a character, a number that is none, or a raw control character in it.
         """
         text = event.data.rstrip()
+        if _KEEP_ALIVE.fullmatch(event.event):
+            return
         at = 0
         while not self.answer.ended:
             at = _DATA.match(text, at).end()  # type: ignore[union-attr] # it matches the empty string
@@ -178,7 +180,7 @@ class Body:
 
     def _take(self, name: str, payload: Any, text: str) -> None:
         """Write one event's value down, whatever it is."""
-        if payload is None or payload == []:
+        if payload is None or (isinstance(payload, list) and not any(payload)):
             return  # it keeps the connection alive
         if isinstance(payload, list) and all(isinstance(item, dict) for item in payload):
             for item in payload:
@@ -252,7 +254,9 @@ class Body:
             if not self.answer.is_complete:
                 self._read_tail()
             if not self.answer.is_complete:
-                raise StreamInterruptedError("The stream ended before the provider's finish reason.")
+                raise self.told_error() or StreamInterruptedError(
+                    f"The stream ended before the provider's finish reason{self._beginning()}."
+                )
             self._conclude()
         self.finished = True
 
@@ -270,12 +274,16 @@ class Body:
     def _conclude(self) -> None:
         self.answer.finish()
         if self.answer.is_blank:
-            began = f"; it began with {self._excerpt(self._first)!r}" if self._first[:1] == "{" else ""
-            raise StreamInterruptedError(f"The stream ended and said nothing{began}.")
+            raise StreamInterruptedError(f"The stream ended and said nothing{self._beginning()}.")
         self.finished = True
 
+    def _beginning(self) -> str:
+        """Return what a stream without an answer began with: it may be an error in a shape of its own."""
+        is_telling = self.answer.is_blank and self._first[:1] == "{"
+        return f"; it began with {self._excerpt(self._first)!r}" if is_telling else ""
+
     def told_error(self) -> EngineError | None:
-        """Return the error that had come whole when the connection broke, though nothing ended it."""
+        """Return the error that came whole when the stream broke off or ended, though no line ended it."""
         tail = None if self._whole is not None else self._decoder.tail()
         text = tail.data if tail else b"".join(self._whole or ()).decode("utf-8-sig", "replace")
         payload = loads_leniently(text.strip())

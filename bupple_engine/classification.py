@@ -71,6 +71,7 @@ _TELLING_CODES = _table(
             insufficient_user_quota pre_consume_token_quota_failed not_enough_balance
             exceeded_current_quota_error arrearage account_overdue_error billing_not_active
             payment_required quota_per_day enforced_spend_limit_reached contract_spend_limit_reached
+            budget_exceeded
         """,
         RateLimitError: """
             too_many_requests too_many_requests_exception rate_limit_reached throttling_exception
@@ -155,14 +156,24 @@ def _phrase(cls: type[EngineError], over: Iterable[type[EngineError]], *patterns
 _EXCEEDS = (
     r"(exceed|too (long|large|big|many)|longer|larger|greater|beyond|fit\b|reduce|shorten|maximum|not enough)"
 )
+_URL = re.compile(r"\bhttps?://\S+")  # where a message sends its reader says nothing of what went wrong
 _NAMED = r"[`'\"«“]?[\w./:@+-]+[`'\"»”]?"  # a model by its name
 
 # In this order: the words of a limit a minute speak of tokens too, those of an empty account of limits.
 _PHRASES: tuple[_Phrase, ...] = (
     _phrase(
+        # A field that nobody knows, or its value, may be called what another class is known by.
+        InvalidRequestError,
+        _UNTOLD,
+        r"\A[^.:]{0,40}\b(unknown|unrecogni[sz]ed|unexpected|unsupported) ([a-z]+ )?"
+        r"(parameter|argument|field|property|key|option)s?\b",
+        r"\A[`'\"]?max_[a-z_]*tokens[`'\"]? must be (less|greater|at (least|most))\b",
+    ),
+    _phrase(
         AuthenticationError,
         _UNTOLD,
         r"\b(incorrect|invalid|wrong|missing) api[ _-]?key",
+        r"\blogin fail",
         r"api[ _-]?key (is )?(not valid|not found|invalid|expired|disabled|revoked|suspended)",
     ),
     _phrase(
@@ -173,6 +184,8 @@ _PHRASES: tuple[_Phrase, ...] = (
         r"(not enough|insufficient|too low|exhausted|depleted|used up|empty)",
         r"\bquota is not enough|not enough (balance|credits?|funds)",
         r"\bcredit balance|\bout of (credits?|funds|budget)|\bno (remaining )?credits?\b",
+        r"\bout of [a-z ]{0,20}quota|\bused up (all )?your\b|\b(over|exceeded ?)budget\b",
+        r"\b(do(es)?n't|do(es)? not) have (any|enough|sufficient) (\w+ )?(credits?|funds|balance)",
         r"\brequires more credits|\b(all|depleted your) [a-z ]{0,20}credits",
         r"\b(spend(ing)?|billing( hard)?|budget|monthly|weekly)( usage| request| token| spending)? "
         r"(limit|cap)\b",
@@ -192,7 +205,8 @@ _PHRASES: tuple[_Phrase, ...] = (
     _phrase(
         RateLimitError,
         _VAGUE | {ProviderPermissionError, OverloadedError},
-        r"\btoo many (concurrent )?requests|\brate[ _-]?limit(s|ed|ing)?\b|\bthrottl(ed|ing)\b",
+        r"\brate exceeded\b|\btoo many (concurrent )?requests",
+        r"\brate[ _-]?limit(s|ed|ing)?\b|\bthrottl(ed|ing)\b",
         r"\b(requests?|tokens?|queries) per (minute|min|second|hour|day)\b|\b(TPM|RPM|QPS) limit",
         r"\bconcurren(t|cy)[a-z ]{0,20} (limit|exceeded)|\brequest rate increased",
         r"\btoo many tokens, please wait|\bwait before (trying|retrying)|\bresource (has been )?exhausted",
@@ -203,8 +217,10 @@ _PHRASES: tuple[_Phrase, ...] = (
         _VAGUE | {RequestTooLargeError},
         rf"\A(?=.*\bcontext[ _-]?(length|window|size|limit|overflow))(?=.*{_EXCEEDS})",
         r"\bmaximum (context|prompt|sequence)( length| size| window)",
-        r"\bmaximum (allowed )?(input|prompt) length",
-        r"\btoo many (input |prompt )?tokens|\b(prompt|input|conversation)s? (is|are) too long",
+        r"\bmaximum (allowed )?(input|prompt) length|\bmaximum model length",
+        r"\btoo many (input |prompt )?tokens",
+        r"\b(prompt|input|conversation)s?( (token )?length)?( (is|are))? too long",
+        r"\b(prompt|input|conversation)s? exceeds? (the )?(max|maximum|model|context|token)\b",
         r"\b(input|prompt|sequence|requested)[^.]{0,40}\b(length|tokens?)\b[^.]{0,40}\bexceed",
         r"\btoken count\b.{0,60}\bexceed",
         r"\bnumber of (input |prompt )?tokens\b.{0,40}(exceed|larger|greater)",
@@ -229,7 +245,8 @@ _PHRASES: tuple[_Phrase, ...] = (
     _phrase(
         ModelNotFoundError,
         _VAGUE | {OverloadedError},
-        r"\bnot a valid model|\b(invalid|unknown|unsupported|incorrect) model\b(?! [a-z]+(er|ion|put)s?\b)",
+        r"\bnot a valid model|\binvalid model (identifier|id|name)s?\b",
+        r"\b(invalid|unknown|unsupported|incorrect) model\b(?! [a-z]+(er|ion|put)s?\b)",
         r"\bno such model|\bnot found the model|\bmodel(_| )(id|name|identifier) (is )?(invalid|not)",
         rf"\bmodels?[:/]? ?({_NAMED} )?((was|is|could|does) )?(not|n't|no longer) "
         r"(be )?(found|exists?|served|deployed|loaded|(available|supported)\b(?! (with|by|for|in|when)\b))\b",
@@ -248,6 +265,7 @@ _PHRASES: tuple[_Phrase, ...] = (
         r"\b(service|system|engine|model)s? (is|are) ((now|currently|temporarily) )*unavailable\b",
         r"访问量过大|负载(较|过)高",
     ),
+    _phrase(InvalidRequestError, {StreamError}, r"\binvalid (request|params?|parameters?|arguments?)\b"),
 )
 
 
@@ -268,8 +286,9 @@ def error_class(status: int, words: Iterable[str | None], message: str = "") -> 
         _MONEY_CODE.search(word) and not _is_throttling(word) for word in known
     ):
         return QuotaExceededError
+    text = _URL.sub("", message[:MAX_TEXT])
     for phrase in _PHRASES:
-        if cls in phrase.over and phrase.pattern.search(message, 0, MAX_TEXT):
+        if cls in phrase.over and phrase.pattern.search(text):
             return phrase.cls
     return cls
 

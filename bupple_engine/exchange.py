@@ -81,6 +81,7 @@ class Exchange:
 
     def _reset(self) -> None:
         self.answer = self.wire.open_answer(self.request)
+        self._end_by: float | None = None  # when a complete answer is handed on, unless more of it comes
         self._pending: EngineError | None = None  # it came behind chunks that are handed on first
         self._body: Body | None = None  # once the head is there
         self.status = 0
@@ -105,8 +106,13 @@ class Exchange:
                     self._clock, seconds = "first_token", left
             if self._body is not None and clocks.idle < seconds:
                 self._clock, seconds = "idle", clocks.idle
-        if self.answer.is_complete and seconds > END_SECONDS:
-            seconds = END_SECONDS
+        if self.answer.is_complete:
+            if self._end_by is None:
+                self._end_by = now + END_SECONDS
+            seconds = min(seconds, self._end_by - now)
+            if seconds <= 0:
+                # Whatever keeps the connection alive: settle() hands the answer on.
+                raise TransportFailure("The answer does not end.", timed_out=True)
         if seconds <= 0:
             raise self._timed_out(self._clock)
         return seconds
@@ -140,6 +146,8 @@ class Exchange:
             self._pending = error
         self.finished = body.finished
         chunks, self.answer.chunks = self.answer.chunks, []
+        if chunks:
+            self._end_by = None
         if chunks and self.first_chunk_at is None and self.request.stream:
             self.first_chunk_at = time.monotonic()
         if self.finished and self.last is None:
@@ -171,7 +179,12 @@ class Exchange:
             seconds = None  # what was given is not given again
         self._log_attempt(error, seconds)
         if seconds is None:
-            raise bare(error)  # the frames that parsed it hold what came, and so what it quoted
+            self._body = self._pending = None  # it may hold 100 MB
+            try:
+                raise bare(error)  # the frames that parsed it hold what came, and so what it quoted
+            finally:
+                # An error among the variables of its own traceback is freed late, with all of this call.
+                del error, failure
         return [], seconds
 
     def reply(self) -> Reply:

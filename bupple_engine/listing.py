@@ -38,7 +38,7 @@ class Listing(Wire):
         self._pages += 1
         if page and (page == self._page or self._pages >= MAX_PAGES):
             raise ResponseParseError(f"The list of models does not end: it has {self._pages} pages or more.")
-        self.models += map(one_line, models)
+        self.models = [*dict.fromkeys([*self.models, *map(one_line, models)])]
         self._page, self.finished = page, not page
         answer.finish_reason = "stop"
 

@@ -31,12 +31,25 @@ _SIGNATURES: list[tuple[int, bytes, str]] = [
     (0, b"\xff\xfb", "audio/mpeg"),
     (0, b"\xff\xf3", "audio/mpeg"),
     (0, b"\xff\xfa", "audio/mpeg"),
+    (0, b"\xff\xf2", "audio/mpeg"),
+    (0, b"\xff\xe3", "audio/mpeg"),
     (0, b"\xff\xf1", "audio/aac"),
+    (0, b"\xff\xf9", "audio/aac"),
     (0, b"OggS", "audio/ogg"),
     (0, b"fLaC", "audio/flac"),
+    (0, b"\x1aE\xdf\xa3", "audio/webm"),
 ]
 
-_KNOWN = frozenset(mime for _, _, mime in _SIGNATURES)
+# Labels that say more than the first bytes: these are of a container, or of a tag before the sound.
+_FINER = {
+    "image/png": {"image/apng", "image/vnd.mozilla.apng"},
+    "image/heic": {"image/heif", "image/heic-sequence"},
+    "image/heif": {"image/heic", "image/avif", "image/heif-sequence"},
+    "audio/ogg": {"audio/opus", "audio/vorbis", "audio/speex"},
+    "audio/mpeg": {"audio/aac", "audio/flac", "audio/x-mpegurl"},
+    "audio/mp4": {"audio/aac", "audio/alac"},
+    "audio/webm": {"audio/x-matroska", "audio/matroska"},
+}
 
 # Names that labels have for a type, and the one that the providers know.
 _ALIASES = {
@@ -115,15 +128,19 @@ def resolve(part: Part) -> Media:
         head, comma, payload = content[5:].partition(",")
         if not comma:
             raise _wrong(part, "is a data URL without a comma")
-        mime = _canonical(head.partition(";")[0])
-        is_base64 = "base64" in head.lower().split(";")
+        mime, *parameters = (word.strip() for word in head.lower().split(";"))
+        # The word may be left out: no image, sound or PDF begins as its base64 does.
+        is_base64 = "base64" in (mime, *parameters) or _sniff(payload) is not None
         data = _check(part, payload) if is_base64 else _to_base64(_unquote(payload))
-        mime_type = _typed(data, _declared(part.metadata) or mime)
+        label = _canonical(mime) if "/" in mime else "" if is_base64 else "text/plain"
+        mime_type = _typed(data, _declared(part.metadata) or label, part.type)
+        if mime_type and mime_type.startswith("text/"):
+            data = _as_utf8(part, data, parameters)
     elif "://" in content[:40]:
         raise _wrong(part, f"must be an http(s) URL, a data URL or base64{_path_hint(content)}")
     else:
         data = _check(part, content)
-        mime_type = _typed(data, _declared(part.metadata))
+        mime_type = _typed(data, _declared(part.metadata), part.type)
     if not data:
         raise _wrong(part, "has no data")
     mime_type = mime_type or _by_name(str(part.metadata.get("filename", "")))
@@ -152,8 +169,9 @@ def _check(part: Part, text: str) -> str:
     data = data.translate(None, b" \t\r\n\v\f")
     if not (b"+" in data or b"/" in data):
         data = data.translate(_URL_SAFE)
-    if b"=" not in data and len(data) % 4 != 1:
-        data += b"=" * (-len(data) % 4)  # left out: there is one way to read it
+    bare = data.rstrip(b"=")
+    if len(bare) % 4 != 1:
+        data = bare + b"=" * (-len(bare) % 4)  # left out, or too many: there is one way to read it
     try:
         binascii.a2b_base64(data, strict_mode=True)
     except (binascii.Error, ValueError):
@@ -202,20 +220,38 @@ def _canonical(mime: str) -> str:
     return _ALIASES.get(mime, mime)
 
 
-def _typed(data: str, label: str | None) -> str | None:
-    """Return the type of data: its first bytes know better than a label that is of the same kind.
+def _typed(data: str, label: str | None, kind: str) -> str | None:
+    """Return the type of data for a part of a kind: its first bytes know better than a label.
 
-    A label that no bytes tell, such as image/apng, says more than they.
+    A label that says more than they, such as image/apng, stands, and so does one of another kind, where
+    they make no sense for the part, or it says that the data is text.
     """
     found = _sniff(data)
     if found is None or not label:
         return label or found
+    fits = found == "application/pdf" if kind == "document" else found.startswith(f"{kind}/")
     same = label.partition("/")[0] == found.partition("/")[0]
-    return found if same and label in _KNOWN else label
+    better = same or (fits and not label.startswith("text/"))
+    return found if better and label not in _FINER.get(found, ()) else label
+
+
+def _as_utf8(part: Part, data: str, parameters: list[str]) -> str:
+    """Return a text's base64 in UTF-8, from the charset that its data URL names."""
+    named = (word.partition("=")[2].strip("\"'") for word in parameters if word.startswith("charset="))
+    charset = next(named, "utf-8")
+    if charset in ("utf-8", "utf8", "us-ascii"):
+        return data
+    try:
+        return _to_base64(base64.b64decode(data).decode(charset).encode())
+    except (LookupError, ValueError):
+        raise _wrong(part, f"is no text in {charset[:40]!r}, the charset that it names") from None
 
 
 def _sniff(data: str) -> str | None:
-    head = base64.b64decode(data[:64] + "=" * (-len(data[:64]) % 4))
+    try:
+        head = base64.b64decode(data[:64] + "=" * (-len(data[:64]) % 4))
+    except ValueError:
+        return None
     for offset, signature, mime in _SIGNATURES:
         if head.startswith(signature, offset):
             return mime

@@ -24,9 +24,12 @@ _CODE_KEYS = (
     "statusCode",
     "reason",
     "__type",
+    "errcode",
+    "Code",
 )
 _TEXT_KEYS = (
     *("message", "msg", "error", "detail", "error_msg", "error_message", "errorMessage", "status_msg"),
+    *("errmsg", "err_msg", "Message"),
     *("errors", "error_description", "base_resp", "title", "raw"),
 )
 # Under which a router, or a framework, has the error that it passes on.
@@ -35,7 +38,9 @@ _INNER_KEYS = (
     *("upstream", "upstream_error", "provider_error", "original_error", "cause", "body", "response", "data"),
     *("message", "msg"),
 )
-_NO_WORDS = frozenset({"", "null", "none", "nil", "undefined", "ok", "success", "false"})
+_DELAY_KEYS = ("retryDelay", "retry_after", "retryAfter", "retry_after_seconds")
+_NO_WORDS = frozenset({"", "null", "none", "nil", "undefined", "ok", "success", "false", "no error"})
+_FAILING_KEYS = ("code", "errorCode", "status_code", "statusCode", "errcode", "ret", "Code")
 _SUCCESSES = frozenset({"0", "200", "000000"})
 
 
@@ -63,6 +68,7 @@ def read_error(payload: Any) -> Said:
     # A validator's "type" is about the field, not about the call.
     coded = [layer for layer in layers if "loc" not in layer]
     words = [word for layer in coded for name in _CODE_KEYS if (word := _code(layer.get(name)))]
+    words = [word.rpartition("#")[2] for word in words]  # AWS has "com.amazon…#ThrottlingException"
     named = [_code(outer.get(name)) for name in ("type", "code", "status", "error_code")]
     named = [word for word in [*named, *words] if not word.isdigit()]
     if any("flagged_input" in layer for layer in layers):
@@ -74,19 +80,18 @@ def read_error(payload: Any) -> Said:
         message = ": ".join([message, *[text for text in inner[1:] if text and text not in message][:1]])
     reason = next((word for word in words if canonical(word) == "apikeyinvalid"), None)
     # Google has no Retry-After header: the delay is in the body, as "37s" or "37.5s". Others do as it does.
-    told = (
-        layer.get(name) for layer in layers for name in ("retryDelay", "retry_after", "retry_after_seconds")
-    )
-    delays = (
-        parse_seconds(str(delay).removesuffix("s")) for delay in told if isinstance(delay, str | int | float)
-    )
+    told = [layer.get(name) for layer in layers for name in _DELAY_KEYS]
+    told += [
+        layer["headers"].get("Retry-After") for layer in layers if isinstance(layer.get("headers"), dict)
+    ]
+    delays = (parse_seconds(str(delay)) for delay in told if isinstance(delay, str | int | float))
     return Said(
         message,
         "\n".join(dict.fromkeys([message, *inner])),
         words,
         reason or next(filter(None, named), None),
         next((int(word) for word in words if re.fullmatch("[45][0-9]{2}", word)), 0),
-        next(filter(None, (_code(layer.get("param")) or _field(layer.get("loc")) for layer in layers)), None),
+        next(filter(None, map(_param, layers)), None),
         next((delay for delay in delays if delay), None),
     )
 
@@ -105,13 +110,13 @@ def reports_error(payload: Mapping[str, Any]) -> bool:
         return True
     told = payload.get("detail") or payload.get("error_msg")
     if not told and _is_failed(payload):
-        told = payload.get("message") or payload.get("msg")
+        told = next(filter(None, map(payload.get, ("message", "msg", "errmsg", "err_msg", "Message"))), None)
     return isinstance(told, str | list) and says_something(told)
 
 
 def _is_failed(payload: Mapping[str, Any]) -> bool:
     """Tell whether an object's code or status says that something failed; a message alone may say "wait"."""
-    codes = [_code(payload.get(name)) for name in ("code", "errorCode", "status_code", "statusCode")]
+    codes = [_code(payload.get(name)) for name in _FAILING_KEYS]
     status = _code(payload.get("status")).lower()
     failed = status in ("error", "fail", "failed") or re.fullmatch("[45][0-9]{2}", status) is not None
     return failed or any(code and code not in _SUCCESSES for code in codes)
@@ -143,7 +148,7 @@ def _layers(value: Any, depth: int) -> Iterator[dict[str, Any]]:
             yield from _layers(item, depth + 1)
     elif isinstance(value, dict):
         yield value
-        for name in (*_INNER_KEYS, "violations"):
+        for name in (*_INNER_KEYS, "violations", "fieldViolations"):
             if name in value:
                 yield from _layers(value[name], depth + 1)
 
@@ -178,6 +183,11 @@ def _text(value: Any, depth: int = 0) -> str:
 def _is_wrapping(message: str) -> bool:
     """Tell whether a message says no more than that another has failed."""
     return len(message) < 60 and re.search(r"(?i)provider|upstream|backend|error", message) is not None
+
+
+def _param(layer: dict[str, Any]) -> str | None:
+    """Return what of the request an error is about; Google has the field in its details."""
+    return _code(layer.get("param")) or _field(layer.get("loc")) or _code(layer.get("field")) or None
 
 
 def _field(loc: Any) -> str | None:

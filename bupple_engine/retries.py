@@ -8,6 +8,7 @@ from __future__ import annotations
 import email.utils
 import math
 import random
+import re
 import time
 from collections.abc import Mapping
 from datetime import UTC
@@ -20,12 +21,24 @@ MAX_DELAY = 60.0  # seconds; waiting longer is the caller's decision
 NEVER_RETRIED = frozenset({400, 401, 402, 403, 404, 413, 422})
 
 
+_SPAN = re.compile(r"(?i)([0-9]+(?:\.[0-9]+)?) ?(ms|h|m|s)(?:[a-z]*)[ ,]*")
+_UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
+MAX_SPAN = 40  # characters of what says how long
+
+
 def parse_seconds(text: str) -> float | None:
-    """Return the seconds that a text says, None where it is no number or one that no clock can run."""
+    """Return the seconds that a text says, None where it is no number or one that no clock can run.
+
+    Beside a bare number it may have units: 7s, 1m30s, 500ms, 7 seconds.
+    """
     try:
         seconds = float(text)
     except ValueError:
-        return None
+        text = text.strip()[:MAX_SPAN]
+        spans = _SPAN.findall(text)
+        if not spans or _SPAN.sub("", text):
+            return None
+        seconds = sum(float(number) * _UNITS[unit.lower()] for number, unit in spans)
     return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 

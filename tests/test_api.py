@@ -711,6 +711,7 @@ PRIVATE = [
     "https://192.168.0.1/cat.png",
     "https://100.64.0.1/cat.png",
     "https://169.254.169.254/cat.png",
+    "https://168.63.129.16/cat.png",
     "https://0xa9fea9fe/cat.png",
     "https://224.0.0.1/cat.png",
     "https://255.255.255.255/cat.png",

@@ -278,6 +278,9 @@ SAYINGS: dict[type[EngineError], list[tuple[int, str]]] = {
         (422, "`inputs` tokens + `max_new_tokens` must be <= 10"),
         (500, "the request exceeds the available context size"),
         (0, "Input does not fit in context length"),
+        (400, "The decoder prompt (length 12) is longer than the maximum model length of 10."),
+        (400, "Prompt exceeds max length"),
+        (400, "Input token length too long"),
     ],
     NotFound: [
         (400, "a/b:free is not a valid model ID"),
@@ -289,6 +292,7 @@ SAYINGS: dict[type[EngineError], list[tuple[int, str]]] = {
         (410, "Gone"),
         (503, "No available channel for model old under group x"),
         (0, "model 'old' not found"),
+        (400, 'Invalid model identifier "old".'),
     ],
     Filtered: [
         (400, "Content Exists Risk"),
@@ -303,6 +307,7 @@ SAYINGS: dict[type[EngineError], list[tuple[int, str]]] = {
         (500, "Too many requests"),
         (503, "Request rate increased too quickly"),
         (0, "Concurrency limit exceeded"),
+        (400, "Rate exceeded"),
     ],
     Quota: [
         (400, "insufficient balance"),
@@ -311,8 +316,13 @@ SAYINGS: dict[type[EngineError], list[tuple[int, str]]] = {
         (429, "Your team has used all available credits or reached its monthly spending limit"),
         (500, "insufficient balance (1008)"),
         (0, "You exceeded your current quota"),
+        (403, "Out of call volume quota. It will be replenished in 14 days."),
+        (403, "Your new team doesn't have any credits yet."),
+        (429, "You have used up your daily free allocation"),
+        (400, "ExceededBudget: User=x over budget."),
     ],
     TooLarge: [(429, "Request too large for m on tokens per min (TPM): Limit 10, Requested 12.")],
+    Auth: [(0, "login fail: carry the key")],
     Overloaded: [(500, "The engine is currently overloaded"), (0, "The server is too busy")],
     Invalid: [
         (400, "Unknown parameter: 'context_length'"),
@@ -322,6 +332,11 @@ SAYINGS: dict[type[EngineError], list[tuple[int, str]]] = {
         (400, "max_tokens is too large: 99. This model supports at most 16 completion tokens"),
         (400, "Too many images: the maximum number is 5"),
         (400, "Unknown field: billing_code"),
+        (400, "Unrecognized request argument supplied: rate_limit"),
+        (400, "Unknown parameter: 'safety_settings'. Did you mean 'safety_check'?"),
+        (400, "`max_tokens` must be less than or equal to `9`, which is below the `context_window`"),
+        (400, "`top_p` is wrong: see https://docs.invalid/rate-limits#maximum-context-length"),
+        (0, "invalid params"),
     ],
     Permission: [
         (403, "Your organization must be verified to use the model m"),
@@ -359,6 +374,8 @@ def test_an_error_that_says_it_in_words_alone(
         (403, {"metadata": {"reasons": ["x"], "flagged_input": "x"}}, Filtered),
         (429, {"code": "Throttling.AllocationQuota"}, Rate),
         (400, {"type": "ThrottlingException"}, Rate),
+        (400, {"type": "com.amazon.coral.service#ThrottlingException"}, Rate),
+        (400, {"type": "budget_exceeded"}, Quota),
         (500, {"code": "429"}, Rate),
         (403, {"code": "AccountOverdueError"}, Quota),
         (400, {"code": "Arrearage"}, Quota),
@@ -397,6 +414,26 @@ def test_an_error_may_come_in_the_form_of_events() -> None:
             error = answer("compatible", raw, status=status, stream=stream).error
             assert error is not None
             assert (type(error), error.message, error.retry_after) == (Rate, "Slow", 7)
+
+
+def test_google_names_the_field_in_its_details() -> None:
+    violation = {"fieldViolations": [{"field": "generation_config.top_p", "description": "out of range"}]}
+    body = json.dumps(gemini(400, ARGUMENT, "No", violation)).encode()
+    for driver in ("gemini", "gemini_compatible"):
+        error = answer(driver, body, status=400).error
+        assert error is not None
+        assert (type(error), error.param) == (Invalid, "generation_config.top_p")
+
+
+@pytest.mark.parametrize("driver", ["openai", "claude", "gemini", "compatible"])
+@pytest.mark.parametrize("end", ["", "\n", "\r\n"])
+def test_an_error_that_came_whole_is_told_though_no_line_ends_it(driver: str, end: str) -> None:
+    for name in ("", "event: error\n"):
+        raw = name.encode() + frames({"error": {"message": "No", "code": "server_is_overloaded"}}, end=end)
+        error = answer(driver, raw).error
+        assert error is not None
+        assert (type(error), error.message) == (Overloaded, "No")
+    assert type(answer("claude", b'data: {"error": {"message": "N').error) is StreamInterruptedError
 
 
 def test_an_error_names_the_field_that_its_place_names() -> None:
@@ -572,6 +609,13 @@ def test_pauses_grow_and_are_jittered() -> None:
         ({"retry-after": "60"}, None, 60),
         ({}, info("37s"), 37),
         ({}, info("37.5s"), 37.5),
+        ({}, info("1m"), 60),
+        ({"retry-after": "7s"}, None, 7),
+        ({"retry-after": "0m30s"}, None, 30),
+        ({"retry-after": "500ms"}, None, 0.5),
+        ({"retry-after": "7 seconds"}, None, 7),
+        ({}, {"error": {"message": "Slow", "retryAfter": 3}}, 3),
+        ({}, {"error": {"message": "Slow", "metadata": {"headers": {"Retry-After": "3"}}}}, 3),
         ({}, [info("0.000000001s")], 1e-9),
         ({"retry-after": formatdate(0, usegmt=True)}, None, 0),
         ({"retry-after": "Thu, 01 Jan 1970 00:00:00 -0000"}, None, 0),
@@ -597,6 +641,9 @@ def test_a_date_says_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
         "Wed, 99 Foo 2026 00:00:00 GMT",
         "Fri, 31 Dec 99999 23:59:59 GMT",
         "1:2",
+        "7 x",
+        "7s later",
+        "1e3s",
     ],
 )
 def test_what_no_clock_can_run_is_not_taken(value: str) -> None:
@@ -741,6 +788,30 @@ def test_half_a_reply_is_asked_for_again() -> None:
     for driver, whole in cases:
         pause, error = provoke(whole, status=200, driver=driver)
         assert (pause is not None, error) == (True, None)
+
+
+def test_what_keeps_a_connection_alive_does_not_hold_a_complete_answer_back(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    now = time.monotonic()
+    monkeypatch.setattr(time, "monotonic", lambda: now)
+    for total, more in ((600.0, False), (600.0, True), (20.0, False)):
+        x = begin("groq", clocks=Clocks(total=total))
+        x.receive_head(200, {})
+        x.receive(frames(HI, STOP))
+        began = now
+        failure = None
+        while failure is None:
+            try:
+                x.timeout()
+            except TransportFailure as caught:
+                failure = caught
+            else:
+                now += 1
+                x.receive(frames(HI) if more and now == began + 10 else b": ping\n\n")
+        assert now - began == min(exchange.END_SECONDS + 10 * more, total)
+        ((last,), _) = x.settle(failure)
+        assert (last["done"], last["finish_reason"]) == (True, "stop")
 
 
 def test_a_complete_answer_survives_what_breaks_behind_it() -> None:

@@ -19,6 +19,7 @@ from typing import Any
 import pytest
 
 from bupple_engine import EngineError, ProviderTimeoutError, ResponseParseError, ai
+from bupple_engine.body import Body
 from tests.conftest import Configure
 from tests.provider import Answer, Provider, read_request
 from tests.verbs import STREAMS, VERBS, run
@@ -256,6 +257,22 @@ def test_an_answer_is_refused_where_it_is_too_large(
         assert "MAX_RESPONSE_BYTES" in error.message
 
 
+def test_what_was_read_of_a_refused_answer_is_freed_with_the_call(
+    verb: str, provider: Provider, configure: Configure
+) -> None:
+    """Not when the garbage is collected: some refused answers of 100 MB each may come before that."""
+    provider.answer(Answer(200, JSON, b'{"a": "' + bytes(2_000_000)))
+    configure(it=WIRE.settings(provider.url, MAX_RESPONSE_BYTES=1_000_000, MAX_RETRIES=0))
+    gc.collect()
+    gc.disable()
+    before = {id(each) for each in gc.get_objects() if type(each) is Body}  # of other tests
+    try:
+        assert type(run(ai(), verb, HELLO).error) is ResponseParseError
+        assert {id(each) for each in gc.get_objects() if type(each) is Body} <= before
+    finally:
+        gc.enable()
+
+
 def test_an_answer_within_the_bounds_is_whole(verb: str, provider: Provider, configure: Configure) -> None:
     """The bounds are of what is unfinished: 17 MB in one event are too many, in two they are not."""
     text = "x" * 9_000_000
@@ -308,6 +325,8 @@ ANSWERS: dict[str, bytes] = {
     "no reason": TYPE.replace(b" OK", b"") + LENGTH + END + BODY,
     "HTTP/1.0": TYPE.replace(b"1.1", b"1.0") + END + BODY,
     "length and chunks": TYPE + LENGTH + b"Transfer-Encoding: chunked\r\n" + END + chunked(BODY),
+    "length and another coding": TYPE + LENGTH + b"Transfer-Encoding: identity\r\n" + END + BODY,
+    "a null byte in a header": TYPE + b"X-A: a\0b\r\n" + LENGTH + END + BODY,
     "two lengths": TYPE + LENGTH + b"Content-Length: 5\r\n" + END + BODY,
     "the same length twice": TYPE + LENGTH * 2 + END + BODY,
     "negative length": TYPE + b"Content-Length: -5\r\n" + END + BODY,

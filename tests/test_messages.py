@@ -221,6 +221,14 @@ def test_a_mime_type_is_told_by_the_data(mime: str, data: str) -> None:
         ("https://host/cat", {"mime_type": "image/JPG"}, "image/jpeg", True),
         (f"data:audio/x-wav;base64,{B64['audio/wav']}", {}, "audio/wav", False),
         (f"data:text/plain;base64,{PNG}", {}, "text/plain", False),
+        (f"data:application/octet-stream;base64,{PNG}", {}, "image/png", False),
+        (f"data:image/*;base64,{PNG}", {}, "image/png", False),
+        (f"data:image/bmp;base64,{PNG}", {}, "image/png", False),
+        (f"data:image/jpeg; base64,{PNG}", {}, "image/png", False),
+        (f"data:base64,{PNG}", {}, "image/png", False),
+        (f"data:image/png,{PNG}", {}, "image/png", False),
+        (f"data:audio/opus;base64,{B64['audio/ogg']}", {}, "audio/opus", False),
+        ("data:,Hello", {}, "text/plain", False),
     ],
 )  # fmt: skip
 def test_a_mime_type_is_told_by_metadata_and_address(
@@ -240,6 +248,8 @@ def test_base64_with_one_reading_is_read(size: int) -> None:
     for form in (
         right,
         right.rstrip("="),
+        right.rstrip("=") + "=",
+        right + "==",
         safe,
         safe.rstrip("="),
         " \t".join(safe),
@@ -248,6 +258,28 @@ def test_base64_with_one_reading_is_read(size: int) -> None:
         for content in (form, f"data:image/png;base64,{form}"):
             found = media(content)
             assert (found.data, found.mime_type) == (right, "image/jpeg")
+
+
+@pytest.mark.parametrize(
+    ("kind", "data", "label", "mime"),
+    [
+        ("document", "application/pdf", "application/octet-stream", "application/pdf"),
+        ("document", "application/pdf", "application/msword", "application/pdf"),
+        ("document", "image/png", "application/pdf", "application/pdf"),
+        ("audio", "audio/mpeg", "video/mp4", "audio/mpeg"),
+        ("audio", "audio/wav", "audio/webm", "audio/wav"),
+    ],
+)
+def test_the_first_bytes_know_better_than_a_label(kind: str, data: str, label: str, mime: str) -> None:
+    assert media(f"data:{label};base64,{B64[data]}", kind).mime_type == mime
+
+
+@pytest.mark.parametrize("charset", ["iso-8859-1", "UTF-16", '"utf-8"'])
+def test_a_text_is_read_in_the_charset_of_its_data_url(charset: str) -> None:
+    data = base64.b64encode("Grüße".encode(charset.strip('"'))).decode()
+    assert media(f"data:text/plain;charset={charset};base64,{data}", "document").data == TEXT
+    with pytest.raises(InvalidRequestError, match="charset"):
+        media("data:text/plain;charset=klingon,Hi", "document")
 
 
 @pytest.mark.parametrize("odd", ["{}!", "{}=A", "{}-+", "A\u00a0{}", "{}é", "A{}"])

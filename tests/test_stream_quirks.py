@@ -276,7 +276,11 @@ CHAT_REPLIES: dict[str, tuple[bytes, dict[str, Any]]] = {
             {"content": "Hi"},
             usage={"prompt_tokens": "5", "completion_tokens": float("nan"), "total_tokens": []},
         ),
-        {"usage": dict.fromkeys(USAGE, 0)},
+        {"usage": {"prompt_tokens": 5, "completion_tokens": 0, "total_tokens": 5}},
+    ),
+    "usage in the other API's words": (
+        chat({"content": "Hi"}, usage={"input_tokens": 3, "output_tokens": "2"}),
+        {"usage": {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}},
     ),
     "usage of Groq": (chat({"content": "Hi"}, x_groq={"usage": USAGE}), {"usage": USAGE}),
     "content null": (chat({"content": None}), {"content": ""}),
@@ -1091,3 +1095,221 @@ def test_an_answer_is_read_in_pieces_of_any_size() -> None:
         assert facts(answer("groq", raw, size=size)) == {**WHOLE, "content": "Hi 🦜", "usage": USAGE}
     exchange = begin("groq")
     assert len(hear(exchange, pieces(raw, 0)).chunks) == 3
+
+
+# What the wires have in common, each in its own words
+
+CLAUDE = {"type": "message", "stop_reason": "end_turn"}
+RESPONSE = {"object": "response", "status": "completed"}
+
+
+def gemini_says(content: Any, finish: Any = "STOP", **usage: int) -> dict[str, Any]:
+    """Write a whole answer of Gemini."""
+    return {"candidates": [{"content": content, "finishReason": finish}], "usageMetadata": usage}
+
+
+def deltas(*pieces: dict[str, Any]) -> bytes:
+    """Write pieces of a block as Claude's stream."""
+    events = ({"type": "content_block_delta", "index": at, "delta": piece} for at, piece in enumerate(pieces))
+    return frames(*events, CLAUDE_END)
+
+
+SAID: dict[str, tuple[str, bytes, str, str, str]] = {  # driver, raw, text, reasoning, finish
+    "Claude, a number": ("claude", frames({**CLAUDE, "content": 42}), "42", "", "stop"),
+    "Claude, JSON": (
+        "claude",
+        frames({**CLAUDE, "content": [None, {"type": "text", "text": {"a": "ü"}}]}),
+        '{"a":"ü"}',
+        "",
+        "stop",
+    ),
+    "Claude, reasoning": (
+        "claude",
+        frames({**CLAUDE, "content": [{"type": "reasoning", "reasoning": "hm"}, {"text": "Hi"}]}),
+        "Hi",
+        "hm",
+        "stop",
+    ),
+    "Claude, pieces of reasoning": (
+        "claude",
+        deltas({"type": "thinking_delta", "text": "hm"}, {"type": "text_delta", "text": "Hi"}),
+        "Hi",
+        "hm",
+        "stop",
+    ),
+    "Claude, the message behind its deltas": (
+        "claude",
+        frames(*CLAUDE_HI, {**CLAUDE, "content": [{"type": "text", "text": "Hi"}]}),
+        "Hi",
+        "",
+        "stop",
+    ),
+    "Claude, an enumeration": (
+        "claude",
+        frames({**CLAUDE, "content": "Hi", "stop_reason": "StopReason.MAX_TOKENS"}),
+        "Hi",
+        "",
+        "length",
+    ),
+    "Gemini, a string": ("gemini", frames(gemini_says("Hi")), "Hi", "", "stop"),
+    "Gemini, a string as parts": ("gemini", frames(gemini_says({"parts": "Hi"})), "Hi", "", "stop"),
+    "Gemini, a part": ("gemini", frames(gemini_says({"parts": {"text": {"a": 1}}})), '{"a":1}', "", "stop"),
+    "Gemini, strings": ("gemini", frames(gemini_says({"parts": ["H", "i"]})), "Hi", "", "stop"),
+    "Gemini, a number for the end": ("gemini", frames(gemini_says("Hi", 1)), "Hi", "", "unknown"),
+    "Gemini, an enumeration": ("gemini", frames(gemini_says("Hi", "FINISH_REASON_STOP")), "Hi", "", "stop"),
+    "Responses, the text alone": ("openai", frames({**RESPONSE, "output_text": "Hi"}), "Hi", "", "stop"),
+    "Responses, a string": ("openai", frames({**RESPONSE, "output": "Hi"}), "Hi", "", "stop"),
+    "Responses, null and JSON": (
+        "openai",
+        frames({**RESPONSE, "output": [None, {"type": "message", "content": [None, {"text": {"a": 1}}]}]}),
+        '{"a":1}',
+        "",
+        "stop",
+    ),
+    "Responses, reasoning in a message": (
+        "openai",
+        frames(
+            {
+                **RESPONSE,
+                "output": [
+                    {"type": "message", "content": [{"type": "reasoning_text", "text": "hm"}, {"text": "Hi"}]}
+                ],
+            }
+        ),
+        "Hi",
+        "hm",
+        "stop",
+    ),
+    "Responses, done": (
+        "openai",
+        frames(OPENAI_HI, {"type": "response.done", "response": {"status": "completed"}}),
+        "Hi",
+        "",
+        "stop",
+    ),
+    "a piece without its list": (
+        "openai",
+        frames({**OPENAI_HI, "delta": {"text": "Hi"}}, COMPLETED),
+        "Hi",
+        "",
+        "stop",
+    ),
+    "reasoning of another name": ("groq", frames(delta(thinking_content="hm"), HI, STOP), "Hi", "hm", "stop"),
+    "a zero of reasoning": ("groq", frames(delta(reasoning=0), HI, STOP), "Hi", "0", "stop"),
+    "a call that has an id alone": (
+        "groq",
+        frames(HI, delta(tool_calls=[{"id": "call_1", "function": {"name": "", "arguments": "{}"}}]), STOP),
+        "Hi",
+        "",
+        "stop",
+    ),
+    "plain completions": (
+        "groq",
+        frames({"choices": [{"index": 0, "text": "Hi", "finish_reason": "stop"}]}),
+        "Hi",
+        "",
+        "stop",
+    ),
+    "a lone answer counted from 1": (
+        "groq",
+        frames({"choices": [{"index": 1, "message": {"content": "Hi"}, "finish_reason": "stop"}]}),
+        "Hi",
+        "",
+        "stop",
+    ),
+    "another mark of the end": ("groq", frames(HI, "[EOF]"), "Hi", "", "unknown"),
+    "a word beside what keeps it alive": (
+        "groq",
+        frames("OPENROUTER PROCESSING", HI, "[null]", STOP),
+        "Hi",
+        "",
+        "stop",
+    ),
+    "an event that keeps it alive": (
+        "groq",
+        b"event: ping\ndata: 12:00 sharp\n\n" + frames(HI, STOP),
+        "Hi",
+        "",
+        "stop",
+    ),
+}
+
+
+@pytest.mark.parametrize(("driver", "raw", "text", "reasoning", "finish"), SAID.values(), ids=SAID)
+def test_an_answer_says_the_same_in_an_odd_shape(
+    driver: str, raw: bytes, text: str, reasoning: str, finish: str
+) -> None:
+    for stream in (True, False):
+        outcome = answer(driver, raw, stream=stream)
+        assert outcome.error is None
+        assert outcome.reply["content"] == text
+        assert (outcome.reasoning, outcome.reply["finish_reason"]) == (reasoning, finish)
+
+
+@pytest.mark.parametrize(
+    ("driver", "payload", "counts"),
+    [
+        (
+            "openai",
+            {**RESPONSE, "output": "Hi", "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
+            (3, 2, 5),
+        ),
+        (
+            "claude",
+            {**CLAUDE, "content": "Hi", "usage": {"prompt_tokens": 3, "completion_tokens": 2}},
+            (3, 2, 5),
+        ),
+        ("moonshot", {"choices": [{"message": {"content": "Hi"}, "usage": USAGE}]}, tuple(USAGE.values())),
+        (
+            "gemini",
+            gemini_says(
+                "Hi", promptTokenCount=3, candidatesTokenCount=5, thoughtsTokenCount=4, totalTokenCount=8
+            ),
+            (3, 5, 8),
+        ),
+    ],
+)
+def test_usage_is_found_under_other_names(driver: str, payload: Any, counts: tuple[int, ...]) -> None:
+    usage = answer(driver, json.dumps(payload).encode(), stream=False).reply["usage"]
+    assert tuple(usage[name] for name in USAGE) == counts
+
+
+@pytest.mark.parametrize(
+    ("driver", "payload"),
+    [
+        (
+            "claude",
+            {"type": "message_delta", "delta": {"error": {"message": "No", "type": "overloaded_error"}}},
+        ),
+        (
+            "claude",
+            {
+                "type": "content_block_start",
+                "content_block": {"type": "error", "error": {"message": "No", "type": "overloaded_error"}},
+            },
+        ),
+        (
+            "openai",
+            {
+                "type": "response.output_item.done",
+                "item": {"type": "message", "error": {"message": "No", "code": "server_is_overloaded"}},
+            },
+        ),
+        (
+            "groq",
+            {**delta(finish="stop"), "x_groq": {"error": {"message": "No", "code": "server_is_overloaded"}}},
+        ),
+    ],
+)
+def test_an_error_inside_a_part_of_an_answer_is_one(driver: str, payload: Any) -> None:
+    error = answer(driver, frames(payload)).error
+    assert error is not None
+    assert (type(error).__name__, error.message) == ("OverloadedError", "No")
+
+
+@pytest.mark.parametrize("driver", ["groq", "openai", "claude", "gemini"])
+@pytest.mark.parametrize(
+    "flat", [{"errcode": 7, "errmsg": "Odd"}, {"Code": "X", "Message": "Odd"}, {"x": "Odd"}]
+)
+def test_a_stream_of_one_object_that_is_no_answer_is_quoted(driver: str, flat: dict[str, Any]) -> None:
+    assert "Odd" in str(answer(driver, frames(flat)).error)

@@ -18,6 +18,8 @@ PRIVATE_NAMES = (
 _AMBIGUOUS = re.compile(r"[\s\\\x00-\x1f\x7f]")
 _HOST = re.compile(r"[\w-]+(\.[\w-]+)*|[0-9a-f:.]+:[0-9a-f:.]*(%[\w.-]+)?")
 _NUMBER = re.compile(r"0x[0-9a-f]*|[0-9]+")
+# Public by its range, and answered by the host of an Azure machine alone, who gives out its configuration.
+_PLATFORM = IPv4Address("168.63.129.16")
 # IPv6 that carries an IPv4 address in its last 32 bits: IPv4-compatible, and NAT64's (RFC 6052, RFC 8215).
 _CARRIERS = (ip_network("::/96"), ip_network("64:ff9b::/96"), ip_network("64:ff9b:1::/48"))
 
@@ -85,4 +87,6 @@ def _is_public(address: IPv4Address | IPv6Address) -> bool:
             return _is_public(carried)
         if address.is_site_local:  # deprecated, and private all the same
             return False
+    if address == _PLATFORM:
+        return False
     return address.is_global and not (address.is_multicast or address.is_reserved)

@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from bupple_engine.answer import Answer, count, spell, usage_of, with_reasoning
+from bupple_engine.answer import Answer, common_counts, count, thought, usage_of, with_reasoning
 from bupple_engine.exceptions import EngineError, ProviderServerError
 from bupple_engine.finishes import is_failure, read_finish
 from bupple_engine.inline import InlineAnswer
@@ -22,16 +22,20 @@ from bupple_engine.options import COMMON, Option, Options, boolean, choice, stri
 from bupple_engine.reports import reports_error, says_something
 from bupple_engine.request import Request, dump
 from bupple_engine.types import FinishReason, Usage
-from bupple_engine.wire import Wire, family
+from bupple_engine.wire import Wire, family, is_end_mark
 
 from .openai import KEY_PREFIXES, NEVER_SAMPLED, SHUTDOWNS, SUGGESTED_MODEL, refused_sampling
 
 # What services call the reasoning that they show beside the answer.
-REASONING_NAMES = ("reasoning_content", "reasoning", "reasoning_text", "thinking")
+REASONING_NAMES = frozenset(
+    {
+        *("reasoning_content", "reasoning", "reasoning_text", "reasoningContent", "reasoning_summary"),
+        *("thinking", "thinking_content", "thought", "thoughts", "chain_of_thought"),
+    }
+)
 # Lists of its pieces, which say the same again where there is a name, too.
 REASONING_LISTS = ("reasoning_details", "thinking_blocks")
 _PLAIN = frozenset({"role", "content"})
-_PIECE = frozenset({"type", "text", "annotations"})
 
 # The fields that a limit on the answer goes by: where one is refused, the provider names the other.
 LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
@@ -246,6 +250,8 @@ class ChatCompletionsWire(Wire):
             answer.add_usage(usage)
         elif finish and "x_groq" in payload:
             answer.add_usage((payload["x_groq"] or {}).get("usage"))
+            if error := (payload["x_groq"] or {}).get("error"):
+                raise self.parse_error(0, {"error": error})  # why the stream was stopped early
 
     def parse_choice(self, choice: dict[str, Any], finish: Any, answer: Answer) -> None:
         """Write down what a choice has beside its delta: an error, the whole message, the end."""
@@ -255,6 +261,10 @@ class ChatCompletionsWire(Wire):
                 raise self.parse_error(0, {"error": error})
         if message:
             self.parse_message(message, answer)
+        elif choice.get("text") and "delta" not in choice:
+            _add_content(choice["text"], answer)  # a server that has the API of plain completions alone
+        if usage := choice.get("usage"):
+            answer.add_usage(usage)  # Moonshot's place for it
         answer.finish_is_empty = finish == ""
         if finish and (reason := read_finish(finish)):
             self.parse_finish(finish, reason, answer)
@@ -277,16 +287,16 @@ class ChatCompletionsWire(Wire):
         """Write down what a delta or a message has beside its content."""
         if delta.keys() <= _PLAIN:
             return
-        for name in REASONING_NAMES:
-            if (value := delta.get(name)) and (thought := _thought(value)):
+        for name, value in delta.items():
+            if name in REASONING_NAMES and (text := thought(value)):
                 answer.named = True
-                answer.add_reasoning(thought)
+                answer.add_reasoning(text)
                 break
         for name in REASONING_LISTS:
             details = delta.get(name)
             for detail in details if isinstance(details, list) else ():
-                if not answer.named and (thought := _thought(detail)):
-                    answer.add_reasoning(thought)
+                if not answer.named and (text := thought(detail)):
+                    answer.add_reasoning(text)
                 if name == "reasoning_details":
                     _add_detail(detail, answer.items)
         refusal = delta.get("refusal")
@@ -316,7 +326,7 @@ class ChatCompletionsWire(Wire):
 
     def parse_end(self, data: str, answer: Answer) -> bool:
         # Some services send no finish reason: here the mark is the end.
-        if data.strip().upper() != "[DONE]":
+        if not is_end_mark(data):
             return False
         self.parse_missing_finish(answer)
         answer.ended = True
@@ -331,13 +341,11 @@ class ChatCompletionsWire(Wire):
         return super().parse_echo(answer) or spoken
 
     def parse_usage(self, usage: dict[str, Any]) -> Usage:
-        prompt = count(usage, "prompt_tokens")
+        prompt, completion = common_counts(usage, "prompt_tokens", "completion_tokens")
         reasoning = count(usage, "completion_tokens_details", "reasoning_tokens") or count(
             usage, "reasoning_tokens"
         )
-        completion, total = with_reasoning(
-            prompt, count(usage, "completion_tokens"), reasoning, usage.get("total_tokens")
-        )
+        completion, total = with_reasoning(prompt, completion, reasoning, usage.get("total_tokens"))
         return usage_of(usage, prompt, completion, total)
 
 
@@ -346,18 +354,26 @@ def _as_parts(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def _first_choice(choices: list[Any]) -> dict[str, Any]:
-    """Return the choice of index 0: one beside it, which extra may ask for, is another answer."""
-    return next((choice for choice in choices if choice and str(choice.get("index") or 0) == "0"), {})
+    """Return the choice of index 0: one beside it, which extra may ask for, is another answer.
+
+    A whole answer that stands alone is the one, though it be counted from 1.
+    """
+    alone = choices[0] if len(choices) == 1 and choices[0] and choices[0].get("message") else {}
+    return next((choice for choice in choices if choice and str(choice.get("index") or 0) == "0"), alone)
 
 
 def _is_call(calls: Any) -> bool:
-    """Tell whether a tool is called: some services send a call with nothing in it beside each text."""
+    """Tell whether a tool is called: some services send a call with nothing but an id beside each text."""
     if isinstance(calls, list):
         return any(map(_is_call, calls))
     if not isinstance(calls, dict):
         return False
     inner = [calls, *(calls[name] for name in ("function", "custom") if isinstance(calls.get(name), dict))]
-    return any(call.get(name) for call in inner for name in ("id", "name", "arguments", "input"))
+    return any(
+        call.get("name") or call.get(name) not in (None, "", "{}", "null", {})
+        for call in inner
+        for name in ("arguments", "input")
+    )
 
 
 def _add_detail(detail: Any, items: list[Any]) -> None:
@@ -386,37 +402,18 @@ def _add_content(content: Any, answer: Answer) -> None:
 
     Mistral and Databricks send text and reasoning as pieces; Cloudflare's JSON mode an object.
     """
-    if isinstance(content, dict) and content.get("type") == "text" and content.keys() <= _PIECE:
-        _add_content([content], answer)  # a piece without its list
-    elif isinstance(content, dict):
-        if content:
-            answer.add_text(dump(content).decode())
-    elif not isinstance(content, list):
-        if content is not None and content != "":
+    if not isinstance(content, list):
+        if content is not None and content not in ("", {}):
             answer.add_text(content)
     else:
         for piece in content:
             if not isinstance(piece, dict):
                 _add_content(piece, answer)
             elif re.search("think|reason", str(piece.get("type"))):
-                if thought := _thought(piece):
-                    answer.add_reasoning(thought)
+                if reasoning := thought(piece):
+                    answer.add_reasoning(reasoning)
             elif piece.get("refusal"):
                 answer.add_text(piece["refusal"])
                 answer.refused = True
             elif isinstance(text := piece.get("text"), str | int | float) and text != "":
                 answer.add_text(text)
-
-
-def _thought(value: Any, depth: int = 0) -> str:
-    """Return the text of reasoning, whatever it is wrapped in."""
-    if isinstance(value, str):
-        return value
-    if depth > 3:
-        return ""
-    if isinstance(value, list):
-        return "".join(_thought(item, depth + 1) for item in value)
-    if isinstance(value, dict):
-        names = ("thinking", "reasoning", "text", "summary", "content")
-        return next(filter(None, (_thought(value.get(name), depth + 1) for name in names)), "")
-    return spell(value) if isinstance(value, int | float) and not isinstance(value, bool) else ""

@@ -12,13 +12,13 @@ from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import quote
 
-from bupple_engine.answer import Answer, count, usage_of
+from bupple_engine.answer import Answer, common_counts, count, thought, usage_of
 from bupple_engine.finishes import is_failure, read_finish
 from bupple_engine.masking import reveal
 from bupple_engine.media import Media, decode_text
 from bupple_engine.messages import OPENING, Turn, system_and_rest
 from bupple_engine.options import COMMON, Option, Options, merge_dicts, string
-from bupple_engine.reports import reports_error
+from bupple_engine.reports import reports_error, says_something
 from bupple_engine.request import dump
 from bupple_engine.types import Usage
 from bupple_engine.wire import Wire, family
@@ -29,6 +29,9 @@ SAMPLING_REMOVED = (
 )
 
 
+# What gateways call the block and the delta of another vendor's reasoning.
+THINKING = frozenset({"thinking", "reasoning", "reasoning_content"})
+THINKING_DELTAS = frozenset(f"{kind}_delta" for kind in THINKING)
 # What comes of a block in pieces, and is kept in them until the answer is whole.
 PIECES = {"text": ("text",), "thinking": ("thinking", "signature")}
 
@@ -176,13 +179,13 @@ class ClaudeWire(Wire):
         if kind == "content_block_delta":
             delta = payload.get("delta") or {}
             text = delta.get("text")
-            if text or text == 0:
+            if (text or text == 0) and delta.get("type") not in THINKING_DELTAS:
                 answer.add_text(text)
                 block = answer.blocks.get(payload.get("index"))
                 if block is None or "text" not in block:
                     block = self.find_block(payload, "text", answer)
                 block["text"].append(answer.texts[-1])
-            elif thinking := delta.get("thinking"):
+            elif thinking := thought(delta):
                 answer.add_reasoning(thinking)
                 self.find_block(payload, "thinking", answer)["thinking"].append(answer.reasoning[-1])
             elif signature := delta.get("signature"):
@@ -207,16 +210,18 @@ class ClaudeWire(Wire):
             self.parse_repeated(payload, answer)
             answer.ended = True
         elif kind == "message" and "content" in payload:  # a server that can't stream, in an event
-            self.parse_reply(payload, answer)
+            self.parse_message(payload, answer)
+            self.parse_repeated({"message": payload}, answer)
+            answer.ended = True
         elif kind == "error" or reports_error(payload):
             raise self.parse_error(0, payload)
 
     def parse_content(self, message: dict[str, Any], answer: Answer) -> None:
         """Write the blocks of a message down."""
         content = message.get("content") or []
-        for block in [{"type": "text", "text": content}] if isinstance(content, str) else content:
-            self.start_block(block, answer)
-            self.add_block(block, answer)
+        for block in content if isinstance(content, list) else [{"type": "text", "text": content}]:
+            self.start_block(block or {}, answer)
+            self.add_block(block or {}, answer)
 
     def parse_repeated(self, payload: dict[str, Any], answer: Answer) -> None:
         """Take from the message that some gateways repeat at the end what had not come before."""
@@ -229,9 +234,11 @@ class ClaudeWire(Wire):
 
     def add_block(self, block: dict[str, Any], answer: Answer) -> None:
         """Write down what a block says."""
-        if block.get("type") == "thinking":
-            if block.get("thinking"):
-                answer.add_reasoning(block["thinking"])
+        if block.get("type") in THINKING:
+            if thinking := thought(block):
+                answer.add_reasoning(thinking)
+        elif block.get("type") == "error":
+            raise self.parse_error(0, block)
         elif (text := block.get("text")) or text == 0:
             answer.add_text(text)
 
@@ -272,6 +279,8 @@ class ClaudeWire(Wire):
 
     def parse_stop(self, message: dict[str, Any], answer: Answer) -> None:
         """Set the finish reason from stop_reason and its details; a call says more than the word."""
+        if says_something(error := message.get("error")):
+            raise self.parse_error(0, {"error": error})
         stop = message.get("stop_reason")
         if stop and (reason := read_finish(stop)):
             if is_failure(stop):
@@ -299,8 +308,9 @@ class ClaudeWire(Wire):
         return super().offers(model, [*models, *(re.sub(r"-\d{8}$", "", name) for name in models)])
 
     def parse_usage(self, usage: dict[str, Any]) -> Usage:
-        names = ("input_tokens", "cache_creation_input_tokens", "cache_read_input_tokens")
-        return usage_of(usage, sum(count(usage, name) for name in names), count(usage, "output_tokens"))
+        prompt, completion = common_counts(usage, "input_tokens", "output_tokens")
+        cached = ("cache_creation_input_tokens", "cache_read_input_tokens")
+        return usage_of(usage, prompt + sum(count(usage, name) for name in cached), completion)
 
 
 def _joined(block: dict[str, Any]) -> dict[str, Any]:

@@ -145,8 +145,10 @@ class GeminiWire(Wire):
         if not candidate or candidate.get("index"):
             # A candidate beside the first, which extra may ask for, is another answer.
             candidate = next((c for c in candidates if c and str(c.get("index") or 0) == "0"), None) or {}
-        for part in (candidate.get("content") or {}).get("parts") or []:
-            self.parse_part(part or {}, answer)
+        content = candidate.get("content") or {}
+        parts = content if isinstance(content, str) else content.get("parts") or []
+        for part in [parts] if isinstance(parts, str | dict) else parts:
+            self.parse_part({"text": part} if isinstance(part, str) else part or {}, answer)
         if (error := candidate.get("error")) and says_something(error):
             raise self.parse_error(0, {"error": error})
         if (finish := candidate.get("finishReason")) and read_finish(finish):
@@ -207,5 +209,7 @@ class GeminiWire(Wire):
 
     def parse_usage(self, usage: dict[str, Any]) -> Usage:
         prompt = count(usage, "promptTokenCount") + count(usage, "toolUsePromptTokenCount")
-        completion = count(usage, "candidatesTokenCount") + count(usage, "thoughtsTokenCount")
+        completion = count(usage, "candidatesTokenCount")
+        if count(usage, "totalTokenCount") != prompt + completion:  # some gateways count thoughts in
+            completion += count(usage, "thoughtsTokenCount")
         return usage_of(usage, prompt, completion, usage.get("totalTokenCount"))

@@ -156,7 +156,10 @@ class HTTPDriver(ChatDriver):
                 failure = error
             if cancellation.cancelled:
                 return
-            chunks, pause = exchange.settle(failure)
+            try:
+                chunks, pause = exchange.settle(failure)
+            finally:
+                del failure  # see settle()
             if exchange.finished:
                 yield chunks
                 return
@@ -189,7 +192,10 @@ class HTTPDriver(ChatDriver):
                         yield chunks
             except (EngineError, TransportFailure) as error:
                 failure = error
-            chunks, pause = exchange.settle(failure)
+            try:
+                chunks, pause = exchange.settle(failure)
+            finally:
+                del failure  # see settle()
             if exchange.finished:
                 yield chunks
                 return

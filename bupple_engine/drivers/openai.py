@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from types import MappingProxyType
 from typing import Any, ClassVar
 
-from bupple_engine.answer import Answer, count, usage_of, with_reasoning
+from bupple_engine.answer import Answer, common_counts, count, usage_of, with_reasoning
 from bupple_engine.exceptions import ResponseParseError
 from bupple_engine.finishes import read_finish
 from bupple_engine.masking import reveal
@@ -176,7 +176,7 @@ class OpenAIWire(Wire):
             self.parse_item(item, answer)
             for channel, text in _texts_of(item):
                 answer.close(channel, text)
-        elif kind in ("response.completed", "response.incomplete", "response.failed"):
+        elif kind in ("response.completed", "response.incomplete", "response.failed", "response.done"):
             self.parse_repeated(payload.get("response") or {}, answer)
         elif kind.endswith(".done"):
             part = payload.get("part") or payload
@@ -187,7 +187,8 @@ class OpenAIWire(Wire):
 
     def parse_output(self, response: dict[str, Any], answer: Answer) -> None:
         """Write the output of a whole response down."""
-        for item in response.get("output") or []:
+        output = response.get("output") or response.get("output_text") or []
+        for item in _parts(output) if isinstance(output, list) else [{"type": "message", "content": output}]:
             self.parse_item(item, answer)
             for channel, text in _texts_of(item):
                 (answer.add_reasoning if channel == "reasoning" else answer.add_text)(text)
@@ -202,6 +203,8 @@ class OpenAIWire(Wire):
     def parse_item(self, item: dict[str, Any], answer: Answer) -> None:
         """Keep an output item for its way back, and note what it says of the end."""
         kind = item.get("type")
+        if kind == "message" and says_something(item.get("error")):
+            raise self.parse_error(0, {"error": item["error"]})
         if kind in ("function_call", "custom_tool_call") and item.get("name"):
             answer.called = True
         elif kind == "message" and any(part.get("type") == "refusal" for part in _parts(item.get("content"))):
@@ -242,17 +245,15 @@ class OpenAIWire(Wire):
         return super().parse_echo(answer) if all(r.get("encrypted_content") for r in reasoning) else {}
 
     def parse_usage(self, usage: dict[str, Any]) -> Usage:
-        prompt = count(usage, "input_tokens")
+        prompt, completion = common_counts(usage, "input_tokens", "output_tokens")
         reasoning = count(usage, "output_tokens_details", "reasoning_tokens")
-        completion, total = with_reasoning(
-            prompt, count(usage, "output_tokens"), reasoning, usage.get("total_tokens")
-        )
+        completion, total = with_reasoning(prompt, completion, reasoning, usage.get("total_tokens"))
         return usage_of(usage, prompt, completion, total)
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:
     """Return the parts of an item's content, which some servers leave as a string."""
-    return [{"text": content}] if isinstance(content, str) else list(content or ())
+    return [{"text": content}] if isinstance(content, str) else [part for part in content or () if part]
 
 
 def _texts_of(item: dict[str, Any]) -> Iterator[tuple[str, Any]]:
@@ -266,4 +267,4 @@ def _texts_of(item: dict[str, Any]) -> Iterator[tuple[str, Any]]:
         for part in _parts(item.get("content")):
             text = part.get("text")
             if text or text == 0 or (text := part.get("refusal")):
-                yield "text", text
+                yield "reasoning" if "reason" in str(part.get("type")) else "text", text

@@ -173,7 +173,9 @@ class _Answer(http.client.HTTPResponse):
         ended = any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in self.headers.defects)
         if ended or any(name.strip() != name for name in self.headers):
             return "its head has a line that is no header"
-        if len(lengths) > 1 or (lengths and self.chunked):
+        if any("\0" in value for value in self.headers.values()):
+            return "its head has a null byte"
+        if len(lengths) > 1 or (lengths and "transfer-encoding" in self.headers):
             return "it says its length in two ways"
         if lengths and not re.fullmatch("[0-9]+", lengths[0]):
             return "its length is no number"
