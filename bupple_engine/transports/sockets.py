@@ -170,8 +170,7 @@ class _Answer(http.client.HTTPResponse):
         lengths = self.headers.get_all("content-length") or []
         if self.status == 101:
             return "it switches to another protocol"
-        ended = any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in self.headers.defects)
-        if ended or any(name.strip() != name for name in self.headers):
+        if any(isinstance(defect, MissingHeaderBodySeparatorDefect) for defect in self.headers.defects):
             return "its head has a line that is no header"
         if any("\0" in value for value in self.headers.values()):
             return "its head has a null byte"
