@@ -228,10 +228,20 @@ def count(usage: Mapping[str, Any], *path: str) -> int:
     """Return a number inside a usage object; one that is left out or null is 0."""
     value: Any = usage
     for name in path:
-        value = value.get(name) if isinstance(value, Mapping) else None
+        value = value.get(name) if isinstance(value, dict) else None
+    if type(value) is int:
+        return value
     if isinstance(value, str) and value.isdecimal():
         value = float(value)  # a gateway in a language without numbers
     return int(value) if isinstance(value, int | float) and abs(value) < math.inf else 0
+
+
+_OTHER_NAMES = {
+    "prompt_tokens": "input_tokens",
+    "completion_tokens": "output_tokens",
+    "input_tokens": "prompt_tokens",
+    "output_tokens": "completion_tokens",
+}
 
 
 def common_counts(usage: Mapping[str, Any], prompt: str, completion: str) -> tuple[int, int]:
@@ -239,10 +249,10 @@ def common_counts(usage: Mapping[str, Any], prompt: str, completion: str) -> tup
 
     A gateway that translates an answer may leave its usage as it was.
     """
-    others = {"prompt_tokens": "input_tokens", "input_tokens": "prompt_tokens"}
-    others |= {"completion_tokens": "output_tokens", "output_tokens": "completion_tokens"}
-    found = [count(usage, name) or count(usage, others[name]) for name in (prompt, completion)]
-    return found[0], found[1]
+    return (
+        count(usage, prompt) or count(usage, _OTHER_NAMES[prompt]),
+        count(usage, completion) or count(usage, _OTHER_NAMES[completion]),
+    )
 
 
 def reply_of(answer: Answer, last: dict[str, Any]) -> Reply:

@@ -136,12 +136,14 @@ def unfit(key: Any) -> str:
         return "is awaited by nobody: its callable must be an ordinary function"
     if not isinstance(key, str):
         return f"is {kind_of(key)}: its callable must return a string"
+    if key and is_header_value(key):
+        return ""
     if not key.strip():
         return "is empty"
     odd = next((character for character in key.strip() if not _HEADER_VALUE.fullmatch(character)), "")
     if odd.isprintable() and odd:  # a dash or a quote that an editor made of a plain one
         return f"has the character {odd!r} in it, which no header can carry"
-    return "" if is_header_value(key) else "has white space or a line break before, in or behind it"
+    return "has white space or a line break before, in or behind it"
 
 
 def url(value: Any) -> SecretURL:

@@ -121,17 +121,17 @@ class HTTPDriver(ChatDriver):
     def _check_entry(self, call: Call, required: Iterable[str]) -> None:
         """Raise what the entry lacks, and ask for the key."""
         options = call.options
-        where = f"BUPPLE_ENGINE['DRIVERS'][{self.label!r}]"
         for name in required:
             if not options.get(name):
                 line = "`manage.py check` has the line to write."
                 if name == "base_url":
                     line = f'Write "BASE_URL": "{self.wire.base_url(options)}"'
-                raise ImproperlyConfigured(f"{where}: {self.name} needs {name.upper()!r}; add it. {line}")
-        if options.get("api_key"):
-            options = call.options = {**options, "api_key": options["api_key"].ask()}
+                words = f"{self.name} needs {name.upper()!r}; add it. {line}"
+                raise ImproperlyConfigured(f"BUPPLE_ENGINE['DRIVERS'][{self.label!r}]: {words}")
+        if (key := options.get("api_key")) and not key.is_fixed:  # a fixed one was looked at where it was set
+            options = call.options = {**options, "api_key": key.ask()}
             if wrong := unfit(options["api_key"].reveal()):
-                raise ImproperlyConfigured(f"{where}['API_KEY'] {wrong}.")
+                raise ImproperlyConfigured(f"BUPPLE_ENGINE['DRIVERS'][{self.label!r}]['API_KEY'] {wrong}.")
 
     def _batches(self, call: Call) -> Generator[list[Chunk], None, None]:
         exchange, transport, cancellation = _prepared(call), self._transport(call), call.cancellation
