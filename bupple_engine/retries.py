@@ -1,6 +1,6 @@
 """Whether a failed attempt is tried again, and after how long.
 
-Source: errors-and-retries, "Retry rule": what the vendors' own clients do, with a ceiling on their delays.
+It is what the vendors' own clients do, with a ceiling on their delays.
 """
 
 from __future__ import annotations

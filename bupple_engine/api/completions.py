@@ -1,6 +1,6 @@
 """The dialect of OpenAI's Chat Completions, for clients that speak it.
 
-Source: protocols, "OpenAI-compatible"; https://platform.openai.com/docs/api-reference/chat
+Source: https://platform.openai.com/docs/api-reference/chat
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The dialect of the Vercel AI SDK's useChat: UI messages in, the UI message stream out.
 
-Source: protocols, "Vercel AI SDK UI message stream"; https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol
+Source: https://ai-sdk.dev/docs/ai-sdk-ui/stream-protocol
 """
 
 from __future__ import annotations

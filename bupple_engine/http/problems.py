@@ -64,7 +64,7 @@ class ShuttingDownError(EngineError):
     retryable = True
 
 
-# Class → status and sentence. Source: errors-and-retries, "Classes".
+# Class → status and sentence; docs/http-api.md has them as a table.
 _TOLD: dict[type[EngineError], tuple[int, str]] = {
     exceptions.AuthenticationError: (502, "The AI provider refused this site's credentials."),
     exceptions.ProviderPermissionError: (502, "The AI provider does not allow this site to do that."),
