@@ -14,7 +14,7 @@ from django.core.signals import setting_changed
 
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.keys import shown, unkeyed
-from bupple_engine.options import boolean, integer, number, string, suggest, wrong_words
+from bupple_engine.options import MAX_SECONDS, boolean, integer, number, string, suggest, wrong_words
 from bupple_engine.printing import kind_of
 
 from .engine import Mistake, default_alias, raise_first, read_setting
@@ -218,8 +218,8 @@ API: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
     "MEDIA_URLS": (False, boolean),
     "THROTTLE_RATES": (_RATES, _both(_RATES, _rate)),
     "MAX_CONCURRENT_STREAMS": (_STREAMS, _both(_STREAMS, integer(1))),
-    "GATE_SECONDS": (20, number(0)),
-    "HEARTBEAT_SECONDS": (15, number(0.01)),
-    "SHUTDOWN_SECONDS": (5, number(0)),
+    "GATE_SECONDS": (20, number(0, MAX_SECONDS)),
+    "HEARTBEAT_SECONDS": (15, number(0.01, MAX_SECONDS)),
+    "SHUTDOWN_SECONDS": (5, number(0, MAX_SECONDS)),
     "PREPARE": (None, _or_none(_class_or_path)),
 }
