@@ -16,7 +16,7 @@ from .exceptions import (
     StreamError,
     StreamInterruptedError,
 )
-from .options import Limits
+from .options import DEFAULT_LIMITS, Limits
 from .reports import parse_embedded, reports_error, says_something
 from .request import Request
 from .scrubbing import scrub
@@ -46,7 +46,7 @@ class Body:
         answer: Answer,
         status: int,
         headers: Mapping[str, str],
-        limits: Limits = Limits(),  # noqa: B008 # a tuple
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.answer = answer
         self.finished = False  # nothing that may follow matters

@@ -18,7 +18,7 @@ from .exceptions import (
 )
 from .keys import unkeyed
 from .masking import Hidden, bare, mask_url
-from .options import Clocks, Limits
+from .options import DEFAULT_LIMITS, Clocks, Limits
 from .printing import one_line
 from .request import Request
 from .scrubbing import clean, scrub
@@ -60,7 +60,7 @@ class Exchange:
         model: str,
         clocks: Clocks,
         max_retries: int,
-        limits: Limits = Limits(),  # noqa: B008 # a tuple
+        limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.wire = wire
         self.alias = alias

@@ -42,6 +42,9 @@ class Limits(NamedTuple):
     response: int = 100_000_000
 
 
+DEFAULT_LIMITS = Limits()
+
+
 @dataclass(frozen=True, slots=True)
 class Option:
     """One option: parse returns the clean value or raises ValueError with the words after the name."""
@@ -258,8 +261,8 @@ COMMON: Mapping[str, Option] = {
     "base_url": Option(url, per_call=False),
     "proxy": Option(proxy, per_call=False),
     "ca_file": Option(path, per_call=False),
-    "max_event_bytes": Option(integer(1), per_call=False, default=Limits().event),
-    "max_response_bytes": Option(integer(1), per_call=False, default=Limits().response),
+    "max_event_bytes": Option(integer(1), per_call=False, default=DEFAULT_LIMITS.event),
+    "max_response_bytes": Option(integer(1), per_call=False, default=DEFAULT_LIMITS.response),
 }
 
 
