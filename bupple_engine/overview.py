@@ -119,10 +119,12 @@ class Row:
 
 
 def _base_url(driver: ChatDriver) -> str:
-    """Return where requests go, by the entry or by the driver's own default; masked."""
+    """Return where requests go, by the entry or the driver's own default, masked; "" where neither says."""
     if not isinstance(driver, HTTPDriver) or "base_url" not in driver.known_options:
         return ""
     chosen = driver.config.get("base_url")
+    if not chosen and "base_url" in driver.wire.required:
+        return ""  # the wire's own is a pattern, for who writes the entry
     return repr(chosen) if chosen else mask_url(driver.wire.base_url(driver.config))
 
 

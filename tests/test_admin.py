@@ -735,3 +735,18 @@ def test_a_reader_who_leaves_ends_the_call(reader: Reader, provider: Provider, c
     with pytest.raises(ConnectionResetError):
         reader.post(leave, driver="main", message="Count")
     provider.wait_closed()
+
+
+def test_a_url_that_is_still_to_be_written_is_not_shown_as_one(settings: Any) -> None:
+    there = {"DRIVER": "compatible", "MODEL": "m", "BASE_URL": "http://localhost:1/v1"}
+    entries = {
+        "azure": {"MODEL": "m"},
+        "house": {"DRIVER": "compatible"},
+        "groq": {"MODEL": "m"},
+        "own": there,
+    }
+    settings.BUPPLE_ENGINE = {"DEFAULT": "azure", "DRIVERS": entries}
+    shown = {row.alias: row.base_url for row in overview.read_rows()}
+    assert (shown["azure"], shown["house"]) == ("", "")
+    assert shown["groq"] == "https://api.groq.com/openai/v1"
+    assert shown["own"] == "http://localhost:1/v1"
