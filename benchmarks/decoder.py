@@ -28,7 +28,7 @@ def decode(contender: Contender, runner: asyncio.Runner, megabytes: int, shape: 
         start = time.process_time()
         data = _floor(pieces)
     else:
-        from bupple_engine.sse import Decoder
+        from bupple_engine.protocol.sse import Decoder
 
         start = time.process_time()
         decoder = Decoder()

@@ -1,5 +1,8 @@
 """One ai() for every model provider, at home in Django."""
 
+from .calls.outcome import Outcome
+from .calls.streams import AsyncStream, Stream
+from .conf.registry import ai
 from .exceptions import (
     AuthenticationError,
     ConflictError,
@@ -22,10 +25,7 @@ from .exceptions import (
     StreamInterruptedError,
     UnsupportedFeatureError,
 )
-from .outcome import Outcome
-from .registry import ai
 from .signals import call_finished
-from .streams import AsyncStream, Stream
 from .types import Chunk, Message, Reply, Usage
 
 __version__ = "0.1.0"

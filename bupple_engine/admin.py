@@ -15,11 +15,11 @@ from django.urls import URLPattern, path, reverse
 from django.utils.translation import gettext, ngettext
 from django.utils.translation import gettext_lazy as _
 
+from .diagnostics.overview import Row, keep_verdicts, read_rows, report_crash, run_checks_on
+from .diagnostics.probe import probe_all
 from .exceptions import EngineError
 from .http import EventStream, Problem, stream_response
 from .models import Configuration
-from .overview import Row, keep_verdicts, read_rows, report_crash, run_checks_on
-from .probe import probe_all
 from .types import Message
 
 PROBE_SECONDS = 10

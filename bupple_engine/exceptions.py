@@ -31,7 +31,7 @@ from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
 
-from .printing import one_line
+from .masking.printing import one_line
 
 
 class InvalidDriverError(ImproperlyConfigured):

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import environ
 
-from bupple_engine.env import engine_settings
+from bupple_engine.conf.env import engine_settings
 
 BASE_DIR = Path(__file__).resolve().parent.parent
 

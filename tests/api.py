@@ -13,7 +13,7 @@ from django.http import HttpRequest, HttpResponse
 from django.test import AsyncClient, Client
 from django.urls import include, path
 
-from bupple_engine.sse import Decoder, Event
+from bupple_engine.protocol.sse import Decoder, Event
 
 
 def sink(request: HttpRequest) -> HttpResponse:

@@ -15,7 +15,7 @@ import pytest
 import trustme
 
 from bupple_engine import call_finished
-from bupple_engine.drivers import http
+from bupple_engine.drivers import wired
 from tests.provider import Provider
 
 # A script's background jobs ignore it, and whatever they start inherits that.
@@ -86,7 +86,7 @@ def facts() -> Iterator[list[dict[str, Any]]]:
 @pytest.fixture
 def without_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have asynchronous calls run as they do where the extra `async` is not installed."""
-    monkeypatch.setattr(http, "has_aiohttp", lambda: False)
+    monkeypatch.setattr(wired, "has_aiohttp", lambda: False)
 
 
 @pytest.fixture(scope="session")

@@ -8,15 +8,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bupple_engine import EngineError
+from bupple_engine.conf.registry import load, parse_entry
 from bupple_engine.drivers.base import fold, parse_options
-from bupple_engine.drivers.local import LocalWire
-from bupple_engine.exchange import Exchange
+from bupple_engine.drivers.local.driver import LocalWire
+from bupple_engine.exchange.exchange import Exchange
 from bupple_engine.masking import MaskedDict, protect
-from bupple_engine.messages import validate
-from bupple_engine.options import Clocks, merge
-from bupple_engine.registry import load, parse_entry
-from bupple_engine.request import Request
-from bupple_engine.wire import Wire
+from bupple_engine.protocol.messages import validate
+from bupple_engine.protocol.options import Clocks, merge
+from bupple_engine.protocol.request import Request
+from bupple_engine.wires.base import Wire
 from tests.provider import split
 from tests.verbs import Outcome
 

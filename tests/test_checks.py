@@ -21,13 +21,14 @@ from django.http import HttpResponse
 from django.urls import include, path
 
 import bupple_engine.checks.values
-from bupple_engine import ai, extras
+from bupple_engine import ai
 from bupple_engine.checks import CHECKS, check_deployment, check_settings, deployment
-from bupple_engine.drivers import DRIVERS, local
+from bupple_engine.conf.env import engine_settings, known_variables
+from bupple_engine.drivers import DRIVERS, extras
 from bupple_engine.drivers.base import ChatDriver
-from bupple_engine.drivers.chat_completions import ChatCompletionsWire
-from bupple_engine.env import engine_settings, known_variables
-from bupple_engine.options import COMMON, Option, string
+from bupple_engine.drivers.local import driver as local
+from bupple_engine.protocol.options import COMMON, Option, string
+from bupple_engine.wires.chat_completions import ChatCompletionsWire
 
 ROOT = Path(__file__).parent.parent
 KEY = "sk-ant-api03-0123456789abcdef"
@@ -1135,7 +1136,11 @@ CHECK = "from django.core.management import execute_from_command_line as run; ru
 
 @pytest.mark.parametrize("module", ["example_project.settings", "tests.settings_minimal"])
 def test_a_right_site_is_told_so(module: str) -> None:
-    parts = "" if module == "tests.settings_minimal" else "import bupple_engine.drivers.local as local; "
+    parts = (
+        ""
+        if module == "tests.settings_minimal"
+        else "from bupple_engine.drivers.local import driver as local; "
+    )
     parts = parts and parts + "local.find_missing = dict; "  # whatever this machine lacks
     assert "no issues (0 silenced)" in run(parts + CHECK, DJANGO_SETTINGS_MODULE=module)
 

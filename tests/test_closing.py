@@ -16,7 +16,8 @@ from typing import Any, ClassVar
 import pytest
 from asgiref.sync import sync_to_async
 
-from bupple_engine import ProviderTimeoutError, ai, threads
+from bupple_engine import ProviderTimeoutError, ai
+from bupple_engine.calls import bridge
 from bupple_engine.drivers.base import ChatDriver
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
@@ -279,13 +280,13 @@ def test_fifty_abandoned_streams_leave_nothing(
 
     abandon(1)
     until(lambda: facts)
-    threads.reset()
+    bridge.reset()
     until(lambda: not [t for t in threading.enumerate() if t.name.startswith("bupple_engine_")])
     open_before, threads_before, objects_before = descriptors(), set(threading.enumerate()), count_objects()
     abandon(50)
     if isinstance(world, Asynchronous):
         until(lambda: world.tasks() == 0)  # type: ignore[attr-defined]
-    threads.reset()
+    bridge.reset()
     # The provider's own threads end with their connections.
     until(lambda: set(threading.enumerate()) <= threads_before)
     until(lambda: descriptors() <= open_before)
@@ -345,7 +346,7 @@ async def test_a_reader_that_turns_away_holds_no_connection_beyond_the_clocks(
     provider: Provider, configure: Configure, without_aiohttp: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The thread waits for room, and nobody asks it for the time."""
-    monkeypatch.setattr(threads, "BACKLOG_CHARACTERS", 500)
+    monkeypatch.setattr(bridge, "BACKLOG_CHARACTERS", 500)
     configure(it=WIRE.settings(provider.url, TIMEOUT={"total": 1.0}, MAX_RETRIES=0))
     more = WIRE.stream_without_end(["Hello "]).split(b"\n\n")[-2] + b"\n\n"
     provider.answer(Answer(pieces=[FIRST, *[more] * 100, threading.Event()]))
@@ -361,7 +362,7 @@ def test_a_thread_ends_where_its_loop_was_closed(
     provider: Provider, driver: Any, without_aiohttp: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A loop may be closed by one who ends none of its generators; more chunks wait there than are let in."""
-    monkeypatch.setattr(threads, "BACKLOG_CHARACTERS", 5000)
+    monkeypatch.setattr(bridge, "BACKLOG_CHARACTERS", 5000)
     pieces = [piece for number in range(300) for piece in (WIRE.stream_without_end([str(number)]), 0.0001)]
     provider.answer(Answer(pieces=[*pieces, threading.Event()]))
     loop = asyncio.new_event_loop()
@@ -369,7 +370,7 @@ def test_a_thread_ends_where_its_loop_was_closed(
     loop.run_until_complete(anext(stream))
     loop.close()
     provider.wait_closed()
-    threads.reset()
+    bridge.reset()
     until(lambda: not [t for t in threading.enumerate() if t.name.startswith("bupple_engine_")])
     del stream
 

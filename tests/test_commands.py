@@ -21,7 +21,7 @@ from django.core import checks
 from django.core.checks.registry import registry
 from django.core.management import CommandError, call_command
 
-from bupple_engine.drivers import local
+from bupple_engine.drivers.local import driver as local
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
 from tests.wires import EVENTS, JSON, KEY, WIRES

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from bupple_engine import exceptions
-from bupple_engine.api.calls import ChatCall
+from bupple_engine.api.asked import ChatCall
 from bupple_engine.api.completions import CompletionsDialect
 from bupple_engine.api.native import NativeDialect
 from bupple_engine.api.ui import UIDialect
@@ -16,7 +16,7 @@ from bupple_engine.conf import APISettings, api_settings
 from bupple_engine.exceptions import EngineError, InvalidRequestError
 from bupple_engine.http.dialects import Dialect
 from bupple_engine.http.problems import Problem, problem_of, report
-from bupple_engine.sse import Decoder
+from bupple_engine.protocol.sse import Decoder
 
 HELLO = [{"role": "user", "content": "Hello"}]
 USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5, "cached": 1}

@@ -25,10 +25,10 @@ from django.core.cache import cache
 from django.test import AsyncRequestFactory, RequestFactory
 from rest_framework.exceptions import PermissionDenied, Throttled
 
-from bupple_engine import call_finished, conf, extras
+from bupple_engine import call_finished, conf
 from bupple_engine.api import ChatCall
-from bupple_engine.drivers import DRIVERS
-from bupple_engine.drivers.services import CHECKED, SERVICES, Service
+from bupple_engine.drivers import DRIVERS, extras
+from bupple_engine.wires.services import CHECKED, SERVICES, Service
 from tests.conftest import Configure
 from tests.provider import Answer, Provider, Request
 from tests.pure import wire
@@ -255,7 +255,7 @@ def test_the_readme_installs_what_can_be_installed() -> None:
 def test_a_hint_installs_from_the_clone_that_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for clone, shown in ((tmp_path / "clone", f"{tmp_path}/clone"), (tmp_path / "lib", extras.CLONE)):
         clone.mkdir()
-        monkeypatch.setattr(extras, "__file__", str(clone / "bupple_engine" / "extras.py"))
+        monkeypatch.setattr(extras, "__file__", str(clone / "bupple_engine" / "drivers" / "extras.py"))
         (tmp_path / "clone" / "pyproject.toml").touch()
         assert extras.command("async") == f'pip install "{shown}[async]"'
 

@@ -17,17 +17,11 @@ import pytest
 from django.core.exceptions import ImproperlyConfigured
 from django.core.files.base import ContentFile
 
-from bupple_engine import (
-    EngineError,
-    InvalidDriverError,
-    InvalidRequestError,
-    ProviderConnectionError,
-    ai,
-    threads,
-)
+from bupple_engine import EngineError, InvalidDriverError, InvalidRequestError, ProviderConnectionError, ai
+from bupple_engine.calls import bridge
 from bupple_engine.checks import check_settings
 from bupple_engine.drivers import base
-from bupple_engine.exchange import Exchange, TransportFailure
+from bupple_engine.exchange.exchange import Exchange, TransportFailure
 from tests.conftest import Configure
 from tests.provider import Provider
 from tests.pure import begin, build
@@ -326,7 +320,7 @@ def test_a_synchronous_call_in_an_event_loop_says_what_to_await(
     configure: Configure, caplog: pytest.LogCaptureFixture
 ) -> None:
     configure(echo={})
-    threads.say_once.cache_clear()
+    bridge.say_once.cache_clear()
 
     async def wrong() -> None:
         for _ in range(2):
@@ -347,7 +341,7 @@ def test_a_synchronous_call_in_an_event_loop_says_what_to_await(
 @pytest.mark.parametrize("wire", WIRES, ids=lambda wire: wire.name)
 def test_what_a_driver_knows_is_never_answered_so(wire: Wire) -> None:
     """A hint for an unknown name must not name what the driver has not."""
-    from bupple_engine import elsewhere
+    from bupple_engine.protocol import elsewhere
     from tests.pure import wire as wire_of
 
     known = wire_of(wire.name).options
@@ -358,7 +352,7 @@ def test_what_a_driver_knows_is_never_answered_so(wire: Wire) -> None:
 
 
 def test_no_name_is_answered_twice() -> None:
-    from bupple_engine.elsewhere import RENAMED
+    from bupple_engine.protocol.elsewhere import RENAMED
 
     names = [name for each in RENAMED.values() for name in each]
     assert len(names) == len(set(names))

@@ -16,9 +16,9 @@ from django.core.checks import CheckMessage
 
 from bupple_engine import ai
 from bupple_engine.checks import check_settings
+from bupple_engine.conf.env import engine_settings, known_variables
 from bupple_engine.drivers import DRIVERS, VENDOR_VARIABLES
-from bupple_engine.drivers.services import SERVICES
-from bupple_engine.env import engine_settings, known_variables
+from bupple_engine.wires.services import SERVICES
 
 KEY = "sk-0123456789abcdef"
 HOUSE = {

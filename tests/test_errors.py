@@ -36,11 +36,11 @@ from bupple_engine import (
     StreamInterruptedError,
     UnsupportedFeatureError,
     exceptions,
-    exchange,
-    retries,
 )
-from bupple_engine.exchange import Exchange, TransportFailure
-from bupple_engine.options import Clocks
+from bupple_engine.exchange import exchange
+from bupple_engine.exchange.exchange import Exchange, TransportFailure
+from bupple_engine.protocol import retries
+from bupple_engine.protocol.options import Clocks
 from tests.pure import answer, begin, build, frames, hear
 from tests.wires import KEY
 

@@ -13,7 +13,7 @@ from typing import Self
 import pytest
 import requests
 
-from bupple_engine.sse import Decoder
+from bupple_engine.protocol.sse import Decoder
 from tests.example_site import COMMANDS, serve
 from tests.gates import Gated, cut
 from tests.provider import Answer, Provider

@@ -20,7 +20,7 @@ from typing import Any
 import pytest
 
 from bupple_engine import EngineError, ProviderTimeoutError, ResponseParseError, ai
-from bupple_engine.body import Body
+from bupple_engine.exchange.reader import Body
 from tests.conftest import Configure
 from tests.provider import Answer, Provider, read_request
 from tests.verbs import STREAMS, VERBS, run

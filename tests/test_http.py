@@ -24,19 +24,11 @@ from bupple_engine import (
     RateLimitError,
     StreamInterruptedError,
     ai,
-    threads,
 )
-from bupple_engine.http import (
-    EventStream,
-    PlainText,
-    aio,
-    astream_response,
-    blocking,
-    shutdown,
-    stream_response,
-)
-from bupple_engine.http.aio import AsyncRelay
-from bupple_engine.http.blocking import Relay
+from bupple_engine.calls import bridge
+from bupple_engine.http import EventStream, PlainText, asgi, astream_response, shutdown, stream_response, wsgi
+from bupple_engine.http.asgi import AsyncRelay
+from bupple_engine.http.wsgi import Relay
 from tests.provider import Answer, Provider
 from tests.wires import EVENTS, ChatCompletions, Claude
 from tests.worlds import SECONDS, until
@@ -390,8 +382,8 @@ async def test_a_reader_that_leaves_while_it_waits() -> None:
 
 
 async def test_a_slow_reader_slows_the_provider(world: World, monkeypatch: Any) -> None:
-    monkeypatch.setattr(blocking, "BACKLOG_BYTES", 200)
-    monkeypatch.setattr(aio, "BACKLOG_BYTES", 200)
+    monkeypatch.setattr(wsgi, "BACKLOG_BYTES", 200)
+    monkeypatch.setattr(asgi, "BACKLOG_BYTES", 200)
     world.source.say(*[ONE] * 100)
     relay = await world.open()
     await world.until(lambda: world.source.asked >= 3)
@@ -659,10 +651,10 @@ async def test_streams_of_the_other_world(world: World, provider: Provider, sett
 async def test_chunks_for_which_no_thread_was_free_are_closed(settings: Any) -> None:
     set_api(settings)
     settings.BUPPLE_ENGINE = {**settings.BUPPLE_ENGINE, "MAX_THREADS": 1}
-    threads.reset()
+    bridge.reset()
     go, world = threading.Event(), World("asgi")
     world.source = BlockingSource()
-    threads.submit(lambda: go.wait(SECONDS))
+    bridge.submit(lambda: go.wait(SECONDS))
     try:
         task = asyncio.create_task(world.respond(on_end=None))
         await world.until(lambda: shutdown._open)
@@ -673,7 +665,7 @@ async def test_chunks_for_which_no_thread_was_free_are_closed(settings: Any) -> 
     finally:
         go.set()
     await world.until(world.source.closed.is_set)
-    threads.reset()
+    bridge.reset()
 
 
 @pytest.mark.parametrize("chunks", [7, "Hello", b"Hello", {"content": "Hello"}, object()])
@@ -706,7 +698,7 @@ async def test_a_slip_in_the_arguments_is_told_with_what_is_meant(
 
 
 async def test_a_reader_that_takes_nothing_is_taken_for_gone(any_chunks: World, monkeypatch: Any) -> None:
-    for module in (aio, blocking):
+    for module in (asgi, wsgi):
         monkeypatch.setattr(module, "BACKLOG_BYTES", 100)
         monkeypatch.setattr(module, "ROOM_SECONDS", 0.05)
     relay = await any_chunks.open(*[ONE] * 10)
@@ -774,7 +766,7 @@ async def test_what_a_site_keeps_is_its_own_to_resume(world: World) -> None:
 async def test_a_response_that_nobody_sends_ends(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     """A request that is cancelled between its view and the first byte is closed by nobody."""
     set_api(settings, HEARTBEAT_SECONDS=0.02)
-    monkeypatch.setattr(aio, "BEGIN_SECONDS", 0)
+    monkeypatch.setattr(asgi, "BEGIN_SECONDS", 0)
     world = World("asgi")
     relay = await world.open(ONE)
     await world.until(lambda: world.source.closed.is_set() and world.ends)

@@ -26,8 +26,8 @@ from bupple_engine import (
     UnsupportedFeatureError,
     ai,
 )
-from bupple_engine.drivers import local
-from bupple_engine.transports import local as engines
+from bupple_engine.drivers.local import driver as local
+from bupple_engine.drivers.local import engine as engines
 from tests.conftest import Configure
 from tests.verbs import STREAMS, VERBS, run
 from tests.worlds import END, SECONDS, WORLDS, World, until
@@ -294,8 +294,8 @@ from django.conf import settings
 settings.configure(INSTALLED_APPS=["bupple_engine"], BUPPLE_ENGINE={"DRIVERS": {"it": %r}})
 django.setup()
 from bupple_engine import ai
-from bupple_engine.drivers import local
-from bupple_engine.transports import local as engines
+from bupple_engine.drivers.local import driver as local
+from bupple_engine.drivers.local import engine as engines
 
 messages = [{"role": "user", "content": "Say hello."}]
 

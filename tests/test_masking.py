@@ -17,14 +17,14 @@ import pytest
 
 from bupple_engine import ai, conf
 from bupple_engine.api.base import load as load_path
+from bupple_engine.conf.env import engine_settings
+from bupple_engine.conf.registry import load
 from bupple_engine.drivers import DRIVERS
-from bupple_engine.env import engine_settings
-from bupple_engine.keys import find_keys, looks_like_key, shown, unkeyed
 from bupple_engine.masking import Hidden, MaskedDict, Secret, SecretURL, hide, mask_url, protect, reveal
-from bupple_engine.printing import one_line, printable
-from bupple_engine.registry import load
-from bupple_engine.request import Request
-from bupple_engine.scrubbing import scrub, secrets_of
+from bupple_engine.masking.keys import find_keys, looks_like_key, shown, unkeyed
+from bupple_engine.masking.printing import one_line, printable
+from bupple_engine.protocol.request import Request
+from bupple_engine.protocol.scrubbing import scrub, secrets_of
 
 TAIL = "Tq6Zw3Xe9Rc1Vb5N"
 

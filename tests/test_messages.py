@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 
 from bupple_engine import InvalidRequestError, UnsupportedFeatureError, ai
-from bupple_engine.media import Media, decode_text, description, resolve
-from bupple_engine.messages import Part, validate
+from bupple_engine.protocol.media import Media, decode_text, description, resolve
+from bupple_engine.protocol.messages import Part, validate
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
 from tests.pure import B64, PNG, TEXT, body

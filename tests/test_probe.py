@@ -25,13 +25,13 @@ from bupple_engine import (
     ai,
     call_finished,
 )
-from bupple_engine.drivers import local
+from bupple_engine.diagnostics.probe import Verdict, probe, probe_all
 from bupple_engine.drivers.base import ChatDriver
-from bupple_engine.drivers.chat_completions import ChatCompletionsWire
-from bupple_engine.options import COMMON
-from bupple_engine.probe import Verdict, probe, probe_all
-from bupple_engine.transports import local as engines
-from bupple_engine.wire import Wire as OurWire
+from bupple_engine.drivers.local import driver as local
+from bupple_engine.drivers.local import engine as engines
+from bupple_engine.protocol.options import COMMON
+from bupple_engine.wires.base import Wire as OurWire
+from bupple_engine.wires.chat_completions import ChatCompletionsWire
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
 from tests.verbs import VERBS, run
@@ -465,7 +465,7 @@ def test_a_slow_provider_is_cut_off_by_the_clock(
 
 
 def test_what_no_clock_ends_is_left_behind(configure: Configure, monkeypatch: Any) -> None:
-    monkeypatch.setattr("bupple_engine.probe.GRACE_SECONDS", 0.1)
+    monkeypatch.setattr("bupple_engine.diagnostics.probe.GRACE_SECONDS", 0.1)
     asked, over = threading.Event(), threading.Event()
 
     def vault() -> str:

@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 
 from bupple_engine import EngineError, ai
-from bupple_engine.sse import Decoder
+from bupple_engine.protocol.sse import Decoder
 from tests.conftest import Configure
 from tests.provider import Answer, Provider, split
 from tests.pure import answer, pieces

@@ -55,15 +55,15 @@ from bupple_engine import (
     ai,
     call_finished,
 )
-from bupple_engine.call import Call
+from bupple_engine.calls.call import Call
 from bupple_engine.checks import check_settings
+from bupple_engine.conf.env import engine_settings
+from bupple_engine.diagnostics.probe import probe
 from bupple_engine.drivers import base
 from bupple_engine.drivers.base import ChatDriver
-from bupple_engine.drivers.chat_completions import ChatCompletionsWire
-from bupple_engine.env import engine_settings
 from bupple_engine.http import stream_response
 from bupple_engine.http.problems import report
-from bupple_engine.probe import probe
+from bupple_engine.wires.chat_completions import ChatCompletionsWire
 from tests.provider import Answer, Provider
 from tests.verbs import STREAMS, VERBS
 from tests.wires import EVENTS, JSON, ChatCompletions, dump

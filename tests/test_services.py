@@ -12,10 +12,10 @@ from django.core.management import CommandError, call_command
 
 from bupple_engine import InvalidDriverError, InvalidRequestError, UnsupportedFeatureError, ai
 from bupple_engine.checks import check_settings
+from bupple_engine.diagnostics.probe import probe
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES, VENDOR_VARIABLES
-from bupple_engine.drivers.chat_completions import LIMITS
-from bupple_engine.drivers.services import SERVICES
-from bupple_engine.probe import probe
+from bupple_engine.wires.chat_completions import LIMITS
+from bupple_engine.wires.services import SERVICES
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
 from tests.pure import B64, ENTRY, HELLO, NO_STREAM_OPTIONS, PNG, body, build, frames, wire

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from bupple_engine import sse
-from bupple_engine.sse import Decoder, Event, encode, encode_comment
+from bupple_engine.protocol import sse
+from bupple_engine.protocol.sse import Decoder, Event, encode, encode_comment
 from tests.provider import split
 from tests.pure import pieces
 

@@ -22,10 +22,10 @@ from bupple_engine import (
     ResponseParseError,
     StreamError,
     StreamInterruptedError,
-    body,
-    decoding,
 )
-from bupple_engine.exchange import END_SECONDS
+from bupple_engine.exchange import reader
+from bupple_engine.exchange.exchange import END_SECONDS
+from bupple_engine.protocol import json as decoding
 from tests.pure import answer, begin, frames, hear, pieces
 from tests.verbs import Outcome
 
@@ -353,7 +353,7 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     assert spec.loader is not None
     copy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(copy)
-    monkeypatch.setattr(body, "loads", copy.loads)
+    monkeypatch.setattr(reader, "loads", copy.loads)
 
 
 @pytest.mark.usefixtures("parser")

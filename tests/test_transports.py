@@ -26,7 +26,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from bupple_engine import ProviderConnectionError, ProviderTimeoutError, ai, call_finished
-from bupple_engine.exchange import TransportFailure
+from bupple_engine.exchange.exchange import TransportFailure
 from bupple_engine.transports import blocking, has_aiohttp
 from bupple_engine.transports.pools import POOLS
 from tests.conftest import Configure
@@ -718,9 +718,9 @@ def test_a_process_ends_without_a_word(provider: Provider, way: str, end: str) -
     )
     python(
         """
-from bupple_engine.drivers import http
+from bupple_engine.drivers import wired
 if arguments[0] == "threads":
-    http.has_aiohttp = lambda: False
+    wired.has_aiohttp = lambda: False
 async def main():
     await ai().asend(HELLO)
     if arguments[1] == "asyncio.run" :
@@ -757,10 +757,10 @@ def test_a_fork_leaves_parent_and_child_their_own_connections(provider: Provider
         """
 import socket, warnings
 warnings.filterwarnings("ignore", "This process .* is multi-threaded", DeprecationWarning)
-from bupple_engine.drivers import http
-has_aiohttp = http.has_aiohttp
+from bupple_engine.drivers import wired
+has_aiohttp = wired.has_aiohttp
 def ask(by_thread):
-    http.has_aiohttp = has_aiohttp if not by_thread else lambda: False
+    wired.has_aiohttp = has_aiohttp if not by_thread else lambda: False
     assert asyncio.run(ai().asend(HELLO))["content"] == "Hello"
 stream = ai().stream(HELLO)
 assert next(stream)["content"] == "Hello"     # connection 1

@@ -1,5 +1,5 @@
 """The HTTP API: the same call in three dialects, closed until the site opens it."""
 
-from .calls import ChatCall
+from .asked import ChatCall
 
 __all__ = ["ChatCall"]

@@ -29,7 +29,7 @@ from bupple_engine.conf import APISettings
 from bupple_engine.exceptions import EngineError
 from bupple_engine.http import problem_response
 from bupple_engine.http.problems import Problem, ProblemError, report
-from bupple_engine.keys import looks_like_key, unkeyed
+from bupple_engine.masking.keys import looks_like_key, unkeyed
 
 from .body import open_body
 from .content import BoundedJSONParser, Negotiation

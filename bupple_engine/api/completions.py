@@ -17,7 +17,7 @@ from bupple_engine.http.dialects import Dialect, counts, dump, quote
 from bupple_engine.http.problems import Problem, ProblemError
 from bupple_engine.types import Chunk, Reply
 
-from .calls import ChatCall, check_messages, check_option, in_their_terms, wrong
+from .asked import ChatCall, check_messages, check_option, in_their_terms, wrong
 
 # Field → option.
 OPTIONS = {

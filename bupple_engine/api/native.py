@@ -7,10 +7,10 @@ from typing import Any
 
 from bupple_engine.conf import APISettings
 from bupple_engine.http.dialects import EventStream, public
-from bupple_engine.options import suggest
+from bupple_engine.protocol.options import suggest
 from bupple_engine.types import Reply
 
-from .calls import ChatCall, check_messages, choose_driver, option_places, read_options, wrong
+from .asked import ChatCall, check_messages, choose_driver, option_places, read_options, wrong
 
 FIELDS = ("messages", "driver", "model", "options")
 

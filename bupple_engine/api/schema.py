@@ -8,9 +8,9 @@ from drf_spectacular.extensions import OpenApiViewExtension
 from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 
-from bupple_engine.messages import PART_TYPES, ROLES
+from bupple_engine.protocol.messages import PART_TYPES, ROLES
 
-from .calls import MEDIA_KEYS
+from .asked import MEDIA_KEYS
 from .completions import FINISH_REASONS
 
 Schema = dict[str, Any]

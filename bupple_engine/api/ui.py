@@ -15,7 +15,7 @@ from bupple_engine.http.dialects import Dialect, dump, quote
 from bupple_engine.http.problems import Problem
 from bupple_engine.types import Chunk
 
-from .calls import (
+from .asked import (
     ChatCall,
     check_messages,
     choose_driver,

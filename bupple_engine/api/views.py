@@ -16,17 +16,17 @@ from django.http import HttpResponse, HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from bupple_engine.conf.registry import ai
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import InvalidRequestError
 from bupple_engine.http import astream_response, stream_response
 from bupple_engine.http.problems import Problem, ProblemError
 from bupple_engine.http.release import arelease_connections, release_connections
 from bupple_engine.masking import protect
-from bupple_engine.registry import ai
 from bupple_engine.types import Message
 
+from .asked import ChatCall, default_driver, in_their_terms, moved_places
 from .base import EngineView, load
-from .calls import ChatCall, default_driver, in_their_terms, moved_places
 from .completions import CompletionsDialect, model_object, models, no_such_model
 from .content import accepts_events
 from .native import NativeDialect

@@ -10,13 +10,13 @@ from typing import Any
 from django.core.checks import CheckMessage
 
 from bupple_engine import conf
-from bupple_engine.env import known_variables
+from bupple_engine.conf.env import known_variables
 
 from .api import check_api, check_open_api
 from .deployment import check_entry_deployed, check_site_deployed
 from .entries import check_entry, hide_secrets
 from .environment import check_environment
-from .messages import CHECKS, Address, Places, guard, of_mistake
+from .table import CHECKS, Address, Places, guard, of_mistake
 
 __all__ = ["CHECKS", "Address", "check_deployment", "check_settings"]
 

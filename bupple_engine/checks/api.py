@@ -12,11 +12,11 @@ from django.urls import URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
 from bupple_engine import conf
-from bupple_engine.keys import shown
-from bupple_engine.options import suggest
-from bupple_engine.registry import read
+from bupple_engine.conf.registry import read
+from bupple_engine.masking.keys import shown
+from bupple_engine.protocol.options import suggest
 
-from .messages import Address, message, of_mistake
+from .table import Address, message, of_mistake
 
 ANYONE = "rest_framework.permissions.AllowAny"
 # These two are shared, but count by reading and writing.

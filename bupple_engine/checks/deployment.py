@@ -12,13 +12,14 @@ from django.conf import settings
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
-from bupple_engine import conf, extras
+from bupple_engine import conf
+from bupple_engine.conf.registry import read
+from bupple_engine.drivers import extras
 from bupple_engine.masking import reveal
-from bupple_engine.registry import read
 from bupple_engine.transports import has_aiohttp
 
-from .messages import Address, Places, message
 from .source import settings_strings
+from .table import Address, Places, message
 from .values import is_this_machine
 
 # What is shorter is a word for a server that wants no key, and stands in many a file.

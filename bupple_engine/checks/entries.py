@@ -11,14 +11,14 @@ from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine.conf import Mistake
-from bupple_engine.keys import unkeyed
+from bupple_engine.conf.registry import Reading, read
 from bupple_engine.masking import reveal
-from bupple_engine.options import EXAMPLES
-from bupple_engine.registry import Reading, read
-from bupple_engine.scrubbing import scrub, secrets_of
-from bupple_engine.wire import Wire
+from bupple_engine.masking.keys import unkeyed
+from bupple_engine.protocol.options import EXAMPLES
+from bupple_engine.protocol.scrubbing import scrub, secrets_of
+from bupple_engine.wires.base import Wire
 
-from .messages import Address, Places, guard, message, of_error, of_mistake
+from .table import Address, Places, guard, message, of_error, of_mistake
 from .values import (
     CALLABLE_KEY,
     check_files,

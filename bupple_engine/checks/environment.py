@@ -11,14 +11,22 @@ from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine import conf
+from bupple_engine.conf.env import (
+    DEFAULT,
+    OWN_SUFFIXES,
+    PREFIX,
+    SUFFIXES,
+    known_variables,
+    own_aliases,
+    variable,
+)
+from bupple_engine.conf.registry import Reading, load, read
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES, VENDOR_VARIABLES
-from bupple_engine.env import DEFAULT, OWN_SUFFIXES, PREFIX, SUFFIXES, known_variables, own_aliases, variable
 from bupple_engine.masking import Secret
-from bupple_engine.options import COMMON
-from bupple_engine.registry import Reading, load, read
+from bupple_engine.protocol.options import COMMON
 
-from .messages import Address, Places, message
 from .source import names_in_settings, settings_strings
+from .table import Address, Places, message
 
 _DEFAULT_MISTAKEN = (f"{PREFIX}DEFAULT_DRIVER", f"{PREFIX}DRIVER", f"{PREFIX}DEFAULT_ENGINE")
 _SUFFIXES = sorted({*SUFFIXES, *sum(OWN_SUFFIXES.values(), ())}, key=len, reverse=True)

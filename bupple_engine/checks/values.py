@@ -14,16 +14,16 @@ from urllib.parse import urlsplit
 
 from django.core.checks import CheckMessage
 
-from bupple_engine import elsewhere
+from bupple_engine.conf.registry import Reading, load
 from bupple_engine.drivers import DRIVERS
 from bupple_engine.exceptions import UnsupportedFeatureError
-from bupple_engine.keys import looks_like_key, shown, unkeyed
 from bupple_engine.masking import SECRET_OPTIONS, SecretURL, reveal
-from bupple_engine.registry import Reading, load
-from bupple_engine.request import join_url
-from bupple_engine.wire import Wire, family
+from bupple_engine.masking.keys import looks_like_key, shown, unkeyed
+from bupple_engine.protocol import elsewhere
+from bupple_engine.protocol.request import join_url
+from bupple_engine.wires.base import Wire, family
 
-from .messages import Places, message
+from .table import Places, message
 
 _PLACEHOLDER = re.compile(r"<|\{|\.\.\.|…|\byour\b|your[-_]|placeholder", re.IGNORECASE)
 _PLACEHOLDER_KEY = re.compile(

@@ -13,9 +13,9 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.signals import setting_changed
 
 from bupple_engine.exceptions import InvalidDriverError
-from bupple_engine.keys import shown, unkeyed
-from bupple_engine.options import MAX_SECONDS, boolean, integer, number, string, suggest, wrong_words
-from bupple_engine.printing import kind_of
+from bupple_engine.masking.keys import shown, unkeyed
+from bupple_engine.masking.printing import kind_of
+from bupple_engine.protocol.options import MAX_SECONDS, boolean, integer, number, string, suggest, wrong_words
 
 from .engine import Mistake, default_alias, raise_first, read_setting
 

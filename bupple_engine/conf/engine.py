@@ -9,13 +9,13 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from bupple_engine import elsewhere
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES
 from bupple_engine.exceptions import InvalidDriverError
-from bupple_engine.keys import shown, unkeyed
 from bupple_engine.masking import Hidden, MaskedDict, Misfit, hide, protect, reveal
-from bupple_engine.options import COMMON, suggest
-from bupple_engine.printing import with_article
+from bupple_engine.masking.keys import shown, unkeyed
+from bupple_engine.masking.printing import with_article
+from bupple_engine.protocol import elsewhere
+from bupple_engine.protocol.options import COMMON, suggest
 
 KEYS = ("DEFAULT", "DRIVERS", "API", "MAX_THREADS")
 

@@ -1,15 +1,15 @@
 """The drivers by short name, as dotted paths; behind a colon is the service of a path that serves several."""
 
-from .services import SERVICES
+from bupple_engine.wires.services import SERVICES
 
 DRIVERS = {
-    "openai": "bupple_engine.drivers.openai.OpenAIWire",
-    "openai_chat": "bupple_engine.drivers.chat_completions.ChatCompletionsWire",
-    "claude": "bupple_engine.drivers.claude.ClaudeWire",
-    "gemini": "bupple_engine.drivers.gemini.GeminiWire",
-    "local": "bupple_engine.drivers.local.LocalDriver",
+    "openai": "bupple_engine.wires.openai.OpenAIWire",
+    "openai_chat": "bupple_engine.wires.chat_completions.ChatCompletionsWire",
+    "claude": "bupple_engine.wires.claude.ClaudeWire",
+    "gemini": "bupple_engine.wires.gemini.GeminiWire",
+    "local": "bupple_engine.drivers.local.driver.LocalDriver",
     "echo": "bupple_engine.drivers.echo.EchoDriver",
-    **{name: f"bupple_engine.drivers.compatible.CompatibleWire:{name}" for name in SERVICES},
+    **{name: f"bupple_engine.wires.compatible.CompatibleWire:{name}" for name in SERVICES},
 }
 
 # The variable that a vendor's own clients read → the driver that takes the key in it; the first of several.

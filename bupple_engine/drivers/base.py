@@ -11,23 +11,25 @@ from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from asgiref.sync import sync_to_async
 
-from bupple_engine import elsewhere, threads
-from bupple_engine.answer import NO_USAGE
-from bupple_engine.call import Call
+from bupple_engine.calls import bridge
+from bupple_engine.calls.call import Call
+from bupple_engine.calls.streams import AsyncStream, Stream
 from bupple_engine.exceptions import (
     EngineError,
     InvalidRequestError,
     StreamInterruptedError,
     UnsupportedFeatureError,
 )
-from bupple_engine.keys import shown, unkeyed
-from bupple_engine.lazy import is_lazy, plain, plain_message, plain_option
 from bupple_engine.masking import Secret, protect
-from bupple_engine.messages import system_turn, validate
-from bupple_engine.options import COMMON, Option, Options, clocks, merge, read_option, suggest
-from bupple_engine.scrubbing import clean, secrets_of
-from bupple_engine.streams import AsyncStream, Stream
+from bupple_engine.masking.keys import shown, unkeyed
+from bupple_engine.protocol import elsewhere
+from bupple_engine.protocol.answer import NO_USAGE
+from bupple_engine.protocol.messages import system_turn, validate
+from bupple_engine.protocol.options import COMMON, Option, Options, clocks, merge, read_option, suggest
+from bupple_engine.protocol.scrubbing import clean, secrets_of
 from bupple_engine.types import Chunk, Message, Reply
+
+from .lazy import is_lazy, plain, plain_message, plain_option
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
@@ -62,7 +64,7 @@ class ChatDriver:
                 f"A driver made by ai({self.label!r}, **options) can't be pickled: its options may be secret."
                 " Pass on the alias and what the options are made of, and call ai() where it is needed."
             )
-        from bupple_engine.registry import ai
+        from bupple_engine.conf.registry import ai
 
         return ai, (self.alias,)
 
@@ -117,7 +119,7 @@ class ChatDriver:
         """
         options = protect(options)
         call = self._begin(messages, options, streamed=False)
-        threads.warn_of_blocking(
+        bridge.warn_of_blocking(
             "send() holds up the event loop that it is called in: write `await ai().asend(…)`."
         )
         call.begin()
@@ -164,7 +166,7 @@ class ChatDriver:
 
     async def amodels(self) -> list[str]:
         """See models()."""
-        return await threads.run(self.models, Call(self, [], [], self.config, streamed=False))
+        return await bridge.run(self.models, Call(self, [], [], self.config, streamed=False))
 
     def offers(self, model: str, models: list[str]) -> bool | None:
         """Tell whether a model is among those of models(); None where their list does not say."""
@@ -228,7 +230,7 @@ class ChatDriver:
 
     def _abatches(self, call: Call) -> AsyncGenerator[list[Chunk], None]:
         """See _batches()."""
-        return threads.iterate(lambda: self._batches(call), call)
+        return bridge.iterate(lambda: self._batches(call), call)
 
     def _reply(self, call: Call) -> Reply:
         """Return the whole answer."""
@@ -236,7 +238,7 @@ class ChatDriver:
 
     async def _areply(self, call: Call) -> Reply:
         """See _reply()."""
-        return await threads.run(lambda: self._reply(call), call)
+        return await bridge.run(lambda: self._reply(call), call)
 
     def _begin(self, messages: list[Message] | str, options: dict[str, Any], *, streamed: bool) -> Call:
         context, system = options.pop("context", None), options.pop("system", None)

@@ -14,25 +14,27 @@ from asgiref.sync import async_to_sync, sync_to_async
 from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 
-from bupple_engine import conf, threads
+from bupple_engine import conf
+from bupple_engine.calls import bridge
+from bupple_engine.calls.outcome import Outcome
+from bupple_engine.calls.streams import AsyncStream, Stream
+from bupple_engine.conf.registry import ai
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import EngineError
 from bupple_engine.masking import protect
-from bupple_engine.outcome import Outcome
-from bupple_engine.printing import kind_of
-from bupple_engine.registry import ai
-from bupple_engine.streams import AsyncStream, Stream
+from bupple_engine.masking.printing import kind_of
+from bupple_engine.protocol.sse import encode
 from bupple_engine.types import Message
 
-from .aio import AsyncRelay
-from .blocking import Relay, limit_writes
-from .bodies import limit_bodies
+from .asgi import AsyncRelay
 from .crossing import LoopedChunks, ThreadedChunks
 from .dialects import Dialect, EventStream, PlainText
+from .limits import limit_bodies
 from .problems import Problem
-from .relays import OnEnd, tell_end
+from .relay import OnEnd, tell_end
 from .release import arelease_connections, release_connections
 from .shutdown import end_streams_at_shutdown
+from .wsgi import Relay, limit_writes
 
 __all__ = [
     "Dialect",
@@ -41,6 +43,7 @@ __all__ = [
     "PlainText",
     "Problem",
     "astream_response",
+    "encode",
     "end_streams_at_shutdown",
     "limit_bodies",
     "stream_response",
@@ -122,7 +125,7 @@ async def astream_response(
     dialect = dialect or EventStream()
     _check_arguments(chunks, messages, driver, dialect, on_end, options)
     if _asks_anew(request, chunks):
-        threads.submit(lambda: tell_end(on_end, Outcome("interrupted")))
+        bridge.submit(lambda: tell_end(on_end, Outcome("interrupted")))
         return _nothing(chunks)
     if messages is not None:
         # In a thread: a key may be asked of a vault.

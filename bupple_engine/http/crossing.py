@@ -10,18 +10,18 @@ from typing import Any, cast
 
 from asgiref.sync import ThreadSensitiveContext
 
-from bupple_engine import threads
-from bupple_engine.cancellation import Cancellation
+from bupple_engine.calls import bridge
+from bupple_engine.calls.cancellation import Cancellation
 from bupple_engine.types import Chunk
 
-from .relays import close_chunks, is_chunk, not_a_chunk
+from .relay import close_chunks, is_chunk, not_a_chunk
 from .release import arelease_connections, release_connections
 
 _END: Any = object()
 
 
 class ThreadedChunks(AsyncIterator[Chunk]):
-    """Read an iterator in a thread, no further ahead than threads.iterate() reads.
+    """Read an iterator in a thread, no further ahead than bridge.iterate() reads.
 
     Closing it, from any thread, closes the iterator: at once where that breaks its wait, as a Stream's does,
     else with its next chunk.
@@ -34,7 +34,7 @@ class ThreadedChunks(AsyncIterator[Chunk]):
         self.cancellation = Cancellation()
         self._chunks = chunks
         self._begun = False
-        self._batches = threads.iterate(self._read, self)
+        self._batches = bridge.iterate(self._read, self)
 
     @property
     def usage(self) -> Any:
@@ -53,7 +53,7 @@ class ThreadedChunks(AsyncIterator[Chunk]):
     async def aclose(self) -> None:
         await self._batches.aclose()
         if not self._begun:  # no thread was free until now
-            threads.submit(lambda: close_chunks(self._chunks))
+            bridge.submit(lambda: close_chunks(self._chunks))
 
     def _read(self) -> Generator[list[Chunk], None, None]:
         self._begun = True

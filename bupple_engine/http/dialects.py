@@ -6,7 +6,7 @@ import json
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
-from bupple_engine.sse import encode_comment
+from bupple_engine.protocol.sse import encode_comment
 from bupple_engine.types import Chunk
 
 from .problems import Problem, report

@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine import exceptions
 from bupple_engine.exceptions import EngineError, InvalidRequestError
-from bupple_engine.printing import one_line
+from bupple_engine.masking.printing import one_line
 
 logger = logging.getLogger("bupple_engine")
 

@@ -12,8 +12,8 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import CommandError
 
 from bupple_engine.exceptions import EngineError
-from bupple_engine.keys import unkeyed
-from bupple_engine.printing import one_line
+from bupple_engine.masking.keys import unkeyed
+from bupple_engine.masking.printing import one_line
 
 
 @contextmanager

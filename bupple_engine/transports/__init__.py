@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine.masking import Hidden, SecretURL
-from bupple_engine.options import Options
+from bupple_engine.protocol.options import Options
 
 if TYPE_CHECKING:
     from .aio import AsyncTransport

@@ -16,9 +16,9 @@ from typing import Any
 
 import aiohttp
 
-from bupple_engine.exchange import TransportFailure
+from bupple_engine.exchange.exchange import TransportFailure
 from bupple_engine.masking import SecretURL, bare
-from bupple_engine.request import Request
+from bupple_engine.protocol.request import Request
 
 from . import UNASKED, Routes, Trust, ca_bundle, find_proxy, refused_coding, tls_context
 from .connector import Body, Connector, Wait, present

@@ -18,10 +18,10 @@ from typing import Any
 import requests
 import urllib3
 
-from bupple_engine.cancellation import Cancellation
-from bupple_engine.exchange import TransportFailure
+from bupple_engine.calls.cancellation import Cancellation
+from bupple_engine.exchange.exchange import TransportFailure
 from bupple_engine.masking import SecretURL, bare
-from bupple_engine.request import Request
+from bupple_engine.protocol.request import Request
 
 from . import UNASKED, Routes, ca_bundle, find_proxy
 from .pools import Adapter

@@ -20,7 +20,7 @@ from typing import Any
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
 
-from bupple_engine.cancellation import Cancellation, shut_down
+from bupple_engine.calls.cancellation import Cancellation, shut_down
 from bupple_engine.masking import mask_url
 
 from . import MAX_INFORMATIONAL, UNASKED, Lookout, StaleConnection, Trust, refused_coding

@@ -1,7 +1,7 @@
 """The same site, whose relays wait for a reader half a second."""
 
-from bupple_engine.http import blocking
+from bupple_engine.http import wsgi
 
 from .wsgi import application as application
 
-blocking.ROOM_SECONDS = 0.5
+wsgi.ROOM_SECONDS = 0.5

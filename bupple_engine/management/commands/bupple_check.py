@@ -13,11 +13,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
 from bupple_engine import ai, conf
-from bupple_engine.keys import shown, unkeyed
+from bupple_engine.diagnostics.probe import probe_all
 from bupple_engine.management.terminal import reported
-from bupple_engine.options import suggest
-from bupple_engine.printing import one_line, printable
-from bupple_engine.probe import probe_all
+from bupple_engine.masking.keys import shown, unkeyed
+from bupple_engine.masking.printing import one_line, printable
+from bupple_engine.protocol.options import suggest
 
 WORDS = {
     "reachable": {True: "reachable", False: "not reachable"},

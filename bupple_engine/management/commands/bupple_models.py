@@ -9,7 +9,7 @@ from django.core.management.base import BaseCommand
 
 from bupple_engine import ai
 from bupple_engine.management.terminal import reported
-from bupple_engine.printing import one_line
+from bupple_engine.masking.printing import one_line
 
 
 class Command(BaseCommand):

@@ -1,0 +1,291 @@
+"""What stream() and astream() return: iterators that can be closed from anywhere, at any time."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from contextlib import suppress
+from contextvars import Context, copy_context
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, NoReturn
+
+from bupple_engine.masking import refuse_pickling
+from bupple_engine.types import Chunk, Usage
+
+from . import bridge
+from .call import Call
+
+BLOCKS = "stream() holds up the event loop that it is read in: write `async for chunk in ai().astream(…)`."
+
+# What a stream reads from, as long as the stream is there. Else the garbage collector, finding both at once,
+# would finalize a socket before the stream closes it, or a generator while its loop runs it.
+_live: set[object] = set()
+
+
+class _OfCall:
+    """What a stream of either kind tells of its call."""
+
+    _call: Call
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether a chunk was asked for, and so anything sent."""
+        return self._call.has_begun
+
+    @property
+    def usage(self) -> Usage | None:
+        """What the provider has reported of the tokens until now."""
+        return self._call.usage()
+
+
+class Stream(_OfCall, Iterator[Chunk]):
+    """Iterate over the chunks of an answer; nothing is sent before the first is asked for.
+
+    Closing it, from any thread and also while another waits for a chunk, ends the provider's connection
+    at once; the waiting one and all later ones get StopIteration. Only a stream that gave its chunk with
+    done=True is complete. What ends a stream otherwise raises an EngineError. Use it in a `with` block, or
+    read it to its end.
+    """
+
+    def __init__(self, call: Call, batches: Generator[list[Chunk], None, None]) -> None:
+        self._call = call
+        self._batches = batches
+        self._ready: Iterator[Chunk] = iter(())
+        self._closed = False
+        _live.add(batches)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_pickling(self)
+
+    def __iter__(self) -> Stream:
+        return self
+
+    if not TYPE_CHECKING:  # a type checker tells it without them
+
+        def __aiter__(self) -> NoReturn:
+            raise TypeError("stream() is read by `for`; write `async for chunk in ai().astream(…)`")
+
+    def __next__(self) -> Chunk:
+        chunk = next(self._ready, None)
+        if chunk is not None and not self._closed:
+            return chunk
+        return self._advance()
+
+    def _advance(self) -> Chunk:
+        call = self._call
+        if self._closed:
+            raise StopIteration
+        if not call.has_begun:
+            bridge.warn_of_blocking(BLOCKS)
+            call.begin()
+        try:
+            for batch in self._batches:
+                if self._closed:
+                    break
+                if not batch:
+                    continue
+                if batch[-1]["done"]:
+                    call.last = batch[-1]
+                    call.finish()
+                self._ready = iter(batch)
+                return next(self._ready)
+        except BaseException as error:
+            if self._closed and isinstance(error, Exception):
+                call.finish()
+                raise StopIteration from None
+            self._closed = True
+            call.finish(error)
+            raise
+        self._closed = True
+        with suppress(ValueError):  # whoever closed it is at it
+            self._batches.close()
+        call.finish()
+        raise StopIteration
+
+    def close(self) -> None:
+        """End the call; safe to call from another thread, and more than once."""
+        if self._closed:
+            return
+        self._closed = True
+        self._call.abandon()
+        try:
+            self._batches.close()
+        except ValueError:
+            return  # running in another thread, whose wait has just been broken: it finishes the call
+        self._call.finish()
+
+    def __enter__(self) -> Stream:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self.close()
+        _live.discard(self._batches)
+
+
+class AsyncStream(_OfCall, AsyncIterator[Chunk]):
+    """Iterate over the chunks of an answer; see Stream.
+
+    aclose() may be called from another task, and close() from another thread, also while a chunk is
+    waited for.
+    """
+
+    def __init__(self, call: Call, batches: AsyncGenerator[list[Chunk], None]) -> None:
+        self._call = call
+        self._batches = batches
+        self._ready: Iterator[Chunk] = iter(())
+        self._closed = False
+        _live.add(batches)
+        self._context: Context | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._reader: asyncio.Task[object] | None = None
+        self._reader_left: asyncio.Future[None] | None = None
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
+        refuse_pickling(self)
+
+    def __aiter__(self) -> AsyncStream:
+        return self
+
+    if not TYPE_CHECKING:
+
+        def __iter__(self) -> NoReturn:
+            raise TypeError("astream() is read by `async for`; outside of async write ai().stream(…)")
+
+        def __await__(self) -> NoReturn:
+            raise TypeError("astream() is not awaited; write `async for chunk in ai().astream(…)`")
+
+    async def __anext__(self) -> Chunk:
+        chunk = next(self._ready, None)
+        if chunk is not None and not self._closed:
+            return chunk
+        return await self._advance()
+
+    async def _advance(self) -> Chunk:
+        call = self._call
+        if self._loop is None:
+            self._context = copy_context()
+            self._loop = asyncio.get_running_loop()
+        # In this order: close(), which looks at the loop last, can be in another thread.
+        if self._closed:
+            raise StopAsyncIteration
+        call.begin()
+        self._reader = reader = asyncio.current_task()
+        cancelled_before = reader.cancelling() if reader is not None else 0
+        try:
+            async for batch in self._batches:
+                if self._closed:
+                    break
+                if not batch:
+                    continue
+                if batch[-1]["done"]:
+                    call.last = batch[-1]
+                    await call.afinish()
+                self._ready = iter(batch)
+                return next(self._ready)
+        except BaseException as error:
+            if (
+                isinstance(error, asyncio.CancelledError)
+                and self._reader_left is not None
+                and reader is not None
+            ):
+                # It was _shut() that cancelled, to break the wait; the caller may have done so too.
+                if reader.uncancel() <= cancelled_before:
+                    await call.afinish()
+                    raise StopAsyncIteration from None
+            elif self._closed and isinstance(error, Exception):
+                await call.afinish()
+                raise StopAsyncIteration from None
+            self._closed = True
+            await call.afinish(error)
+            raise
+        finally:
+            self._reader = None
+            if self._reader_left is not None and not self._reader_left.done():
+                self._reader_left.set_result(None)
+        self._closed = True
+        await call.afinish()
+        raise StopAsyncIteration
+
+    async def aclose(self) -> None:
+        """End the call; safe to call from another task, and more than once."""
+        if self._closed:
+            return
+        loop = asyncio.get_running_loop()
+        if self._loop is not None and self._loop is not loop:
+            self.close()
+            return
+        self._closed = True
+        await self._shut(loop)
+
+    def close(self) -> None:
+        """Have the call ended by its event loop; safe to call from another thread, and more than once."""
+        if self._closed:
+            return
+        self._closed = True
+        if (loop := self._loop) is not None:
+            self._call.abandon()  # now: where a thread reads, the end of the process would wait for it
+            _run_in(loop, self._context, lambda: self._shut(loop), self._call)
+
+    async def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._call.abandon()
+        if self._reader is not None:
+            self._reader_left = loop.create_future()
+            self._reader.cancel()
+            await self._reader_left
+        await _end(self._batches, self._call)
+
+    async def __aenter__(self) -> AsyncStream:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self.aclose()
+
+    def __del__(self) -> None:
+        batches, call = self._batches, self._call
+        if self._loop is not None and not self._closed:
+            call.abandon()
+            _run_in(self._loop, self._context, lambda: _end(batches, call), call)
+        _live.discard(batches)
+
+
+_tasks: set[asyncio.Task[None]] = set()
+
+
+def _run_in(
+    loop: asyncio.AbstractEventLoop,
+    context: Context | None,
+    work: Callable[[], Coroutine[Any, Any, None]],
+    call: Call,
+) -> None:
+    """Have a loop end a call, from any thread; where the loop itself ends first, it ends the generator.
+
+    The context is the reader's: the garbage collector runs in anyone's, such as that of a sync_to_async
+    which allows no other beside it.
+    """
+
+    def begin() -> None:
+        task = loop.create_task(work())
+        _tasks.add(task)  # a loop holds its tasks weakly
+        task.add_done_callback(done)
+
+    def done(task: asyncio.Task[None]) -> None:
+        _tasks.discard(task)
+        if not call.is_finished:  # asyncio.run cancels what it leaves, even before its first step
+            bridge.submit(call.finish)
+
+    try:
+        loop.call_soon_threadsafe(begin, context=context)
+    except RuntimeError:
+        call.finish()  # the loop is closed
+
+
+async def _end(batches: AsyncGenerator[list[Chunk], None], call: Call) -> None:
+    await batches.aclose()
+    await call.afinish()

@@ -1,0 +1,1 @@
+"""A real model inside the process."""

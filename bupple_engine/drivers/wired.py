@@ -1,0 +1,249 @@
+"""HTTPDriver: a wire, an exchange and a transport, joined for each call."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+from contextlib import aclosing
+from functools import cache
+from typing import TYPE_CHECKING
+
+from asgiref.sync import sync_to_async
+from django.core.exceptions import ImproperlyConfigured
+
+from bupple_engine.calls.call import Call
+from bupple_engine.exceptions import EngineError
+from bupple_engine.exchange.exchange import Exchange, TransportFailure
+from bupple_engine.exchange.pages import Listing
+from bupple_engine.protocol.answer import reply_of
+from bupple_engine.protocol.options import Option, Options, clocks, limits, unfit
+from bupple_engine.protocol.request import Request
+from bupple_engine.transports import async_transport, blocking_transport, has_aiohttp
+from bupple_engine.types import Chunk, Reply
+from bupple_engine.wires.base import Wire
+
+from . import extras
+from .base import ChatDriver
+
+if TYPE_CHECKING:
+    from django.core.checks import CheckMessage
+
+    from bupple_engine.transports.aio import AsyncTransport
+    from bupple_engine.transports.blocking import BlockingTransport
+
+logger = logging.getLogger("bupple_engine")
+
+# How long the body may take to end behind the answer, for its connection to be of use again.
+DRAIN_SECONDS = 0.1
+
+
+class HTTPDriver(ChatDriver):
+    """A provider spoken to over HTTP; all that is the provider's own is in its wire."""
+
+    def __init__(self, alias: str, name: str, config: Options, wire: Wire) -> None:
+        super().__init__(alias, name, config)
+        self.wire = wire
+
+    @property
+    def known_options(self) -> Mapping[str, Option]:
+        return self.wire.options
+
+    def replace(self, config: Options) -> HTTPDriver:
+        return type(self)(self.alias, self.name, config, self.wire)
+
+    def models(self) -> list[str]:
+        call = self._begin_listing()
+        listing = Listing(self.wire, call.options)
+        while not listing.finished:
+            call = self._turn_page(listing, call)
+            for _ in self._batches(call):
+                pass
+        return listing.models
+
+    async def amodels(self) -> list[str]:
+        call = await sync_to_async(self._begin_listing)()  # the key may have to be asked for
+        listing = Listing(self.wire, call.options)
+        while not listing.finished:
+            call = self._turn_page(listing, call)
+            async with aclosing(self._abatches(call)) as batches:
+                async for _ in batches:
+                    pass
+        return listing.models
+
+    def offers(self, model: str, models: list[str]) -> bool | None:
+        return self.wire.offers(model, models)
+
+    def knock(self) -> None:
+        """Send an empty object to where messages go, which is no message; raise what the provider says of it.
+
+        An InvalidRequestError of status 400 or 422 means that the API is there.
+        """
+        call = Call(self, [], [], self.config, streamed=False)
+        self._check_entry(call, self.wire.required)
+        path = self.wire.build_path(call.options, False)
+        call.exchange = self._exchange(self.wire, self.wire.address(b"{}", path, call.options, False), call)
+        for _ in self._batches(call):
+            pass
+
+    def _begin_listing(self) -> Call:
+        call = Call(self, [], [], self.config, streamed=False)
+        self._check_entry(call, [name for name in self.wire.required if name != "model"])
+        return call
+
+    def _turn_page(self, listing: Listing, before: Call) -> Call:
+        """Return the call for the next page, under the clock of the first."""
+        call = Call(self, [], [], before.options, streamed=False)
+        call.exchange = self._exchange(listing, listing.build_page(), call)
+        if before.exchange is not None:
+            call.exchange.started = before.exchange.started
+        return call
+
+    def check(self) -> Iterable[CheckMessage]:
+        return self.wire.check(self.config)
+
+    def _prepare(self, call: Call) -> None:
+        self._check_entry(call, self.wire.required)
+        request = self.wire.build_request(call.turns, call.options, call.streamed)
+        call.exchange = self._exchange(self.wire, request, call)
+
+    def _exchange(self, wire: Wire, request: Request, call: Call) -> Exchange:
+        return Exchange(
+            wire,
+            request,
+            alias=self.label,
+            model=call.options.get("model") or "",
+            clocks=clocks(call.options),
+            max_retries=call.options["max_retries"],
+            limits=limits(call.options),
+        )
+
+    def _check_entry(self, call: Call, required: Iterable[str]) -> None:
+        """Raise what the entry lacks, and ask for the key."""
+        options = call.options
+        for name in required:
+            if not options.get(name):
+                line = "`manage.py check` has the line to write."
+                if name == "base_url":
+                    line = f'Write "BASE_URL": "{self.wire.base_url(options)}"'
+                words = f"{self.name} needs {name.upper()!r}; add it. {line}"
+                raise ImproperlyConfigured(f"BUPPLE_ENGINE['DRIVERS'][{self.label!r}]: {words}")
+        if (key := options.get("api_key")) and not key.is_fixed:  # a fixed one was looked at where it was set
+            options = call.options = {**options, "api_key": key.ask()}
+            if wrong := unfit(options["api_key"].reveal()):
+                raise ImproperlyConfigured(f"BUPPLE_ENGINE['DRIVERS'][{self.label!r}]['API_KEY'] {wrong}.")
+
+    def _batches(self, call: Call) -> Generator[list[Chunk], None, None]:
+        exchange, transport, cancellation = _prepared(call), self._transport(call), call.cancellation
+        while not cancellation.cancelled:
+            failure: EngineError | TransportFailure
+            try:
+                request = exchange.open_attempt()
+                with transport.open(
+                    request, exchange.clocks.connect, exchange.timeout(), cancellation
+                ) as response:
+                    exchange.receive_head(response.status, response.headers)
+                    while not exchange.finished:
+                        chunks = exchange.receive(response.read(exchange.timeout()))
+                        if exchange.finished:
+                            try:
+                                yield chunks
+                            finally:
+                                response.drain(DRAIN_SECONDS)
+                            return
+                        yield chunks
+            except (EngineError, TransportFailure) as error:
+                failure = error
+            if cancellation.cancelled:
+                return
+            try:
+                chunks, pause = exchange.settle(failure)
+            finally:
+                del failure  # see settle()
+            if exchange.finished:
+                yield chunks
+                return
+            cancellation.wait(pause)
+
+    def _abatches(self, call: Call) -> AsyncGenerator[list[Chunk], None]:
+        atransport = self._atransport(call)
+        return self._awaited_batches(call, atransport) if atransport else super()._abatches(call)
+
+    async def _awaited_batches(
+        self, call: Call, atransport: AsyncTransport
+    ) -> AsyncGenerator[list[Chunk], None]:
+        exchange = _prepared(call)
+        while True:
+            failure: EngineError | TransportFailure
+            try:
+                request = exchange.open_attempt()
+                connect, read = exchange.clocks.connect, exchange.timeout()
+                response = await atransport.open(request, connect, read)
+                async with response:
+                    exchange.receive_head(response.status, response.headers)
+                    while not exchange.finished:
+                        chunks = exchange.receive(await response.read(exchange.timeout()))
+                        if exchange.finished:
+                            try:
+                                yield chunks
+                            finally:
+                                await response.drain(DRAIN_SECONDS)
+                            return
+                        yield chunks
+            except (EngineError, TransportFailure) as error:
+                failure = error
+            try:
+                chunks, pause = exchange.settle(failure)
+            finally:
+                del failure  # see settle()
+            if exchange.finished:
+                yield chunks
+                return
+            await asyncio.sleep(pause)
+
+    def _reply(self, call: Call) -> Reply:
+        for _ in self._batches(call):
+            pass
+        return self._fold(call)
+
+    async def _areply(self, call: Call) -> Reply:
+        if self._atransport(call) is None:
+            return await super()._areply(call)
+        batches = self._abatches(call)
+        try:
+            async for _ in batches:
+                pass
+        finally:
+            await batches.aclose()
+        return self._fold(call)
+
+    def _fold(self, call: Call) -> Reply:
+        exchange = _prepared(call)
+        if exchange.last is None:
+            raise EngineError("The call was cancelled.")
+        return reply_of(exchange.answer, exchange.last)
+
+    def _transport(self, call: Call) -> BlockingTransport:
+        return blocking_transport(call.options)
+
+    def _atransport(self, call: Call) -> AsyncTransport | None:
+        """Return the asynchronous transport, None where calls must go through threads."""
+        if has_aiohttp():
+            return async_transport(call.options)
+        _warn_of_threads()
+        return None
+
+
+def _prepared(call: Call) -> Exchange:
+    if call.exchange is None:
+        raise RuntimeError("The call was not prepared.")
+    return call.exchange
+
+
+@cache
+def _warn_of_threads() -> None:
+    """Say once a process that asynchronous calls run in threads."""
+    logger.warning(
+        "aiohttp is not installed: asynchronous calls run in threads, one a stream. Install the extra: %s",
+        extras.command("async"),
+    )

@@ -1,0 +1,277 @@
+"""One call without I/O: bytes in, chunks out; the clocks, the retries and the end of a stream."""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Mapping
+from typing import Any, cast
+
+from bupple_engine.exceptions import (
+    EngineError,
+    ProviderConnectionError,
+    ProviderTimeoutError,
+    StreamInterruptedError,
+)
+from bupple_engine.masking import Hidden, bare, mask_url
+from bupple_engine.masking.keys import unkeyed
+from bupple_engine.masking.printing import one_line
+from bupple_engine.protocol import elsewhere, retries
+from bupple_engine.protocol.answer import reply_of
+from bupple_engine.protocol.options import DEFAULT_LIMITS, Clocks, Limits
+from bupple_engine.protocol.request import Request
+from bupple_engine.protocol.scrubbing import clean, scrub
+from bupple_engine.types import Chunk, Reply
+from bupple_engine.wires.base import Wire, lacks_path
+
+from .reader import Body
+
+logger = logging.getLogger("bupple_engine")
+
+# How long a complete answer may take to end its body; then it is handed on without its last words on usage. A
+# finish reason is not the end: some services think on behind it for several seconds.
+END_SECONDS = 30.0
+
+
+class TransportFailure(Exception):
+    """What a transport raises: the bytes did not come.
+
+    connected tells a failed connection from a broken one.
+    """
+
+    def __init__(self, message: str, *, timed_out: bool = False, connected: bool = True) -> None:
+        super().__init__(message)
+        self.timed_out = timed_out
+        self.connected = connected
+
+
+class Exchange:
+    """The state of one call over any number of attempts.
+
+    A shell repeats: open_attempt(), then receive_head() and receive() until `finished`; where that
+    fails, settle() says after how many seconds to begin again, or raises what the caller shall see.
+    """
+
+    def __init__(
+        self,
+        wire: Wire,
+        request: Request,
+        *,
+        alias: str,
+        model: str,
+        clocks: Clocks,
+        max_retries: int,
+        limits: Limits = DEFAULT_LIMITS,
+    ) -> None:
+        self.wire = wire
+        self.alias = alias
+        self.request = request
+        self.model = unkeyed(model)
+        self.clocks = clocks
+        self.max_retries = max_retries
+        self.limits = limits
+        self.attempts = 0
+        self.finished = False
+        self.last: dict[str, Any] | None = None  # model, usage, finish_reason, metadata
+        self.status = 0
+        self._request_id: Hidden | None = None
+        self.started = time.monotonic()
+        self.first_chunk_at: float | None = None
+        self._amended = False
+        self._reset()
+
+    def _reset(self) -> None:
+        self.answer = self.wire.open_answer(self.request)
+        self._end_by: float | None = None  # when a complete answer is handed on, unless more of it comes
+        self._pending: EngineError | None = None  # it came behind chunks that are handed on first
+        self._body: Body | None = None  # once the head is there
+        self.status = 0
+
+    def open_attempt(self) -> Request:
+        """Begin an attempt and return what to send."""
+        if self.attempts:
+            self._reset()
+        self.attempts += 1
+        self.attempt_started = time.monotonic()
+        return self.request
+
+    def timeout(self) -> float:
+        """Return the seconds that the next wait may take, or raise the clock that has run out."""
+        now = time.monotonic()
+        clocks = self.clocks
+        self._clock, seconds = "total", self.started + clocks.total - now
+        if self.request.stream:
+            if self.first_chunk_at is None:
+                left = self.attempt_started + clocks.first_token - now
+                if left < seconds:
+                    self._clock, seconds = "first_token", left
+            if self._body is not None and clocks.idle < seconds:
+                self._clock, seconds = "idle", clocks.idle
+        if self.answer.is_complete:
+            if self._end_by is None:
+                self._end_by = now + END_SECONDS
+            seconds = min(seconds, self._end_by - now)
+            if seconds <= 0:
+                # Whatever keeps the connection alive: settle() hands the answer on.
+                raise TransportFailure("The answer does not end.", timed_out=True)
+        if seconds <= 0:
+            raise self._timed_out(self._clock)
+        return seconds
+
+    def receive_head(self, status: int, headers: Mapping[str, str]) -> None:
+        """Take the status and the headers, whose names are looked up in lower case."""
+        self.status = status
+        for name in (*self.wire.request_id_headers, "x-request-id", "apim-request-id", "x-generation-id"):
+            if name in headers:
+                self._request_id = Hidden(headers[name])
+                break
+        self._body = Body(self.wire, self.request, self.answer, status, headers, self.limits)
+
+    def receive(self, data: bytes) -> list[Chunk]:
+        """Take a piece of the body, b"" for its end, and return the chunks in it.
+
+        An error behind chunks of the same piece is kept until these are handed on: the next call raises it.
+        """
+        if self._pending:
+            raise self._pending
+        body = cast("Body", self._body)
+        try:
+            if data:
+                body.feed(data)
+            else:
+                body.end()
+        except EngineError as error:
+            # What was read whole is not handed on in part: it can be asked for again.
+            if body.is_read_whole or not self.answer.chunks:
+                raise
+            self._pending = error
+        self.finished = body.finished
+        chunks, self.answer.chunks = self.answer.chunks, []
+        if chunks:
+            self._end_by = None
+        if chunks and self.first_chunk_at is None and self.request.stream:
+            self.first_chunk_at = time.monotonic()
+        if self.finished and self.last is None:
+            chunks.append(self._conclude())
+        return chunks
+
+    def settle(self, failure: TransportFailure | EngineError) -> tuple[list[Chunk], float]:
+        """Return the last chunks where the answer was whole, else the seconds until the next attempt.
+
+        Raises the error that the caller shall see, with its evidence, where there is no next attempt.
+        """
+        failure = self._pending or failure
+        if isinstance(failure, TransportFailure) and not failure.timed_out and self._body is not None:
+            failure = self._body.told_error() or failure
+        if isinstance(failure, TransportFailure):
+            if self.answer.is_complete:
+                self.finished = True
+                self.answer.finish()
+                return [*self.answer.chunks, self._conclude()], 0.0
+            failure = self._translate(failure)
+        error = self._complete_evidence(failure)
+        if not self._amended and (amended := self.wire.amend_request(self.request, error)):
+            self._amended, self.request = True, amended
+            self._log_attempt(error, 0.0)
+            return [], 0.0
+        left = self.started + self.clocks.total - time.monotonic()
+        seconds = retries.delay(error, self.attempts - self._amended, self.max_retries, left)
+        if self.first_chunk_at is not None:
+            seconds = None  # what was given is not given again
+        self._log_attempt(error, seconds)
+        if seconds is None:
+            self._body = self._pending = None  # it may hold 100 MB
+            try:
+                raise bare(error)  # the frames that parsed it hold what came, and so what it quoted
+            finally:
+                # An error among the variables of its own traceback is freed late, with all of this call.
+                del error, failure
+        return [], seconds
+
+    def reply(self) -> Reply:
+        """Return the whole answer; to be called once finished."""
+        return reply_of(self.answer, cast("dict[str, Any]", self.last))
+
+    @property
+    def request_id(self) -> str | None:
+        """The provider's name of the last attempt; it is looked at when asked for, as few calls do."""
+        found = self._request_id
+        return None if found is None else one_line(scrub(found.reveal(), self.request.secrets))
+
+    def _log_attempt(self, error: EngineError | None, pause: float | None) -> None:
+        level = logging.WARNING if error else logging.DEBUG
+        if not logger.isEnabledFor(level):
+            return
+        duration = time.monotonic() - self.attempt_started
+        outcome = type(error).__name__ if error else "complete"
+        then = f", again in {pause:.2f} s" if pause is not None else ""
+        logger.log(
+            level,
+            "%s attempt %d: %s after %.2f s%s",
+            self.alias,
+            self.attempts,
+            outcome,
+            duration,
+            then,
+            extra={
+                "event": "attempt",
+                "alias": self.alias,
+                "driver": self.wire.driver,
+                "model": self.model,
+                "status": self.status,
+                "outcome": outcome,
+                "duration": duration,
+                "attempt": self.attempts,
+                "request_id": self.request_id,
+            },
+        )
+
+    def _conclude(self) -> Chunk:
+        self.last = self.wire.finish(self.answer, self.request, self.model)
+        self.last["model"] = one_line(str(self.last["model"]))
+        self._log_attempt(None, None)
+        return cast("Chunk", {"role": "assistant", "content": "", "done": True, **self.last})
+
+    def _translate(self, failure: TransportFailure) -> EngineError:
+        words = one_line(scrub(str(failure), self.request.secrets))  # a library may quote the line that came
+        failure.args = (words,)
+        if failure.timed_out:
+            error = self._timed_out("connect" if not failure.connected else self._clock)
+            error.message = f"{error.message.rstrip('.')}{self._place(failure) or '.'}"
+            return error
+        if self.request.stream and 200 <= self.status < 300:
+            return StreamInterruptedError(f"The stream broke off: {failure}")
+        return ProviderConnectionError(f"{failure}{self._place(failure)}")
+
+    def _place(self, failure: TransportFailure) -> str:
+        """Return the sentences that say where nobody could be reached, and what to look at."""
+        url = mask_url(self.request.url.partition("?")[0])
+        if failure.connected or "://" not in url:
+            return ""
+        asked = elsewhere.of_silence(self.wire.driver, url, str(failure), self.request.elsewhere)
+        return f". The URL is {url}. {asked}"
+
+    def _timed_out(self, clock: str) -> ProviderTimeoutError:
+        seconds = getattr(self.clocks, clock)
+        error = ProviderTimeoutError(
+            f"The clock {clock!r} ran out: the provider took more than {seconds:g} s."
+        )
+        error.clock = clock
+        error.retryable = clock != "total"
+        return error
+
+    def _complete_evidence(self, error: EngineError) -> EngineError:
+        error.alias = self.alias
+        error.driver = self.wire.driver
+        error.model = self.model or None
+        error.request_id = self.request_id
+        error.attempts = self.attempts
+        error.in_stream = bool(self.request.stream and 200 <= self.status < 300)
+        error.partial_content = "".join(self.answer.texts)
+        error.usage = (
+            cast("dict[str, Any]", self.wire.parse_usage(self.answer.usage)) if self.answer.usage else None
+        )
+        if lacks_path(error) and (advice := self.wire.advise_absent(self.request)):
+            error.advice = advice
+        clean(error, self.request.secrets)
+        return error

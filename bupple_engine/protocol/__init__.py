@@ -1,0 +1,1 @@
+"""The values that calls are made of, without I/O: messages, options, requests, answers, events."""

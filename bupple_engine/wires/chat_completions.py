@@ -1,0 +1,419 @@
+"""The Chat Completions wire, which OpenAI made and many services speak.
+
+Source: https://platform.openai.com/docs/api-reference/chat
+"""
+
+from __future__ import annotations
+
+import copy
+import json
+import re
+from collections.abc import Iterable
+from typing import Any, ClassVar
+
+from bupple_engine.exceptions import EngineError, ProviderServerError
+from bupple_engine.masking import reveal
+from bupple_engine.protocol.answer import Answer, common_counts, count, thought, usage_of, with_reasoning
+from bupple_engine.protocol.media import Media
+from bupple_engine.protocol.messages import OPENING, Turn, system_and_rest
+from bupple_engine.protocol.options import COMMON, Option, Options, boolean, choice, string
+from bupple_engine.protocol.reports import reports_error, says_something
+from bupple_engine.protocol.request import Request, dump
+from bupple_engine.types import FinishReason, Usage
+
+from .base import Wire, family, is_end_mark
+from .finishes import is_failure, read_finish
+from .inline import InlineAnswer
+from .openai import KEY_PREFIXES, NEVER_SAMPLED, SHUTDOWNS, SUGGESTED_MODEL, refused_sampling
+
+# What services call the reasoning that they show beside the answer.
+REASONING_NAMES = frozenset(
+    {
+        *("reasoning_content", "reasoning", "reasoning_text", "reasoningContent", "reasoning_summary"),
+        *("thinking", "thinking_content", "thought", "thoughts", "chain_of_thought"),
+    }
+)
+# Lists of its pieces, which say the same again where there is a name, too.
+REASONING_LISTS = ("reasoning_details", "thinking_blocks")
+_PLAIN = frozenset({"role", "content"})
+
+# The fields that a limit on the answer goes by: where one is refused, the provider names the other.
+LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+
+
+class ChatCompletionsWire(Wire):
+    """POST {base}/chat/completions; how a service differs is said by the attributes."""
+
+    name = "openai_chat"
+    options: ClassVar = {
+        **COMMON,
+        "organization_id": Option(string, per_call=False),
+        "project_id": Option(string, per_call=False),
+        "max_tokens_param": Option(choice("max_tokens", "max_completion_tokens"), per_call=False),
+        "stream_usage": Option(boolean, per_call=False),
+        "inline_reasoning": Option(boolean, per_call=False),
+    }
+    media = frozenset({"image", "audio", "document"})
+    key_prefixes = KEY_PREFIXES
+    suggested_model = SUGGESTED_MODEL
+    shutdowns = SHUTDOWNS
+
+    max_tokens_param = "max_completion_tokens"
+    stream_usage = True  # send stream_options.include_usage
+    store: bool | None = False  # None: the service does not know the field
+    seed_param = "seed"
+    image_urls = True  # an image may be a URL, not base64 alone
+    one_system_message = False  # chat templates that want one system message, first, and turns that alternate
+    inline_reasoning = False  # the answer may open with <think>…</think>, which is its reasoning
+    prefix_param = ""  # the field of a trailing assistant turn that has it continued
+    one_content_shape = False  # where one message's content is a list, that of each must be
+    audio_data_url = False  # audio goes as a data URL, not as bare base64
+    file_url = False  # a document is a part `file_url`, a URL or bare base64
+    reasoning_param = ""  # the field of a message that an earlier answer's reasoning goes back by
+
+    def base_url(self, options: Options) -> str:
+        return "https://api.openai.com/v1"
+
+    def build_path(self, options: Options, stream: bool) -> str:
+        return "/chat/completions"
+
+    def build_models_path(self, options: Options, page: str) -> str:
+        return "/models"
+
+    def refused_options(self, options: Options) -> Iterable[tuple[str, str]]:
+        effort = reveal((options.get("extra") or {}).get("reasoning_effort")) or options.get(
+            "reasoning_effort"
+        )
+        yield from refused_sampling(options, effort)
+        reasons = NEVER_SAMPLED.fullmatch(family(str(options.get("model"))))
+        if reasons and options.get("stop"):
+            yield "stop", f"{options['model']} reasons, and takes no stop"
+        if reasons and options.get("max_tokens_param") == "max_tokens":
+            yield "max_tokens_param", f"{options['model']} takes max_completion_tokens only"
+        if len(options.get("stop") or ()) > 4:
+            yield "stop", "the API takes four at most"
+
+    def build_headers(self, options: Options) -> dict[str, str]:
+        names = {"organization_id": "OpenAI-Organization", "project_id": "OpenAI-Project"}
+        return {header: options[name] for name, header in names.items() if options.get(name)}
+
+    def build_request(self, turns: list[Turn], options: Options, stream: bool) -> Request:
+        request = super().build_request(turns, options, stream)
+        wanted = options.get("inline_reasoning")
+        request.inline_reasoning = self.inline_reasoning if wanted is None else wanted
+        return request
+
+    def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
+        body: dict[str, Any] = {"model": options.get("model"), "messages": self.build_messages(turns)}
+        if self.store is not None:
+            body["store"] = self.store
+        names = {
+            "temperature": "temperature",
+            "max_tokens": options.get("max_tokens_param") or self.max_tokens_param,
+            "top_p": "top_p",
+            "stop": "stop",
+            "seed": self.seed_param,
+            "reasoning_effort": "reasoning_effort",
+        }
+        body |= {field: options[name] for name, field in names.items() if options.get(name) is not None}
+        if stream:
+            body["stream"] = True
+            wanted = options.get("stream_usage")
+            if self.stream_usage if wanted is None else wanted:
+                body["stream_options"] = {"include_usage": True}
+        return body
+
+    def build_messages(self, turns: list[Turn]) -> list[dict[str, Any]]:
+        """Return the turns as the API's messages; blank ones are left out."""
+        messages: list[dict[str, Any]] = []
+        if self.one_system_message:
+            system, turns = system_and_rest(turns)
+            text = "\n\n".join(
+                part["text"] for part in self.build_parts(Turn("system", tuple(system), "messages"))
+            )
+            messages += [{"role": "system", "content": text}] if text else []
+        for turn in turns:
+            parts = self.build_parts(turn)
+            if not parts:
+                continue
+            last: dict[str, Any] = messages[-1] if messages else {"role": "system"}
+            if self.one_system_message and (last["role"], turn.role) == ("system", "assistant"):
+                messages.append({"role": "user", "content": OPENING})
+            elif self.one_system_message and messages and last["role"] == turn.role:
+                last["content"] = self.simplify(_as_parts(last["content"]) + parts)
+                continue
+            message: dict[str, Any] = {"role": turn.role, "content": self.simplify(parts)}
+            if turn.metadata:
+                message |= self.build_reasoning(turn)
+            messages.append(message)
+        if self.one_system_message and messages and messages[-1]["role"] == "system":
+            messages.append({"role": "user", "content": OPENING})  # instructions alone
+        if self.prefix_param and messages and messages[-1]["role"] == "assistant":
+            messages[-1][self.prefix_param] = True
+        if self.one_content_shape and any(isinstance(message["content"], list) for message in messages):
+            for message in messages:
+                message["content"] = _as_parts(message["content"])
+        return messages
+
+    def build_reasoning(self, turn: Turn) -> dict[str, Any]:
+        """Return the field of a message that gives an earlier answer its reasoning back."""
+        echo = self.parse_reasoning_echo(turn)
+        if echo and echo["items"]:
+            return {"reasoning_details": echo["items"]}
+        reasoning = turn.metadata.get("reasoning")
+        if echo and self.reasoning_param and isinstance(reasoning, str):
+            return {self.reasoning_param: reasoning}
+        return {}
+
+    def simplify(self, parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
+        """Return text alone as a string, which every server takes."""
+        if all(part["type"] == "text" for part in parts):
+            return "\n\n".join(part["text"] for part in parts)
+        return parts
+
+    def build_media(self, media: Media) -> dict[str, Any]:
+        kind = media.part.type
+        if kind == "image":
+            if media.url and not self.image_urls:
+                raise self.refuse(media.part, "URL of an image, only base64")
+            image = {"url": media.url or media.data_url}
+            if detail := media.part.metadata.get("detail"):
+                image["detail"] = detail
+            return {"type": "image_url", "image_url": image}
+        if kind == "document" and self.file_url:
+            filename = media.part.metadata.get("filename")
+            named = {"file_name": filename} if filename else {}
+            return {"type": "file_url", "file_url": {"url": media.url or media.data}, **named}
+        if media.url:
+            raise self.refuse(
+                media.part, f"URL of {'audio' if kind == 'audio' else 'a document'}, only base64"
+            )
+        if kind == "audio":
+            data = media.data_url if self.audio_data_url else media.data
+            return {"type": "input_audio", "input_audio": {"data": data, "format": media.format}}
+        return {"type": "file", "file": {"filename": media.filename, "file_data": media.data_url}}
+
+    def amend_request(self, request: Request, error: EngineError) -> Request | None:
+        said = f"{error.param} {error.message}"
+        if error.code not in (400, 422) or not any(name in said for name in ("stream_options", *LIMITS)):
+            return None
+        body = json.loads(request.body)
+        limit = next((name for name in LIMITS if name in body), "")
+        if "stream_options" in said and "stream_options" in body:
+            del body["stream_options"]
+        elif limit and limit in said and LIMITS[limit] in said:
+            # "max_tokens is not supported with this model. Use max_completion_tokens instead."
+            body[LIMITS[limit]] = body.pop(limit)
+        else:
+            return None
+        amended = copy.copy(request)
+        amended.body = dump(body)
+        return amended
+
+    def open_answer(self, request: Request) -> Answer:
+        return InlineAnswer() if request.inline_reasoning else Answer()
+
+    def parse_reply(self, payload: dict[str, Any], answer: Answer) -> None:
+        self.parse_event("message", payload, answer)
+        self.parse_missing_finish(answer)
+        answer.ended = True
+
+    def parse_event(self, name: str, payload: dict[str, Any], answer: Answer) -> None:
+        finish = None
+        if choices := payload.get("choices"):
+            choice = choices[0]
+            if not choice or choice.get("index"):
+                choice = _first_choice(choices)
+            delta = choice.get("delta")
+            if content := delta.get("content") if delta else None:
+                if len(delta) > 1:
+                    self.parse_delta(delta, answer)
+                if isinstance(content, str):
+                    answer.add_text(content)
+                else:
+                    _add_content(content, answer)
+                if (finish := choice.get("finish_reason")) is not None:
+                    self.parse_choice(choice, finish, answer)
+            elif choice:
+                if delta:
+                    self.parse_delta(delta, answer)
+                    _add_content(content, answer)  # a zero is a token as any other
+                finish = choice.get("finish_reason")
+                self.parse_choice(choice, finish, answer)
+        elif reports_error(payload):
+            raise self.parse_error(0, payload)
+        if not answer.model:
+            answer.model = payload.get("model") or ""
+            if "id" in payload:
+                answer.metadata["id"] = payload["id"]
+        if usage := payload.get("usage"):
+            answer.add_usage(usage)
+        elif finish and "x_groq" in payload:
+            answer.add_usage((payload["x_groq"] or {}).get("usage"))
+            if error := (payload["x_groq"] or {}).get("error"):
+                raise self.parse_error(0, {"error": error})  # why the stream was stopped early
+
+    def parse_choice(self, choice: dict[str, Any], finish: Any, answer: Answer) -> None:
+        """Write down what a choice has beside its delta: an error, the whole message, the end."""
+        message = choice.get("message")
+        for holder in (choice, choice.get("delta") or {}, message or {}):
+            if (error := holder.get("error")) and says_something(error):
+                raise self.parse_error(0, {"error": error})
+        if message:
+            self.parse_message(message, answer)
+        elif choice.get("text") and "delta" not in choice:
+            _add_content(choice["text"], answer)  # a server that has the API of plain completions alone
+        if usage := choice.get("usage"):
+            answer.add_usage(usage)  # Moonshot's place for it
+        answer.finish_is_empty = finish == ""
+        if finish and (reason := read_finish(finish)):
+            self.parse_finish(finish, reason, answer)
+
+    def parse_message(self, message: dict[str, Any], answer: Answer) -> None:
+        """Write a whole message down, of which the deltas of a stream may have brought a part, or all."""
+        before = len(answer.texts)
+        whole = answer if answer.is_blank else type(answer)()
+        self.parse_delta(message, whole)
+        _add_content(message.get("content"), whole)
+        if whole is not answer:
+            whole.finish()
+            text = "".join(whole.texts)
+            if text and before == answer.repeated and not text.startswith("".join(answer.texts)):
+                answer.add_text(text)  # a stream whose pieces are called messages
+            answer.complete(whole)
+        answer.repeated += len(answer.texts) - before
+
+    def parse_delta(self, delta: dict[str, Any], answer: Answer) -> None:
+        """Write down what a delta or a message has beside its content."""
+        if delta.keys() <= _PLAIN:
+            return
+        for name, value in delta.items():
+            if name in REASONING_NAMES and (text := thought(value)):
+                answer.named = True
+                answer.add_reasoning(text)
+                break
+        for name in REASONING_LISTS:
+            details = delta.get(name)
+            for detail in details if isinstance(details, list) else ():
+                if not answer.named and (text := thought(detail)):
+                    answer.add_reasoning(text)
+                if name == "reasoning_details":
+                    _add_detail(detail, answer.items)
+        refusal = delta.get("refusal")
+        if isinstance(refusal, str) and refusal:
+            answer.add_text(refusal)
+            answer.refused = True
+        if _is_call(delta.get("tool_calls")) or _is_call(delta.get("function_call")):
+            answer.called = True
+
+    def parse_finish(self, finish: str, reason: FinishReason, answer: Answer) -> None:
+        """Set the finish reason; calls and a refusal say more than the word that ends them."""
+        if is_failure(finish):
+            raise ProviderServerError("The provider failed.", type=None if finish == "error" else finish)
+        if reason == "stop" and answer.called:
+            reason = "tool_calls"
+        if reason == "stop" and answer.refused:
+            reason = "refusal"
+        # Some services repeat the finish in an empty last chunk.
+        answer.finish_reason = answer.finish_reason or reason
+
+    def parse_missing_finish(self, answer: Answer) -> None:
+        """Set the finish reason of an answer that is whole and has none."""
+        if answer.finish_reason is None and (answer.finish_is_empty or not answer.is_blank):
+            answer.finish_reason = (
+                "tool_calls" if answer.called else "stop" if answer.finish_is_empty else "unknown"
+            )
+
+    def parse_end(self, data: str, answer: Answer) -> bool:
+        # Some services send no finish reason: here the mark is the end.
+        if not is_end_mark(data):
+            return False
+        self.parse_missing_finish(answer)
+        answer.ended = True
+        return True
+
+    def parse_tail(self, answer: Answer) -> bool:
+        return True
+
+    def parse_echo(self, answer: Answer) -> dict[str, Any]:
+        # The reasoning itself travels in metadata["reasoning"]; the echo says whether its text was edited.
+        spoken: dict[str, Any] = {"items": []} if self.reasoning_param and answer.reasoning else {}
+        return super().parse_echo(answer) or spoken
+
+    def parse_usage(self, usage: dict[str, Any]) -> Usage:
+        prompt, completion = common_counts(usage, "prompt_tokens", "completion_tokens")
+        reasoning = count(usage, "completion_tokens_details", "reasoning_tokens") or count(
+            usage, "reasoning_tokens"
+        )
+        completion, total = with_reasoning(prompt, completion, reasoning, usage.get("total_tokens"))
+        return usage_of(usage, prompt, completion, total)
+
+
+def _as_parts(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [{"type": "text", "text": content}] if isinstance(content, str) else content
+
+
+def _first_choice(choices: list[Any]) -> dict[str, Any]:
+    """Return the choice of index 0: one beside it, which extra may ask for, is another answer.
+
+    A whole answer that stands alone is the one, though it be counted from 1.
+    """
+    alone = choices[0] if len(choices) == 1 and choices[0] and choices[0].get("message") else {}
+    return next((choice for choice in choices if choice and str(choice.get("index") or 0) == "0"), alone)
+
+
+def _is_call(calls: Any) -> bool:
+    """Tell whether a tool is called: some services send a call with nothing but an id beside each text."""
+    if isinstance(calls, list):
+        return any(map(_is_call, calls))
+    if not isinstance(calls, dict):
+        return False
+    inner = [calls, *(calls[name] for name in ("function", "custom") if isinstance(calls.get(name), dict))]
+    return any(
+        call.get("name") or call.get(name) not in (None, "", "{}", "null", {})
+        for call in inner
+        for name in ("arguments", "input")
+    )
+
+
+def _add_detail(detail: Any, items: list[Any]) -> None:
+    """Keep a reasoning detail for its way back; in a stream its text comes in pieces of one index."""
+    if not isinstance(detail, dict):
+        return
+    index, kind = detail.get("index"), detail.get("type")
+    begun = (
+        item
+        for item in items
+        if item.get("index") == index and item.get("type") == (kind or item.get("type"))
+    )
+    last = next(begun, None) if index is not None else None
+    if last is None:
+        items.append(dict(detail))
+        return
+    for name, value in detail.items():
+        if name in ("text", "summary", "data") and isinstance(value, str):
+            last[name] = (last.get(name) or "") + value
+        elif value is not None:
+            last[name] = value
+
+
+def _add_content(content: Any, answer: Answer) -> None:
+    """Add content of any type: text, a token that is a number, pieces in a list, JSON that is the answer.
+
+    Mistral and Databricks send text and reasoning as pieces; Cloudflare's JSON mode an object.
+    """
+    if not isinstance(content, list):
+        if content is not None and content not in ("", {}):
+            answer.add_text(content)
+    else:
+        for piece in content:
+            if not isinstance(piece, dict):
+                _add_content(piece, answer)
+            elif re.search("think|reason", str(piece.get("type"))):
+                if reasoning := thought(piece):
+                    answer.add_reasoning(reasoning)
+            elif piece.get("refusal"):
+                answer.add_text(piece["refusal"])
+                answer.refused = True
+            elif isinstance(text := piece.get("text"), str | int | float) and text != "":
+                answer.add_text(text)
