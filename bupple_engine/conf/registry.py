@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from bupple_engine import conf
+from bupple_engine import conf, process
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES
 from bupple_engine.drivers.base import ChatDriver, parse_options
 from bupple_engine.drivers.lazy import plain_option
@@ -202,20 +201,8 @@ def _read_options(
     return config, mistakes
 
 
+@process.after_change
 def reset() -> None:
     """Forget the drivers; the next call makes them anew."""
     with _lock:
         _drivers.clear()
-
-
-def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
-    if setting == "BUPPLE_ENGINE":
-        from bupple_engine.calls import bridge
-        from bupple_engine.transports import close_transports
-
-        reset()
-        close_transports()
-        bridge.reset()
-
-
-setting_changed.connect(_on_setting_changed)
