@@ -28,6 +28,7 @@ from bupple_engine.drivers import DRIVERS, extras
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.drivers.local import driver as local
 from bupple_engine.protocol.options import COMMON, Option, string
+from bupple_engine.wires.base import Wire
 from bupple_engine.wires.chat_completions import ChatCompletionsWire
 from tests.verbs import Quiet
 
@@ -110,6 +111,15 @@ class Mute(ChatDriver):
     """Lack what yields the answer."""
 
 
+class HalfWire(Wire):
+    """Lack most of what a wire must have, though it can be asked for images."""
+
+    name = "half"
+
+    def build_path(self, options: Any, stream: bool) -> str:
+        return "/chat"
+
+
 HERE = __name__
 PLACES = {
     "E001": [(["claude"], "BUPPLE_ENGINE", "a list"), ("claude", "BUPPLE_ENGINE", "a str")],
@@ -165,6 +175,12 @@ PLACES = {
         (engine({"DRIVER": 7}), "it.DRIVER", "dotted path", '"DRIVER": "claude"'),
         (engine({"DRIVER": "bupple_engine.drivers.base.ChatDriver"}), "it.DRIVER", "no subclass"),
         (engine({"DRIVER": f"{HERE}.Mute"}), "it.DRIVER", "must have generate()"),
+        (
+            engine({"DRIVER": f"{HERE}.HalfWire"}),
+            "it.DRIVER",
+            "must have base_url() and build_body() and build_media()",
+        ),
+        (engine({"DRIVER": "bupple_engine.wires.base.Wire"}), "it.DRIVER", "no subclass"),
     ],
     "E010": [
         (engine({**CLAUDE, "DRIVER": "claude", "TEMPRATURE": 1}), "it", "'TEMPRATURE'", "'TEMPERATURE'"),

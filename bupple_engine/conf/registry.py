@@ -141,7 +141,7 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
     where = f"{where}['DRIVER']"
     try:
         found = import_string(path)
-        if isinstance(found, type) and issubclass(found, Wire):
+        if isinstance(found, type) and issubclass(found, Wire) and not found.find_lacking():
             from bupple_engine.drivers.wired import HTTPDriver
 
             return HTTPDriver, found(service or name.rpartition(".")[2])
@@ -150,9 +150,10 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
         words = f": {shown(name)} can't be imported: {unkeyed(str(reason)).rstrip('.')}."
         hint = _model_hint(name) or 'Write "DRIVER": "package.module.Class", as Python imports it.'
         return Mistake("E008", where, words, hint, InvalidDriverError, error)
+    is_ours = isinstance(found, type) and issubclass(found, ChatDriver | Wire)
+    if is_ours and found not in (ChatDriver, Wire) and (lacking := found.find_lacking()):
+        return Mistake("E009", where, f": {shown(name)} {lacking}.", "", InvalidDriverError)
     if isinstance(found, type) and issubclass(found, ChatDriver) and found is not ChatDriver:
-        if lacking := found.find_lacking():
-            return Mistake("E009", where, f": {shown(name)} {lacking}.", "", InvalidDriverError)
         return found, None
     words = f": {shown(name)} is no subclass of ChatDriver or Wire."
     hint = "Derive it from bupple_engine.drivers.base.ChatDriver."

@@ -23,6 +23,7 @@ from bupple_engine.protocol.request import Request
 from bupple_engine.transports import async_transport, blocking_transport, has_aiohttp
 from bupple_engine.types import Chunk, Reply
 from bupple_engine.wires.base import Wire
+from bupple_engine.wires.parser import Parser
 
 from . import extras
 from .base import ChatDriver
@@ -124,7 +125,7 @@ class HTTPDriver(ChatDriver):
         request = self.wire.build_request(call.turns, call.options, call.streamed)
         call.exchange = self._exchange(self.wire, request, call)
 
-    def _exchange(self, wire: Wire, request: Request, call: Call) -> Exchange:
+    def _exchange(self, wire: Parser, request: Request, call: Call) -> Exchange:
         return Exchange(
             wire,
             request,

@@ -21,7 +21,7 @@ from bupple_engine.protocol.reports import parse_embedded, reports_error, says_s
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.scrubbing import scrub
 from bupple_engine.protocol.sse import BLANK, Decoder, Event, EventTooLargeError, begins_stream
-from bupple_engine.wires.base import Wire
+from bupple_engine.wires.parser import Parser
 
 from .statuses import status_error
 
@@ -42,7 +42,7 @@ class Body:
 
     def __init__(
         self,
-        wire: Wire,
+        wire: Parser,
         request: Request,
         answer: Answer,
         status: int,
@@ -128,7 +128,7 @@ class Body:
         is_stream = begins_stream(begun)
         return None if is_stream is None else not is_stream
 
-    def _parse(self, event: Event, answer: Answer, wire: Wire) -> None:
+    def _parse(self, event: Event, answer: Answer, wire: Parser) -> None:
         text = event.data
         try:
             payload = loads(text)

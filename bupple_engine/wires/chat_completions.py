@@ -21,10 +21,11 @@ from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.protocol.request import Request, dump
 from bupple_engine.types import FinishReason, Usage
 
-from .base import Wire, family, is_end_mark
+from .base import Wire, family
 from .finishes import is_failure, read_finish
 from .inline import InlineAnswer
 from .openai import KEY_PREFIXES, NEVER_SAMPLED, SHUTDOWNS, SUGGESTED_MODEL, refused_sampling
+from .parser import is_end_mark
 
 # What services call the reasoning that they show beside the answer.
 REASONING_NAMES = frozenset(
