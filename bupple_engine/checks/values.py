@@ -19,7 +19,7 @@ from bupple_engine.drivers import DRIVERS
 from bupple_engine.exceptions import UnsupportedFeatureError
 from bupple_engine.masking import SECRET_OPTIONS, SecretURL, reveal
 from bupple_engine.masking.keys import looks_like_key, shown, unkeyed
-from bupple_engine.protocol import elsewhere
+from bupple_engine.protocol import vendors
 from bupple_engine.protocol.request import join_url
 from bupple_engine.wires.base import Wire, family
 
@@ -177,7 +177,7 @@ def check_model(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessa
             past = not day or date.fromisoformat(day) < date.today()
             words = f"was shut down {when}" if past else f"will be shut down {when}"
             yield message("W013", at["model"], f"is {model}, which {words}.", hint)
-        owner = elsewhere.driver_of(model)
+        owner = vendors.driver_of(model)
         if {reading.name, owner} <= _VENDORS and owner != reading.name.removesuffix("_chat"):
             words = f"is {model}, as models of {owner} are called: is it another vendor's?"
             yield message("W008", at["model"], words, hint)

@@ -18,8 +18,9 @@ from bupple_engine.protocol.options import COMMON, Option, Options, string
 from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.types import Usage
 
-from .base import Wire, models_in, name_of
+from .base import Wire
 from .finishes import is_failure, read_finish
+from .listing import models_in, name_of
 
 # How many tokens of thinking an effort is worth, as Google's OpenAI-compatible endpoint has it.
 BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
