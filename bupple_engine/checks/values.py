@@ -22,6 +22,7 @@ from bupple_engine.masking.keys import looks_like_key, shown, unkeyed
 from bupple_engine.protocol import vendors
 from bupple_engine.protocol.request import join_url
 from bupple_engine.wires.base import Wire, family
+from bupple_engine.wires.facts import CHECKED
 
 from .table import Places, message
 
@@ -173,7 +174,7 @@ def check_model(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessa
     elif reading.config.get("base_url") is None:  # another host may give its models any name
         day = wire.shutdowns.get(model, wire.shutdowns.get(family(model)))
         if day is not None:
-            when = f"on {day}" if day else "by November 2026"
+            when = f"on {day}" if day else f"by {date.fromisoformat(CHECKED):%B %Y}"
             past = not day or date.fromisoformat(day) < date.today()
             words = f"was shut down {when}" if past else f"will be shut down {when}"
             yield message("W013", at["model"], f"is {model}, which {words}.", hint)

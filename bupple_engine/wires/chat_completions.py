@@ -22,9 +22,10 @@ from bupple_engine.types import FinishReason, Usage
 
 from .base import Wire, family, is_end_mark
 from .deltas import add_content, first_choice, parse_delta
+from .facts import NEVER_SAMPLED, OPENAI
 from .finishes import is_failure, read_finish
 from .inline import InlineAnswer
-from .openai import KEY_PREFIXES, NEVER_SAMPLED, SHUTDOWNS, SUGGESTED_MODEL, refused_sampling
+from .openai import KEY_PREFIXES, refused_sampling
 
 # The fields that a limit on the answer goes by: where one is refused, the provider names the other.
 LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
@@ -44,8 +45,8 @@ class ChatCompletionsWire(Wire):
     }
     media = frozenset({"image", "audio", "document"})
     key_prefixes = KEY_PREFIXES
-    suggested_model = SUGGESTED_MODEL
-    shutdowns = SHUTDOWNS
+    suggested_model = OPENAI.suggested
+    shutdowns = OPENAI.shutdowns
 
     max_tokens_param = "max_completion_tokens"
     stream_usage = True  # send stream_options.include_usage
