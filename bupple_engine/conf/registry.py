@@ -63,7 +63,9 @@ def get_driver(alias: str) -> ChatDriver:
             if driver is None:
                 entry = conf.entry(alias)
                 name: str = reveal(alias)
-                driver = _drivers[name] = read(name, entry).build(name)
+                driver = read(name, entry).build(name)
+                driver.opened_by = ai
+                _drivers[name] = driver
     return driver
 
 
@@ -149,6 +151,8 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
         hint = _model_hint(name) or 'Write "DRIVER": "package.module.Class", as Python imports it.'
         return Mistake("E008", where, words, hint, InvalidDriverError, error)
     if isinstance(found, type) and issubclass(found, ChatDriver) and found is not ChatDriver:
+        if lacking := found.find_lacking():
+            return Mistake("E009", where, f": {shown(name)} {lacking}.", "", InvalidDriverError)
         return found, None
     words = f": {shown(name)} is no subclass of ChatDriver or Wire."
     hint = "Derive it from bupple_engine.drivers.base.ChatDriver."
