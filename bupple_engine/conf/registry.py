@@ -17,7 +17,7 @@ from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.masking import Secret, protect, reveal
 from bupple_engine.masking.keys import looks_like_key, shown, unkeyed
 from bupple_engine.masking.printing import kind_of
-from bupple_engine.protocol import elsewhere
+from bupple_engine.protocol import elsewhere, vendors
 from bupple_engine.protocol.options import Option, Options, merge, read_option, right_line, suggest
 from bupple_engine.protocol.scrubbing import scrub, secrets_of
 from bupple_engine.wires.base import Wire
@@ -161,7 +161,7 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
 
 
 def _model_hint(name: str) -> str:
-    driver = elsewhere.driver_of(name)
+    driver = vendors.driver_of(name)
     return f'Write "DRIVER": "{driver}", "MODEL": "{name}"' if driver and driver != name else ""
 
 
