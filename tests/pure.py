@@ -8,13 +8,14 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bupple_engine import EngineError
-from bupple_engine.conf.registry import load, parse_entry
+from bupple_engine.conf.naming import load
+from bupple_engine.conf.reading import parse_entry
 from bupple_engine.drivers.base import fold, parse_options
 from bupple_engine.drivers.local.driver import LocalWire
 from bupple_engine.exchange.exchange import Exchange
-from bupple_engine.masking import MaskedDict, protect
+from bupple_engine.masking import MaskedDict
 from bupple_engine.protocol.messages import validate
-from bupple_engine.protocol.options import Clocks, merge
+from bupple_engine.protocol.options import Clocks, merge, protect
 from bupple_engine.protocol.request import Request
 from bupple_engine.wires.base import Wire
 from tests.provider import split
@@ -47,7 +48,7 @@ TEXT = base64.b64encode("Grüße".encode()).decode()
 
 def wire(name: str) -> Wire:
     """Return the wire behind a driver's short name."""
-    found = LocalWire(name) if name == "local" else load(name, "tests")[1]
+    found = LocalWire(name) if name == "local" else load(name, "tests").wire
     assert found is not None
     return found
 

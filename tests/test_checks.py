@@ -22,12 +22,13 @@ from django.urls import include, path
 
 import bupple_engine.checks.values
 from bupple_engine import ai
-from bupple_engine.checks import CHECKS, check_deployment, check_settings, deployment
+from bupple_engine.checks import CHECKS, check_deployment, check_settings
 from bupple_engine.conf.env import engine_settings, known_variables
-from bupple_engine.drivers import DRIVERS, extras
+from bupple_engine.drivers import DRIVERS, extras, wired
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.drivers.local import driver as local
-from bupple_engine.protocol.options import COMMON, Option, string
+from bupple_engine.protocol.options import COMMON, Option
+from bupple_engine.protocol.values import string
 from bupple_engine.wires.base import Wire
 from bupple_engine.wires.chat_completions import ChatCompletionsWire
 from tests.verbs import Quiet
@@ -528,7 +529,7 @@ def site(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bupple_engine.checks.values, "date", Today)
     take(monkeypatch, local.importlib.util, "xllamacpp", there=True)
     take(monkeypatch, bupple_engine.checks.values, "socks", there=False)
-    monkeypatch.setattr(deployment, "has_aiohttp", lambda: True)
+    monkeypatch.setattr(wired, "has_aiohttp", lambda: True)
 
 
 class Today(date):
@@ -1004,7 +1005,7 @@ def test_a_settings_file_that_cannot_be_parsed(
 
 
 def test_asgi_without_the_extra(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deployment, "has_aiohttp", lambda: False)
+    monkeypatch.setattr(wired, "has_aiohttp", lambda: False)
     assert check_deployment() == []
     settings.ASGI_APPLICATION = "site.asgi.application"
     message = only(check_deployment())

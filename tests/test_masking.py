@@ -18,11 +18,12 @@ import pytest
 from bupple_engine import ai, conf
 from bupple_engine.api.base import load as load_path
 from bupple_engine.conf.env import engine_settings
-from bupple_engine.conf.registry import load
+from bupple_engine.conf.naming import load
 from bupple_engine.drivers import DRIVERS
-from bupple_engine.masking import Hidden, MaskedDict, Secret, SecretURL, hide, mask_url, protect, reveal
+from bupple_engine.masking import Hidden, MaskedDict, Secret, SecretURL, hide, mask_url, reveal
 from bupple_engine.masking.keys import find_keys, looks_like_key, shown, unkeyed
 from bupple_engine.masking.printing import one_line, printable
+from bupple_engine.protocol.options import protect
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.scrubbing import scrub, secrets_of
 
@@ -102,7 +103,7 @@ def test_what_looks_like_a_key(key: str) -> None:
 
 @pytest.mark.parametrize("name", DRIVERS)
 def test_the_keys_of_each_driver_are_known(name: str) -> None:
-    _, wire = load(name, name)
+    wire = load(name, name).wire
     for prefix in wire.key_prefixes if wire else ():
         assert find_keys(f"It is {prefix}{TAIL}.") == [f"{prefix}{TAIL}"]
 

@@ -22,7 +22,7 @@ from bupple_engine.exceptions import InvalidRequestError
 from bupple_engine.http import astream_response, stream_response
 from bupple_engine.http.problems import Problem, ProblemError
 from bupple_engine.http.release import arelease_connections, release_connections
-from bupple_engine.masking import protect
+from bupple_engine.protocol.options import protect
 from bupple_engine.types import Message
 
 from .asked import ChatCall, default_driver, in_their_terms, moved_places

@@ -12,11 +12,11 @@ from django.core.exceptions import ImproperlyConfigured
 from bupple_engine.calls.bridge import MAX_THREADS, limit_threads
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES
 from bupple_engine.exceptions import InvalidDriverError
-from bupple_engine.masking import Hidden, MaskedDict, Misfit, hide, protect, reveal
+from bupple_engine.masking import Hidden, MaskedDict, Misfit, hide, reveal
 from bupple_engine.masking.keys import shown, unkeyed
 from bupple_engine.masking.printing import with_article
 from bupple_engine.protocol import vendors
-from bupple_engine.protocol.options import COMMON, suggest
+from bupple_engine.protocol.options import COMMON, protect, suggest
 
 KEYS = ("DEFAULT", "DRIVERS", "API", "MAX_THREADS")
 

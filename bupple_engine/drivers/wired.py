@@ -18,8 +18,9 @@ from bupple_engine.exchange.exchange import Exchange, TransportFailure
 from bupple_engine.exchange.pages import Listing
 from bupple_engine.masking import mask_url
 from bupple_engine.protocol.answer import reply_of
-from bupple_engine.protocol.options import Option, Options, clocks, limits, unfit
+from bupple_engine.protocol.options import Option, Options, clocks, limits
 from bupple_engine.protocol.request import Request
+from bupple_engine.protocol.values import unfit
 from bupple_engine.transports import async_transport, blocking_transport, has_aiohttp
 from bupple_engine.types import Chunk, Reply
 from bupple_engine.wires.base import Wire

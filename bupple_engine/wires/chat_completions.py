@@ -15,9 +15,10 @@ from bupple_engine.masking import reveal
 from bupple_engine.protocol.answer import Answer, common_counts, count, usage_of, with_reasoning
 from bupple_engine.protocol.media import Media
 from bupple_engine.protocol.messages import OPENING, Turn, system_and_rest
-from bupple_engine.protocol.options import COMMON, Option, Options, boolean, choice, string
+from bupple_engine.protocol.options import COMMON, Option, Options
 from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.protocol.request import Request, dump
+from bupple_engine.protocol.values import boolean, choice, string
 from bupple_engine.types import FinishReason, Usage
 
 from .base import Wire, family
@@ -38,8 +39,8 @@ class ChatCompletionsWire(Wire):
     name = "openai_chat"
     options: ClassVar = {
         **COMMON,
-        "organization_id": Option(string, per_call=False),
-        "project_id": Option(string, per_call=False),
+        "organization_id": Option(string, per_call=False, env=str),
+        "project_id": Option(string, per_call=False, env=str),
         "max_tokens_param": Option(choice("max_tokens", "max_completion_tokens"), per_call=False),
         "stream_usage": Option(boolean, per_call=False),
         "inline_reasoning": Option(boolean, per_call=False),
