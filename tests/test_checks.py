@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -122,7 +124,7 @@ class HalfWire(Wire):
 
 
 HERE = __name__
-PLACES = {
+PLACES: dict[str, list[tuple[Any, ...]]] = {
     "E001": [(["claude"], "BUPPLE_ENGINE", "a list"), ("claude", "BUPPLE_ENGINE", "a str")],
     "E002": [
         (engine(DRIVRES={}), "BUPPLE_ENGINE", "'DRIVRES'", "'DRIVERS'"),
@@ -152,8 +154,8 @@ PLACES = {
     "E006": [
         (engine(KEY), "it", "must be a dict", "{}"),
         (engine({}, ""), "", "string"),
-        (engine({}, 7), 7, "string"),
-    ],  # type: ignore[arg-type]
+        (engine({}, 7), 7, "string"),  # type: ignore[arg-type]
+    ],
     "E007": [
         (
             engine({}, "cloude"),
@@ -527,7 +529,7 @@ def site(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "_has_avx2", lambda: True)
     monkeypatch.setattr(local, "weights_path", lambda: Path(__file__))
     monkeypatch.setattr(bupple_engine.checks.values, "date", Today)
-    take(monkeypatch, local.importlib.util, "xllamacpp", there=True)
+    take(monkeypatch, importlib.util, "xllamacpp", there=True)
     take(monkeypatch, bupple_engine.checks.values, "socks", there=False)
     monkeypatch.setattr(wired, "has_aiohttp", lambda: True)
 
@@ -688,9 +690,9 @@ def test_a_third_partys_checks_are_told(settings: Any) -> None:
 def test_each_missing_part_of_the_local_engine_is_named(
     patched: str, value: Any, id: str, words: str, hint: str, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     if patched == "xllamacpp":
-        take(monkeypatch, local.importlib.util, patched, there=False)
+        take(monkeypatch, importlib.util, patched, there=False)
     else:
         monkeypatch.setattr(local, patched, lambda: value)
     settings.BUPPLE_ENGINE = engine({}, "local")
@@ -707,7 +709,7 @@ def test_each_missing_part_of_the_local_engine_is_named(
 def test_all_missing_parts_are_told_before_the_engine_is_installed(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take(monkeypatch, local.importlib.util, "xllamacpp", there=False)
+    take(monkeypatch, importlib.util, "xllamacpp", there=False)
     monkeypatch.setattr(local, "_load_error", lambda: "libgomp.so.1: cannot open")
     monkeypatch.setattr(local, "weights_path", lambda: None)
     settings.BUPPLE_ENGINE = engine({}, "local")

@@ -120,7 +120,7 @@ def test_chunks_of_a_chat_completion(finish: str, with_usage: bool) -> None:
 
 
 def test_usage_that_was_not_sent_is_not_made_up() -> None:
-    none = {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}
+    none: dict[str, Any] = {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}
     data = {"model": "m", "stream_options": {"include_usage": True}}
     dialect = CompletionsDialect(ChatCall("completions", [], data=data))
     assert events(dialect, last(**none))[-2]["usage"] is None

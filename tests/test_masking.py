@@ -10,6 +10,7 @@ import pickle
 import re
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -191,6 +192,11 @@ def test_a_callable_key_is_not_asked() -> None:
     assert repr(protect({"api_key": ask})["api_key"]) == "…"
 
 
+def base64_behind(count: int, secret: str) -> str:
+    """Return a secret in base64, so many characters into it."""
+    return base64.b64encode(f"{'.' * count}{secret}::".encode()).decode()
+
+
 ENCODINGS: dict[str, Callable[[str], str]] = {
     "plain": str,
     "percent": lambda secret: quote(secret, safe=""),
@@ -202,10 +208,7 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "json in UTF-8": lambda secret: json.dumps(secret, ensure_ascii=False),
     "python": repr,
     "html": html.escape,
-    **{
-        f"base64 behind {n}": lambda secret, n=n: base64.b64encode(f"{'.' * n}{secret}::".encode()).decode()
-        for n in range(4)
-    },
+    **{f"base64 behind {n}": partial(base64_behind, n) for n in range(4)},
     "base64 for URLs": lambda secret: base64.urlsafe_b64encode(f"u:{secret}".encode()).decode(),
 }
 

@@ -60,7 +60,8 @@ def listed(body: Any) -> Answer:
 @pytest.fixture(params=WIRES, ids=lambda wire: wire.name)
 def wire(request: pytest.FixtureRequest) -> Wire:
     """Give each wire."""
-    return request.param
+    found: Wire = request.param
+    return found
 
 
 @pytest.fixture(params=["sync", "aiohttp", "threads"])
@@ -338,7 +339,8 @@ SILENT, LISTED, UNLISTED = (f"tests.test_probe.{name}" for name in ("Silent", "L
 
 def test_a_driver_without_a_list_says_so(configure: Configure) -> None:
     configure(house={"DRIVER": SILENT})
-    for ask in (lambda: ai().models(), lambda: asyncio.run(ai().amodels())):
+    asks: list[Callable[[], object]] = [lambda: ai().models(), lambda: asyncio.run(ai().amodels())]
+    for ask in asks:
         with pytest.raises(UnsupportedFeatureError, match=r"has no list of models"):
             ask()
     verdict = probe("house")

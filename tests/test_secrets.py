@@ -946,13 +946,13 @@ def world(request: pytest.FixtureRequest, settings: Any, caplog: Any) -> Iterato
     yield SimpleNamespace(calls=calls, facts=facts, log=caplog)
     call_finished.disconnect(listen)
     streams.clear()
-    get_default_exception_reporter_filter.cache_clear()
+    get_default_exception_reporter_filter.cache_clear()  # type: ignore[attr-defined] # its stubs lack the cache
 
 
 def filter_by(settings: Any, filter: type[SafeExceptionReporterFilter]) -> None:
     """Have the debug page ask a filter, which Django otherwise reads from the settings once a process."""
     settings.DEFAULT_EXCEPTION_REPORTER_FILTER = f"{filter.__module__}.{filter.__qualname__}"
-    get_default_exception_reporter_filter.cache_clear()
+    get_default_exception_reporter_filter.cache_clear()  # type: ignore[attr-defined] # its stubs lack the cache
 
 
 OWN = [(verb, "own") for verb in VERBS]
