@@ -399,7 +399,7 @@ STATUSES = {
 
 @pytest.mark.parametrize("name", STATUSES)
 def test_each_failure_has_its_status_and_no_word_of_the_providers(name: str) -> None:
-    """Source: errors-and-retries, "Classes"."""
+    """The table of docs/http-api.md, "Errors"."""
     error = getattr(exceptions, name)("sk-secret", code=418, type="secret", param="secret")
     error.alias, error.driver, error.model, error.attempts = "secret", "secret", "secret", 1
     problem = report(error)

@@ -1,0 +1,35 @@
+"""What a docstring or a comment names as its source can be opened: a page of ours, or a vendor's URL."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import urlsplit
+
+import pytest
+
+from tests.sources import ROOT, Passage, passages, urls
+
+PASSAGES = list(passages())
+SOURCES = [each for each in PASSAGES if re.search(r"\bSources?: ", each.text)]
+
+
+@pytest.mark.parametrize("passage", SOURCES, ids=lambda each: each.where)
+def test_a_source_is_a_url_or_a_page(passage: Passage) -> None:
+    named = passage.text.partition("Source")[2]
+    assert Passage("", named).urls or Passage("", named).pages, "where is it to be read?"
+
+
+def test_every_url_of_a_source_is_well_formed() -> None:
+    assert len(urls()) > 5
+    for url in urls():
+        parts = urlsplit(url)
+        assert parts.scheme == "https", url
+        assert re.fullmatch(r"([a-z0-9-]+\.)+[a-z]{2,}", parts.netloc), url
+        assert parts.path.strip("/") or parts.fragment, f"{url} is a whole site"
+
+
+def test_every_page_that_is_named_is_there() -> None:
+    """A note that lies outside of the repository can't be opened by who reads the code."""
+    named = {(page, passage.where) for passage in PASSAGES for page in passage.pages}
+    assert named, "the pages that docstrings name are not found any more"
+    assert {(page, where) for page, where in named if not (ROOT / page).is_file()} == set()
