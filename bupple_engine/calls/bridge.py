@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
@@ -13,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
-from bupple_engine.conf import max_threads
+from bupple_engine import process
 
 if TYPE_CHECKING:
     from bupple_engine.types import Chunk
@@ -30,18 +29,30 @@ logger = logging.getLogger("bupple_engine")
 BACKLOG_CHARACTERS = 65_536
 CHUNK_CHARACTERS = 64
 
+MAX_THREADS = 500
+
 _lock = threading.Lock()
 _executor: ThreadPoolExecutor | None = None
+_max_threads: Callable[[], int] | None = None
+
+
+def limit_threads(count: Callable[[], int]) -> None:
+    """Have the number of threads be what count() returns when the first of them is needed."""
+    global _max_threads
+    _max_threads = count
 
 
 def _get_executor() -> ThreadPoolExecutor:
     global _executor
     with _lock:
         if _executor is None:
-            _executor = ThreadPoolExecutor(max_threads(), thread_name_prefix="bupple_engine")
+            _executor = ThreadPoolExecutor(
+                _max_threads() if _max_threads else MAX_THREADS, thread_name_prefix="bupple_engine"
+            )
         return _executor
 
 
+@process.after_change
 def reset() -> None:
     """Forget the threads: they are not there after a fork, and their number may be set anew."""
     global _executor, _lock
@@ -51,14 +62,11 @@ def reset() -> None:
         executor.shutdown(wait=False)
 
 
+@process.after_fork
 def _after_fork() -> None:
     global _executor, _lock
     _lock = threading.Lock()
     _executor = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def submit(work: Callable[[], object]) -> None:

@@ -1,12 +1,11 @@
 """The only reader of settings.BUPPLE_ENGINE, which follows a test that overrides it."""
 
 from .api import API, APISettings, api_settings, find_api_mistakes, readable_api_settings
-from .engine import KEYS, MAX_THREADS, Mistake, default_alias, entries, entry, find_mistakes, max_threads
+from .engine import KEYS, Mistake, default_alias, entries, entry, find_mistakes, max_threads
 
 __all__ = [
     "API",
     "KEYS",
-    "MAX_THREADS",
     "APISettings",
     "Mistake",
     "api_settings",

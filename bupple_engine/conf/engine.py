@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
+from bupple_engine.calls.bridge import MAX_THREADS, limit_threads
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.masking import Hidden, MaskedDict, Misfit, hide, protect, reveal
@@ -18,8 +19,6 @@ from bupple_engine.protocol import vendors
 from bupple_engine.protocol.options import COMMON, suggest
 
 KEYS = ("DEFAULT", "DRIVERS", "API", "MAX_THREADS")
-
-MAX_THREADS = 500
 
 SHAPE = 'Its shape is {"DEFAULT": "claude", "DRIVERS": {"claude": {"API_KEY": …, "MODEL": …}}}'
 
@@ -230,6 +229,9 @@ def _look_up_max_threads() -> Any:
     value = read_setting()
     wrong = next(chain(_wrong_shape(value), _wrong_max_threads(value)), None)
     return wrong or value.get("MAX_THREADS", MAX_THREADS)
+
+
+limit_threads(max_threads)
 
 
 def _known(alias: Any, drivers: dict[str, Any]) -> str:
