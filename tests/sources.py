@@ -6,6 +6,7 @@ import ast
 import re
 import tokenize
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,12 +32,11 @@ class Passage(NamedTuple):
         return PAGE.findall(URL.sub("", self.text))
 
 
-def passages() -> Iterator[Passage]:
-    """Yield all those of the repository's Python files."""
-    for room in ROOMS:
-        for path in sorted((ROOT / room).rglob("*.py")):
-            if "node_modules" not in path.parts:
-                yield from _in_file(path)
+@cache
+def passages() -> tuple[Passage, ...]:
+    """Return all those of the repository's Python files."""
+    paths = (path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")))
+    return tuple(each for path in paths if "node_modules" not in path.parts for each in _in_file(path))
 
 
 def _in_file(path: Path) -> Iterator[Passage]:

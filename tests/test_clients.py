@@ -20,6 +20,8 @@ from tests.servers import KINDS, ROOT, SECONDS, Server
 from tests.wires import EVENTS, JSON, KEY, RETRY_AFTER, USAGE, ChatCompletions, Kind
 from tests.worlds import until
 
+pytestmark = pytest.mark.servers
+
 WIRE = ChatCompletions()
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 HELLO: list[Any] = [{"role": "user", "content": "Hello"}]

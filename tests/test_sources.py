@@ -9,8 +9,7 @@ import pytest
 
 from tests.sources import ROOT, Passage, passages, urls
 
-PASSAGES = list(passages())
-SOURCES = [each for each in PASSAGES if re.search(r"\bSources?: ", each.text)]
+SOURCES = [each for each in passages() if re.search(r"\bSources?: ", each.text)]
 
 
 @pytest.mark.parametrize("passage", SOURCES, ids=lambda each: each.where)
@@ -30,6 +29,6 @@ def test_every_url_of_a_source_is_well_formed() -> None:
 
 def test_every_page_that_is_named_is_there() -> None:
     """A note that lies outside of the repository can't be opened by who reads the code."""
-    named = {(page, passage.where) for passage in PASSAGES for page in passage.pages}
+    named = {(page, passage.where) for passage in passages() for page in passage.pages}
     assert named, "the pages that docstrings name are not found any more"
     assert {(page, where) for page, where in named if not (ROOT / page).is_file()} == set()
