@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import io
 import re
 import tokenize
 from collections.abc import Iterator
@@ -34,23 +35,28 @@ class Passage(NamedTuple):
 
 @cache
 def passages() -> tuple[Passage, ...]:
-    """Return all those of the repository's Python files."""
+    """Return all those of the repository's Python files that name a source or a page."""
     paths = (path for room in ROOMS for path in sorted((ROOT / room).rglob("*.py")))
-    return tuple(each for path in paths if "node_modules" not in path.parts for each in _in_file(path))
+    texts = {path: path.read_text(encoding="utf-8") for path in paths if "node_modules" not in path.parts}
+    return tuple(
+        each
+        for path, text in texts.items()
+        if "Source" in text or ".md" in text  # most don't, and reading them takes seconds
+        for each in _in_file(path, text)
+    )
 
 
-def _in_file(path: Path) -> Iterator[Passage]:
+def _in_file(path: Path, text: str) -> Iterator[Passage]:
     where = str(path.relative_to(ROOT))
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(ast.parse(text)):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
             for paragraph in (ast.get_docstring(node) or "").split("\n\n"):
                 yield Passage(f"{where}:{getattr(node, 'lineno', 1)}", " ".join(paragraph.split()))
-    with tokenize.open(path) as file:
-        comments = {
-            token.start[0]: token.string.lstrip("# ")
-            for token in tokenize.generate_tokens(file.readline)
-            if token.type == tokenize.COMMENT
-        }
+    comments = {
+        token.start[0]: token.string.lstrip("# ")
+        for token in tokenize.generate_tokens(io.StringIO(text).readline)
+        if token.type == tokenize.COMMENT
+    }
     for line in comments:
         if line - 1 not in comments:
             last = line
