@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
@@ -80,9 +80,9 @@ class Call:
         """Return what the provider has reported of the tokens until now, or the error that ended the call."""
         found: Usage | None = self.last.get("usage") if self.last is not None else None
         if found is None and isinstance(error, EngineError):
-            return cast("Usage | None", error.usage)
+            return error.usage
         if found is None and self.exchange is not None and self.exchange.answer.usage:
-            return self.exchange.wire.parse_usage(self.exchange.answer.usage)
+            return self.exchange.wire.parse_usage(self.exchange.answer, self.exchange.request)
         return found
 
     def abandon(self) -> None:
