@@ -10,11 +10,16 @@ from typing import Any
 
 import pytest
 
+from bupple_engine import ai, call_finished
 from bupple_engine.masking import MaskedDict
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.usage import COUNTS, NO_USAGE, dollars, in_common_terms, tier_of
 from bupple_engine.wires.services import SERVICES
+from tests.conftest import Configure
+from tests.provider import Answer, Provider
 from tests.pure import HELLO, answer, begin, check_usage, frames, hear, wire
+from tests.verbs import VERBS, run
+from tests.wires import EVENTS
 
 TEXT = {"choices": [{"message": {"content": "Hi"}, "finish_reason": "stop"}]}
 RESPONSE = {"output": [{"type": "message", "content": [{"type": "output_text", "text": "Hi"}]}]}
@@ -448,6 +453,43 @@ def test_a_broken_stream_tells_what_was_counted(driver: str, events: list[Any], 
     check_usage(usage)
     assert usage.pop("raw")
     assert usage == expected
+
+
+@pytest.mark.parametrize("broken", [False, True])
+@pytest.mark.parametrize("verb", VERBS)
+def test_everybody_who_is_told_a_usage_is_told_the_same(
+    verb: str, broken: bool, configure: Configure, provider: Provider, caplog: pytest.LogCaptureFixture
+) -> None:
+    configure(
+        it={"DRIVER": "claude", "API_KEY": "k", "MODEL": "m", "BASE_URL": provider.url, "MAX_RETRIES": 0}
+    )
+    begun = {"input_tokens": 5, "cache_read_input_tokens": 4, "service_tier": "batch"}
+    events: list[Any] = [
+        {"type": "message_start", "message": {"model": "m", "usage": begun}},
+        {"type": "content_block_delta", "index": 0, "delta": {"type": "text_delta", "text": "Hi"}},
+    ]
+    if not broken:
+        end = {"type": "message_delta", "delta": {"stop_reason": "end_turn"}, "usage": {"output_tokens": 2}}
+        events += [end, {"type": "message_stop"}]
+    provider.answer(Answer(headers=EVENTS, body=frames(*events)))
+    heard: list[Any] = []
+
+    def listen(**facts: Any) -> None:
+        heard.append(facts["usage"])
+
+    call_finished.connect(listen)
+    try:
+        with caplog.at_level("INFO", "bupple_engine"):
+            outcome = run(ai(), verb, HELLO)
+    finally:
+        call_finished.disconnect(listen)
+    usage = outcome.error.usage if broken else outcome.reply["usage"]
+    assert heard == [usage]
+    assert usage.pop("raw").items() >= begun.items()
+    assert usage == counts(9, 0 if broken else 2, cache_read=4, tier="batch")
+    (record,) = (record for record in caplog.records if getattr(record, "event", "") == "call")
+    assert usage.items() <= vars(record).items()
+    assert not hasattr(record, "raw")
 
 
 # A driver of one's own

@@ -121,6 +121,12 @@ def in_common_terms(usage: Mapping[str, Any]) -> Usage:
     return found
 
 
+def on_record(usage: Mapping[str, Any] | None) -> dict[str, Any]:
+    """Return what a log record has of a usage: the counts, and of the other common terms those there are."""
+    known = usage or {}
+    return {**NO_USAGE, **{name: value for name, value in known.items() if name != "raw"}}
+
+
 def cost_of(raw: Mapping[str, Any], place: ReportedCost) -> str | None:
     """Return what a service says that an answer cost, None where it does not say all of it."""
     cost = dollars(look_up(raw, place.path), place.per_dollar)
