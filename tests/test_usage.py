@@ -32,8 +32,8 @@ def whole(driver: str, usage: Any, **more: Any) -> dict[str, Any]:
     """Return an answer of a driver's provider that reports a usage."""
     if driver == "gemini":
         return {**GEMINI, "usageMetadata": usage, **more}
-    body = {"openai": RESPONSE, "claude": CLAUDE}.get(driver, TEXT)
-    return {"model": "m", **body, "usage": usage, **more}
+    bodies: dict[str, dict[str, Any]] = {"openai": RESPONSE, "claude": CLAUDE}
+    return {"model": "m", **bodies.get(driver, TEXT), "usage": usage, **more}
 
 
 def usage_from(driver: str, payload: Any, url: str = "http://provider/v1") -> Any:
@@ -46,7 +46,7 @@ def usage_from(driver: str, payload: Any, url: str = "http://provider/v1") -> An
 def counts(prompt: int, completion: int, **parts: Any) -> dict[str, Any]:
     """Return a usage in common terms without what the provider said."""
     sides = {"prompt_tokens": prompt, "completion_tokens": completion, "total_tokens": prompt + completion}
-    return {**sides, **parts}
+    return sides | parts
 
 
 def chat(prompt: int, completion: int, total: int | None = None, **more: Any) -> dict[str, Any]:
@@ -349,7 +349,7 @@ def test_hostile_counts_hold_together(driver: str) -> None:
     it = wire(driver)
     exchange = begin(it, stream=False)
     for case in cases:
-        written = it.open_answer(exchange.request)
+        written: Any = it.open_answer(exchange.request)
         written.model, written.tier = dice.choice(["google/m", 7, {}]), dice.choice(HOSTILE)
         written.add_usage(case)
         check_usage(it.parse_usage(written, exchange.request))
@@ -449,7 +449,7 @@ def test_a_chat_stream_says_its_tier_at_the_beginning_or_at_the_end() -> None:
     ids=["claude", "gemini", "xai"],
 )  # fmt: skip
 def test_a_broken_stream_tells_what_was_counted(driver: str, events: list[Any], expected: Any) -> None:
-    usage = answer(driver, frames(*events)).error.usage
+    usage: Any = vars(answer(driver, frames(*events)).error)["usage"]
     check_usage(usage)
     assert usage.pop("raw")
     assert usage == expected
@@ -483,7 +483,7 @@ def test_everybody_who_is_told_a_usage_is_told_the_same(
             outcome = run(ai(), verb, HELLO)
     finally:
         call_finished.disconnect(listen)
-    usage = outcome.error.usage if broken else outcome.reply["usage"]
+    usage = vars(outcome.error)["usage"] if broken else outcome.reply["usage"]
     assert heard == [usage]
     assert usage.pop("raw").items() >= begun.items()
     assert usage == counts(9, 0 if broken else 2, cache_read=4, tier="batch")
@@ -535,12 +535,15 @@ def test_dollars(value: Any, per_dollar: int, expected: str | None) -> None:
     assert dollars(value, per_dollar) == expected
 
 
+NO_TIERS: list[Any] = ["", None, 1, True, [], {}, "two words", "a\nb", "x" * 40]
+
+
 @pytest.mark.parametrize(
     ("word", "tier"),
     [
         *(("batch", "batch"), ("FLEX", "flex"), ("priority", "priority"), ("SERVICE_TIER_FLEX", "flex")),
-        *((word, "") for word in ("standard", "default", "auto", "on_demand", "SERVICE_TIER_UNSPECIFIED")),
-        *((word, "") for word in ("", None, 1, True, [], {}, "two words", "a\nb", "x" * 40)),
+        *[(word, "") for word in ("standard", "default", "auto", "on_demand", "SERVICE_TIER_UNSPECIFIED")],
+        *[(word, "") for word in NO_TIERS],
     ],
 )
 def test_tiers(word: Any, tier: str) -> None:

@@ -40,9 +40,9 @@ class ReportedCost(NamedTuple):
 
 def look_up(found: Any, path: str) -> Any:
     """Return what stands at a path, None where there is nothing."""
-    for name in path.split("."):
-        found = found.get(name) if isinstance(found, Mapping) else None
-    return found
+    outer, _, inner = path.partition(".")
+    found = found.get(outer) if isinstance(found, dict) else None
+    return look_up(found, inner) if inner else found
 
 
 def count(found: Any, *paths: str) -> int | None:
@@ -52,16 +52,17 @@ def count(found: Any, *paths: str) -> int | None:
     """
     known = None
     for path in paths:
-        number = _whole(look_up(found, path))
-        if number:
+        if (value := look_up(found, path)) is None:
+            continue
+        if number := _whole(value):
             return number
-        known = number if known is None else known
+        known = known if number is None else number
     return known
 
 
 def read_counts(found: Any, paths: Paths) -> Counted:
     """Return the counts that an object has, by their common names."""
-    return {name: count(found, *paths.get(name, ())) for name in COUNTS}
+    return {name: count(found, *places) for name, places in paths.items()}
 
 
 def usage_of(
@@ -112,7 +113,7 @@ def in_common_terms(usage: Mapping[str, Any]) -> Usage:
     raw = own if isinstance(own, Mapping) else {k: v for k, v in usage.items() if k not in _NAMES}
     found = usage_of(
         raw,
-        read_counts(usage, {name: (name,) for name in COUNTS}),
+        {name: count(dict(usage), name) for name in COUNTS},
         tier=usage.get("tier"),
         cost=dollars(usage.get("cost")),
     )
