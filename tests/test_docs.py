@@ -214,6 +214,7 @@ def service_row(name: str, service: Service) -> str:
         "a trailing assistant turn is continued": service.prefix_param,
         "reasoning that opens the text": service.inline_reasoning,
         f"reasoning goes back as `{service.reasoning_param}`": service.reasoning_param,
+        "reports the cost": service.cost,
     }
     cells = [
         f"`{name}`",
@@ -242,9 +243,8 @@ def test_the_table_of_options_is_that_of_the_code() -> None:
 
 @pytest.mark.parametrize("name", ["openai", "openai_chat", "claude", "gemini", "local", "echo"])
 def test_the_options_of_each_driver_are_documented(name: str) -> None:
-    (row,) = re.findall(
-        rf"^\| `{name}` \|.*", (ROOT / "docs" / "drivers.md").read_text(encoding="utf-8"), re.MULTILINE
-    )
+    _, _, table = (ROOT / "docs" / "drivers.md").read_text(encoding="utf-8").partition("| driver | API |")
+    (row,) = re.findall(rf"^\| `{name}` \|.*", table.partition("\n\n")[0], re.MULTILINE)
     own = [option.upper() for option in load(name, name).options if option not in COMMON]
     assert re.findall(r"`([A-Z_]+)`", row.split("|")[3]) == own
 

@@ -148,7 +148,7 @@ def test_a_third_partys_option_says_how_its_variable_is_read(
     found = {str(message.obj): str(message.hint) for message in check_settings()}
     assert found == {
         "os.environ['BUPPLE_ENGINE_OURS_ATTIC']": "engine_settings() does not read it; write "
-        "BUPPLE_ENGINE['DRIVERS']['ours']['ATTIC'] = … behind it in the settings file.",
+        "BUPPLE_ENGINE['DRIVERS']['ours']['ATTIC'] = … after it in the settings file.",
         "os.environ['BUPPLE_ENGINE_OURS_ROOMSS']": "Did you mean BUPPLE_ENGINE_OURS_ROOMS?",
     }
 

@@ -492,7 +492,7 @@ async def test_on_end_hears_of_an_answer_that_was_cut_off(any_chunks: World) -> 
 @pytest.mark.parametrize("said", [[], [ONE]])
 async def test_on_end_hears_of_a_failure(any_chunks: World, said: list[Any]) -> None:
     error = RateLimitError("Slow down", code=429)
-    error.usage = {"prompt_tokens": 7}
+    error.usage = {"prompt_tokens": 7}  # type: ignore[assignment]
     any_chunks.source.say(*said, error)
     response = await any_chunks.respond()
     if said:

@@ -96,9 +96,8 @@ def _check_driver(at: Places, reading: Reading) -> Iterator[CheckMessage]:
         yield of_error("E012", error, at.entry, reading.hide)
         return
     except Exception as error:  # whatever a driver of the site's own raises
-        words = f"{reading.name} can't be made: {type(error).__name__}: {error}"
-        words = reading.hide(words)
-        yield message("E012", at.entry, words, "Mend the driver's __init__, or the entry.")
+        words = f"{reading.name} can't be created: {type(error).__name__}: {error}"
+        yield message("E012", at.entry, reading.hide(words), "Fix the driver's __init__, or the entry.")
         return
     for found in guard(driver.check, at.entry, reading.hide):
         if not isinstance(found, CheckMessage):

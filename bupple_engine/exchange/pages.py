@@ -6,10 +6,9 @@ from typing import Any
 
 from bupple_engine.exceptions import EngineError, ResponseParseError
 from bupple_engine.masking.printing import one_line
-from bupple_engine.protocol.answer import NO_USAGE, Answer
+from bupple_engine.protocol.answer import Answer
 from bupple_engine.protocol.options import Options
 from bupple_engine.protocol.request import Request
-from bupple_engine.types import Usage
 from bupple_engine.wires.base import Wire
 from bupple_engine.wires.parser import Parser
 
@@ -46,9 +45,6 @@ class Listing(Parser):
 
     def parse_event(self, name: str, payload: dict[str, Any], answer: Answer) -> None:
         raise ResponseParseError("The list of models came as an event stream.")
-
-    def parse_usage(self, usage: dict[str, Any]) -> Usage:
-        return NO_USAGE.copy()  # a list costs nothing
 
     def parse_error(self, status: int, payload: Any, text: str = "") -> EngineError:
         return self._wire.parse_error(status, payload, text)

@@ -25,9 +25,10 @@ USER_AGENT = "bupple_engine"
 class Wire(Parser):
     """One provider's HTTP API, as pure functions of what is sent and what came.
 
-    A wire of your own has base_url(), build_path(), build_body(), parse_reply(), parse_event() and
-    parse_usage(), and build_media() unless its `media` is empty; one that lacks any can't be made. One
-    instance serves all threads and event loops of a process: keep no state of a call on it, and do no I/O.
+    A wire of your own has base_url(), build_path(), build_body(), parse_reply() and parse_event(), and
+    build_media() unless its `media` is empty; one that lacks any can't be made. `counts` says where its
+    usage is told. One instance serves all threads and event loops of a process: keep no state of a call on
+    it, and do no I/O.
 
     What is called to make a request, once a call, in this order; Parser has what follows:
 

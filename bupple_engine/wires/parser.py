@@ -6,14 +6,16 @@ import hashlib
 import re
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
 from bupple_engine.exceptions import EngineError
-from bupple_engine.protocol.answer import NO_USAGE, Answer, repair
+from bupple_engine.protocol.answer import Answer, repair
 from bupple_engine.protocol.classification import canonical, error_class
 from bupple_engine.protocol.reports import read_error
 from bupple_engine.protocol.request import Request
+from bupple_engine.protocol.usage import Paths, read_counts, usage_of
 from bupple_engine.types import Usage
 
 
@@ -43,6 +45,8 @@ class Parser(ABC):
     # What to try where a server that is not the vendor's lacks this API.
     other_drivers: tuple[str, ...] = ()
 
+    counts: ClassVar[Paths] = MappingProxyType({})  # where the provider's usage has the common counts
+
     def __init__(self, driver: str) -> None:
         self.driver = driver
 
@@ -69,9 +73,10 @@ class Parser(ABC):
         """Tell whether an unfinished last event may be looked at, which the standard drops."""
         return False
 
-    @abstractmethod
-    def parse_usage(self, usage: dict[str, Any]) -> Usage:
-        """Return the provider's usage with the three counts that every provider has."""
+    def parse_usage(self, answer: Answer, request: Request) -> Usage:
+        """Return what the provider has counted until now, in common terms; None where it told nothing."""
+        raw = answer.usage or {}
+        return usage_of(raw, read_counts(raw, self.counts), tier=answer.tier)
 
     def parse_echo(self, answer: Answer) -> dict[str, Any]:
         """Return what the provider wants echoed, as it will travel in metadata["echo"]."""
@@ -118,10 +123,9 @@ class Parser(ABC):
         metadata = {"driver": self.driver, **answer.metadata}
         if answer.finish_reason != "tool_calls" and (echo := self.parse_echo(answer)):
             metadata["echo"] = {**request.echo, **echo, "text": digest("".join(answer.texts))}
-        usage = self.parse_usage(answer.usage) if answer.usage else NO_USAGE.copy()
         last = {
             "model": answer.model or model,
-            "usage": usage,
+            "usage": self.parse_usage(answer, request),
             "finish_reason": answer.finish_reason or "unknown",
             "metadata": metadata,
         }
