@@ -1228,3 +1228,10 @@ def test_the_example_of_an_environment(settings: Any, monkeypatch: pytest.Monkey
     settings.BUPPLE_ENGINE = engine_settings()
     ids = {str(message.id)[-4:] for message in check_settings()}
     assert ids <= {"W003", "W014"}  # the keys, and the file of weights, are not there
+
+
+def test_what_lacks_a_method_can_not_be_made() -> None:
+    with pytest.raises(TypeError, match=r"Mute must have generate\(\)"):
+        Mute("it", "mute", {})
+    with pytest.raises(TypeError, match="abstract"):
+        HalfWire()  # type: ignore[abstract]

@@ -470,3 +470,12 @@ def test_what_quotes_a_client_is_cut() -> None:
     problem = problem_of(InvalidRequestError("x" * 10_000, param="y" * 10_000))
     assert len(problem.message) < 1000
     assert len(problem.param or "") < 1000
+
+
+def test_a_dialect_without_its_last_words_can_not_be_made() -> None:
+    class Half(Dialect):
+        def encode(self, chunk: Any) -> bytes:
+            return b""
+
+    with pytest.raises(TypeError, match="encode_error"):
+        Half()  # type: ignore[abstract]

@@ -171,6 +171,19 @@ def test_a_variable_is_read_for_the_alias_that_it_names_in_full() -> None:
     assert {*found["DRIVERS"]["ours"]} == {"DRIVER", "MODEL", "VAULT", "ROOMS"}
 
 
+def test_an_environment_of_files_is_read_though_another_programs_file_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_text(KEY)
+    monkeypatch.setenv("BUPPLE_ENGINE_HOUSE_API_KEY_FILE", str(tmp_path / "key"))
+    monkeypatch.setenv("BUPPLE_ENGINE_HOUSE_DRIVER", "compatible")
+    monkeypatch.setenv("ANOTHER_PROGRAMS_FILE", str(tmp_path / "nowhere"))
+    assert engine_settings(environ.FileAwareEnv())["DRIVERS"]["house"] == {
+        "DRIVER": "compatible",
+        "API_KEY": KEY,
+    }
+
+
 def test_no_module_of_the_sites_own_is_imported_while_the_settings_are_read() -> None:
     assert read({**OURS, "BUPPLE_ENGINE_OURS_DRIVER": "nowhere.at.All"})["DRIVERS"]["ours"]["VAULT"]
 

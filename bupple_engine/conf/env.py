@@ -57,8 +57,10 @@ def engine_settings(
 
 def own_aliases(environment: Mapping[str, str]) -> list[str]:
     """Return the aliases that a variable BUPPLE_ENGINE_<NAME>_DRIVER of an environment makes."""
-    found = ((_ALIAS.fullmatch(name), value) for name, value in environment.items())
-    return sorted(match[1].lower() for match, value in found if match and str(value).strip())
+    # By name first: a value of django-environ's FileAwareEnv is read from a file, and another program's may be
+    # missing.
+    found = [(name, match) for name in environment if (match := _ALIAS.fullmatch(name))]
+    return sorted(match[1].lower() for name, match in found if str(environment[name]).strip())
 
 
 def known_variables(environment: Mapping[str, str] = os.environ) -> set[str]:
