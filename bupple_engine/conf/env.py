@@ -57,8 +57,8 @@ def engine_settings(
 
 def own_aliases(environment: Mapping[str, str]) -> list[str]:
     """Return the aliases that a variable BUPPLE_ENGINE_<NAME>_DRIVER of an environment makes."""
-    # By name first: a value of django-environ's FileAwareEnv is read from a file, and another program's may be
-    # missing.
+    # By name first: a value of django-environ's FileAwareEnv is read from a file, and that of another program
+    # may be missing.
     found = [(name, match) for name in environment if (match := _ALIAS.fullmatch(name))]
     return sorted(match[1].lower() for name, match in found if str(environment[name]).strip())
 
