@@ -152,7 +152,7 @@ def _whole(name: str) -> str:
 
 
 def _is_alike(name: str, other: str) -> bool:
-    """Return whether two names may be meant for one alias: most of their letters are the same in all."""
+    """Tell whether two names may be meant for one alias: most of their letters are the same in all."""
     match = _OF_AN_ALIAS.fullmatch(other)
     if match is None:
         return True

@@ -69,7 +69,7 @@ def path(value: Any) -> str:
 
 
 def is_text(value: str) -> bool:
-    """Return whether each of a string's code points is a character, as UTF-8 can say it."""
+    """Tell whether each of a string's code points is a character, as UTF-8 can say it."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -212,7 +212,7 @@ def headers(value: Any) -> MaskedDict:
 
 
 def is_header_value(text: Any) -> bool:
-    """Return whether text can stand in a header: printable, on one line, in Latin-1, nothing to strip."""
+    """Tell whether text can stand in a header: printable, on one line, in Latin-1, nothing to strip."""
     return isinstance(text, str) and text == text.strip() and _HEADER_VALUE.fullmatch(text) is not None
 
 

@@ -66,7 +66,7 @@ def _async_class() -> type[AsyncTransport]:
 
 @cache
 def has_aiohttp() -> bool:
-    """Return whether the extra `async` is installed."""
+    """Tell whether the extra `async` is installed."""
     return importlib.util.find_spec("aiohttp") is not None
 
 
@@ -115,7 +115,7 @@ class Lookout:
             self._look = lambda: select.select([descriptor], [], [], 0)[0]
 
     def sees(self) -> bool:
-        """Return whether a read would not have to wait."""
+        """Tell whether a read would not have to wait."""
         return bool(self._look())
 
 

@@ -234,14 +234,14 @@ class Wire:
         raise NotImplementedError
 
     def parse_end(self, data: str, answer: Answer) -> bool:
-        """Return whether an event's data is the mark of the end, which is no JSON."""
+        """Tell whether an event's data is the mark of the end, which is no JSON."""
         if not is_end_mark(data):
             return False
         answer.ended = answer.finish_reason is not None  # on most wires the mark alone proves nothing
         return True
 
     def parse_tail(self, answer: Answer) -> bool:
-        """Return whether an unfinished last event may be looked at, which the standard drops."""
+        """Tell whether an unfinished last event may be looked at, which the standard drops."""
         return False
 
     def parse_models(self, payload: Any) -> tuple[list[str], str]:
@@ -252,7 +252,7 @@ class Wire:
         return [name_of(item) for item in models_in(payload)], ""
 
     def offers(self, model: str, models: list[str]) -> bool | None:
-        """Return whether a model is in the list; None where it may be there though the list lacks it."""
+        """Tell whether a model is in the list; None where it may be there though the list lacks it."""
         return model in models
 
     def parse_usage(self, answer: Answer, request: Request) -> Usage:
@@ -310,12 +310,12 @@ class Wire:
 
 
 def is_end_mark(data: str) -> bool:
-    """Return whether data is the mark of the end, [DONE], or what other services have for it."""
+    """Tell whether data is the mark of the end, [DONE], or what other services have for it."""
     return len(data) < 20 and re.fullmatch(r"(?i)\W*(done|eof|end)\W*", data) is not None
 
 
 def lacks_path(error: EngineError) -> bool:
-    """Return whether an error means that there is no API at a URL, rather than no such model."""
+    """Tell whether an error means that there is no API at a URL, rather than no such model."""
     if re.search(r"(?i)unexpected endpoint", error.message):  # LM Studio, with status 200
         return True
     about_a_model = re.search(r"(?i)(?<![/\w])models?\b|deployment", f"{error.message} {error.type}")
