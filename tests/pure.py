@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bupple_engine import EngineError
+from bupple_engine.calls.seams import CLOCK, random
 from bupple_engine.conf.registry import load, parse_entry
 from bupple_engine.drivers.base import fold, parse_options
 from bupple_engine.drivers.local.driver import LocalWire
@@ -87,7 +88,14 @@ def begin(
     it = wire(driver) if isinstance(driver, str) else driver
     request = request or Request("http://provider", MaskedDict(), b"{}", stream)
     exchange = Exchange(
-        it, request, alias="it", model="m", clocks=clocks or Clocks(), max_retries=max_retries
+        it,
+        request,
+        alias="it",
+        model="m",
+        clocks=clocks or Clocks(),
+        max_retries=max_retries,
+        clock=CLOCK.get(),
+        chance=random,
     )
     exchange.open_attempt()
     return exchange

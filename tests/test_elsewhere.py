@@ -21,7 +21,8 @@ from bupple_engine import EngineError, InvalidDriverError, InvalidRequestError, 
 from bupple_engine.calls import bridge
 from bupple_engine.checks import check_settings
 from bupple_engine.drivers import base
-from bupple_engine.exchange.exchange import Exchange, TransportFailure
+from bupple_engine.exchange.exchange import Exchange
+from bupple_engine.exchange.failure import TransportFailure
 from tests.conftest import Configure
 from tests.provider import Provider
 from tests.pure import begin, build

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
-import time
 from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import sync_to_async
@@ -18,6 +17,7 @@ from bupple_engine.signals import call_finished
 
 from . import bridge
 from .cancellation import Cancellation
+from .seams import CLOCK
 
 if TYPE_CHECKING:
     from bupple_engine.drivers.base import ChatDriver
@@ -74,7 +74,7 @@ class Call:
     def is_overdue(self) -> bool:
         """Whether its total clock has run out."""
         exchange = self.exchange
-        return exchange is not None and time.monotonic() > exchange.started + exchange.clocks.total
+        return exchange is not None and exchange.clock.now() > exchange.started + exchange.clocks.total
 
     def usage(self, error: BaseException | None = None) -> Usage | None:
         """Return what the provider has reported of the tokens until now, or the error that ended the call."""
@@ -93,7 +93,7 @@ class Call:
     def begin(self) -> None:
         """Note that I/O begins now; a call that never gets here leaves no trace."""
         if self._started is None:
-            self._started = time.monotonic()
+            self._started = CLOCK.get().now()
 
     def finish(self, error: BaseException | None = None) -> None:
         """Log the call and send the signal, the first time."""
@@ -144,7 +144,7 @@ class Call:
     def _facts(self, outcome: str, error: BaseException | None) -> dict[str, Any]:
         last: Any = self.last or {}
         exchange = self.exchange
-        now = time.monotonic()
+        now = CLOCK.get().now()
         started = self._started or now
         first = exchange.first_chunk_at if exchange is not None else self.first_chunk_at
         return {

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import logging
-import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, cast
@@ -13,6 +12,7 @@ from asgiref.sync import sync_to_async
 
 from bupple_engine.calls import bridge
 from bupple_engine.calls.call import Call
+from bupple_engine.calls.seams import CLOCK
 from bupple_engine.calls.streams import AsyncStream, Stream
 from bupple_engine.exceptions import (
     EngineError,
@@ -213,7 +213,7 @@ class ChatDriver:
                     return
                 chunk = self._complete(piece, call)
                 texts.append(chunk["content"])
-                call.first_chunk_at = call.first_chunk_at or time.monotonic()
+                call.first_chunk_at = call.first_chunk_at or CLOCK.get().now()
                 yield [chunk]
                 if chunk["done"]:
                     return

@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
-from contextlib import aclosing
+from contextlib import aclosing, closing
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine.calls.call import Call
+from bupple_engine.calls.seams import CLOCK, random
 from bupple_engine.exceptions import EngineError
-from bupple_engine.exchange.exchange import Exchange, TransportFailure
+from bupple_engine.exchange.exchange import Exchange
+from bupple_engine.exchange.failure import TransportFailure
 from bupple_engine.exchange.pages import Listing
+from bupple_engine.masking import protect
 from bupple_engine.protocol.answer import reply_of
-from bupple_engine.protocol.options import Option, Options, clocks, limits, unfit
+from bupple_engine.protocol.options import Option, Options, clocks, limits, read_option, unfit
 from bupple_engine.protocol.request import Request
-from bupple_engine.transports import async_transport, blocking_transport, has_aiohttp
+from bupple_engine.transports import Pooled, has_aiohttp, transport_in_place
+from bupple_engine.transports.base import AsyncTransport, Transport, Waiting
 from bupple_engine.types import Chunk, Reply
 from bupple_engine.wires.base import Wire
 
@@ -28,9 +31,6 @@ from .base import ChatDriver
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
-
-    from bupple_engine.transports.aio import AsyncTransport
-    from bupple_engine.transports.blocking import BlockingTransport
 
 logger = logging.getLogger("bupple_engine")
 
@@ -115,11 +115,15 @@ class HTTPDriver(ChatDriver):
             model=call.options.get("model") or "",
             clocks=clocks(call.options),
             max_retries=call.options["max_retries"],
+            clock=CLOCK.get(),
+            chance=random,
             limits=limits(call.options),
         )
 
     def _check_entry(self, call: Call, required: Iterable[str]) -> None:
         """Raise what the entry lacks, and ask for the key."""
+        if defaults := getattr(transport_in_place(), "defaults", None):
+            call.options = {**self._read_defaults(defaults), **call.options}
         options = call.options
         for name in required:
             if not options.get(name):
@@ -133,15 +137,23 @@ class HTTPDriver(ChatDriver):
             if wrong := unfit(options["api_key"].reveal()):
                 raise ImproperlyConfigured(f"BUPPLE_ENGINE['DRIVERS'][{self.label!r}]['API_KEY'] {wrong}.")
 
+    def _read_defaults(self, defaults: Mapping[str, object]) -> Options:
+        """Return what a transport that is put in place gives to entries that lack it."""
+        found: Options = {}
+        for name, value in protect(defaults).items():
+            if name in self.known_options:
+                found[name], wrong = read_option(name, self.known_options[name], value)
+                if wrong:
+                    raise ImproperlyConfigured(f"The transport's defaults[{name!r}] {wrong}.")
+        return found
+
     def _batches(self, call: Call) -> Generator[list[Chunk], None, None]:
         exchange, transport, cancellation = _prepared(call), self._transport(call), call.cancellation
         while not cancellation.cancelled:
             failure: EngineError | TransportFailure
             try:
                 request = exchange.open_attempt()
-                with transport.open(
-                    request, exchange.clocks.connect, exchange.timeout(), cancellation
-                ) as response:
+                with transport.open(request, self._waiting(exchange, call)) as response:
                     exchange.receive_head(response.status, response.headers)
                     while not exchange.finished:
                         chunks = exchange.receive(response.read(exchange.timeout()))
@@ -163,7 +175,7 @@ class HTTPDriver(ChatDriver):
             if exchange.finished:
                 yield chunks
                 return
-            cancellation.wait(pause)
+            exchange.clock.pause(pause, cancellation)
 
     def _abatches(self, call: Call) -> AsyncGenerator[list[Chunk], None]:
         atransport = self._atransport(call)
@@ -177,9 +189,8 @@ class HTTPDriver(ChatDriver):
             failure: EngineError | TransportFailure
             try:
                 request = exchange.open_attempt()
-                connect, read = exchange.clocks.connect, exchange.timeout()
-                response = await atransport.open(request, connect, read)
-                async with response:
+                response = await atransport.aopen(request, self._waiting(exchange, call))
+                with closing(response):
                     exchange.receive_head(response.status, response.headers)
                     while not exchange.finished:
                         chunks = exchange.receive(await response.read(exchange.timeout()))
@@ -199,7 +210,7 @@ class HTTPDriver(ChatDriver):
             if exchange.finished:
                 yield chunks
                 return
-            await asyncio.sleep(pause)
+            await exchange.clock.apause(pause)
 
     def _reply(self, call: Call) -> Reply:
         for _ in self._batches(call):
@@ -223,13 +234,19 @@ class HTTPDriver(ChatDriver):
             raise EngineError("The call was cancelled.")
         return reply_of(exchange.answer, exchange.last)
 
-    def _transport(self, call: Call) -> BlockingTransport:
-        return blocking_transport(call.options)
+    def _waiting(self, exchange: Exchange, call: Call) -> Waiting:
+        asked = call if call.has_begun else None
+        return Waiting(exchange.clocks.connect, exchange.timeout(), call.cancellation, asked, exchange.clock)
+
+    def _transport(self, call: Call) -> Transport:
+        return cast("Transport", transport_in_place() or Pooled(call.options))
 
     def _atransport(self, call: Call) -> AsyncTransport | None:
         """Return the asynchronous transport, None where calls must go through threads."""
+        if placed := transport_in_place():
+            return cast("AsyncTransport", placed) if hasattr(placed, "aopen") else None
         if has_aiohttp():
-            return async_transport(call.options)
+            return Pooled(call.options)
         _warn_of_threads()
         return None
 

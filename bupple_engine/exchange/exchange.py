@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, cast
 
 from bupple_engine.exceptions import (
@@ -24,6 +23,8 @@ from bupple_engine.protocol.scrubbing import clean, scrub
 from bupple_engine.types import Chunk, Reply
 from bupple_engine.wires.base import Wire, lacks_path
 
+from .clock import Clock
+from .failure import TransportFailure
 from .reader import Body
 
 logger = logging.getLogger("bupple_engine")
@@ -31,18 +32,6 @@ logger = logging.getLogger("bupple_engine")
 # How long a complete answer may take to end its body; then it is handed on without its last words on usage. A
 # finish reason is not the end: some services think on behind it for several seconds.
 END_SECONDS = 30.0
-
-
-class TransportFailure(Exception):
-    """What a transport raises: the bytes did not come.
-
-    connected tells a failed connection from a broken one.
-    """
-
-    def __init__(self, message: str, *, timed_out: bool = False, connected: bool = True) -> None:
-        super().__init__(message)
-        self.timed_out = timed_out
-        self.connected = connected
 
 
 class Exchange:
@@ -61,6 +50,8 @@ class Exchange:
         model: str,
         clocks: Clocks,
         max_retries: int,
+        clock: Clock,
+        chance: Callable[[], float],
         limits: Limits = DEFAULT_LIMITS,
     ) -> None:
         self.wire = wire
@@ -75,7 +66,9 @@ class Exchange:
         self.last: dict[str, Any] | None = None  # model, usage, finish_reason, metadata
         self.status = 0
         self._request_id: Hidden | None = None
-        self.started = time.monotonic()
+        self.clock = clock
+        self._chance = chance
+        self.started = clock.now()
         self.first_chunk_at: float | None = None
         self._amended = False
         self._reset()
@@ -92,12 +85,12 @@ class Exchange:
         if self.attempts:
             self._reset()
         self.attempts += 1
-        self.attempt_started = time.monotonic()
+        self.attempt_started = self.clock.now()
         return self.request
 
     def timeout(self) -> float:
         """Return the seconds that the next wait may take, or raise the clock that has run out."""
-        now = time.monotonic()
+        now = self.clock.now()
         clocks = self.clocks
         self._clock, seconds = "total", self.started + clocks.total - now
         if self.request.stream:
@@ -125,7 +118,7 @@ class Exchange:
             if name in headers:
                 self._request_id = Hidden(headers[name])
                 break
-        self._body = Body(self.wire, self.request, self.answer, status, headers, self.limits)
+        self._body = Body(self.wire, self.request, self.answer, status, headers, self.limits, self.clock.wall)
 
     def receive(self, data: bytes) -> list[Chunk]:
         """Take a piece of the body, b"" for its end, and return the chunks in it.
@@ -150,7 +143,7 @@ class Exchange:
         if chunks:
             self._end_by = None
         if chunks and self.first_chunk_at is None and self.request.stream:
-            self.first_chunk_at = time.monotonic()
+            self.first_chunk_at = self.clock.now()
         if self.finished and self.last is None:
             chunks.append(self._conclude())
         return chunks
@@ -174,8 +167,8 @@ class Exchange:
             self._amended, self.request = True, amended
             self._log_attempt(error, 0.0)
             return [], 0.0
-        left = self.started + self.clocks.total - time.monotonic()
-        seconds = retries.delay(error, self.attempts - self._amended, self.max_retries, left)
+        left = self.started + self.clocks.total - self.clock.now()
+        seconds = retries.delay(error, self.attempts - self._amended, self.max_retries, left, self._chance)
         if self.first_chunk_at is not None:
             seconds = None  # what was given is not given again
         self._log_attempt(error, seconds)
@@ -202,7 +195,7 @@ class Exchange:
         level = logging.WARNING if error else logging.DEBUG
         if not logger.isEnabledFor(level):
             return
-        duration = time.monotonic() - self.attempt_started
+        duration = self.clock.now() - self.attempt_started
         outcome = type(error).__name__ if error else "complete"
         then = f", again in {pause:.2f} s" if pause is not None else ""
         logger.log(

@@ -19,6 +19,7 @@ from django.core.checks import CheckMessage, Warning
 from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine.calls.call import Call
+from bupple_engine.calls.seams import CLOCK, random
 from bupple_engine.drivers import extras
 from bupple_engine.drivers.wired import HTTPDriver
 from bupple_engine.exceptions import ContextLengthExceededError, EngineError
@@ -129,9 +130,11 @@ class LocalDriver(HTTPDriver):
             model=call.options["model"],
             clocks=limits,
             max_retries=0,
+            clock=CLOCK.get(),
+            chance=random,
         )
 
-    def _transport(self, call: Call) -> Any:
+    def _transport(self, call: Call) -> LocalTransport:
         options = call.options
         names = ("context_tokens", "parallel", "threads")
         return LocalTransport(str(model_path(options)), *(options[name] for name in names))
