@@ -39,7 +39,7 @@ from bupple_engine import (
 )
 from bupple_engine.calls.seams import CLOCK, random
 from bupple_engine.exchange import exchange
-from bupple_engine.exchange.exchange import Exchange
+from bupple_engine.exchange.exchange import Again, Done, Exchange, Failed
 from bupple_engine.exchange.failure import TransportFailure
 from bupple_engine.protocol import retries
 from bupple_engine.protocol.options import Clocks
@@ -580,10 +580,11 @@ def provoke(
         x.receive(json.dumps(body).encode())
         x.receive(b"")
     except EngineError as error:
-        try:
-            return x.settle(error)[1], None
-        except EngineError as raised:
-            return None, raised
+        verdict = x.settle(error)
+        if isinstance(verdict, Failed):
+            return None, verdict.error
+        assert isinstance(verdict, Again)
+        return verdict.seconds, None
     raise AssertionError("no error")
 
 
@@ -722,11 +723,12 @@ def test_nothing_is_tried_past_the_total_clock() -> None:
 
 
 def fail(x: Exchange, failure: TransportFailure | EngineError) -> float | EngineError:
-    """Settle a failure: the pause, or the error that is raised."""
-    try:
-        return x.settle(failure)[1]
-    except EngineError as error:
-        return error
+    """Settle a failure: the pause, or the error that the caller is to see."""
+    verdict = x.settle(failure)
+    if isinstance(verdict, Failed):
+        return verdict.error
+    assert isinstance(verdict, Again)
+    return verdict.seconds
 
 
 @pytest.mark.parametrize(
@@ -810,7 +812,9 @@ def test_what_keeps_a_connection_alive_does_not_hold_a_complete_answer_back() ->
                 clock.seconds += 1
                 x.receive(frames(HI) if more and clock.now() == began + 10 else b": ping\n\n")
         assert clock.now() - began == min(exchange.END_SECONDS + 10 * more, total)
-        ((last,), _) = x.settle(failure)
+        verdict = x.settle(failure)
+        assert isinstance(verdict, Done)
+        (last,) = verdict.chunks
         assert (last["done"], last["finish_reason"]) == (True, "stop")
 
 
@@ -820,8 +824,10 @@ def test_a_complete_answer_survives_what_breaks_behind_it() -> None:
         x.receive_head(200, {})
         x.receive(frames(HI, STOP))
         assert x.timeout() <= exchange.END_SECONDS
-        ((last,), pause) = x.settle(failure)
-        assert (last["done"], last["finish_reason"], pause, x.finished) == (True, "stop", 0, True)
+        verdict = x.settle(failure)
+        assert isinstance(verdict, Done)
+        (last,) = verdict.chunks
+        assert (last["done"], last["finish_reason"], x.finished) == (True, "stop", True)
 
 
 # A request amended

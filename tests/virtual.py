@@ -45,6 +45,7 @@ class Script:
         self.requests: list[Any] = []
         self.waits: list[Waiting] = []
         self.threads: list[int] = []
+        self.said: list[Said] = []
 
     def open(self, request: Any, waiting: Waiting) -> Said:
         self.requests.append(request)
@@ -53,7 +54,8 @@ class Script:
         answer = next(self.answers)
         if isinstance(answer, TransportFailure):
             raise answer
-        return Said(waiting, *answer)
+        self.said.append(Said(waiting, *answer))
+        return self.said[-1]
 
     async def aopen(self, request: Any, waiting: Waiting) -> ASaid:
         return ASaid(self.open(request, waiting))
@@ -71,10 +73,7 @@ class Said:
         self._pieces = iter(pieces)
         self._silence = 0.0
 
-    def __enter__(self) -> Said:
-        return self
-
-    def __exit__(self, *about: object) -> None:
+    def close(self) -> None:
         self.closed = True
 
     def read(self, seconds: float) -> bytes:
@@ -107,7 +106,7 @@ class ASaid:
         pass
 
     def close(self) -> None:
-        self.said.closed = True
+        self.said.close()
 
 
 @contextmanager

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import threading
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, cast
 
 from asgiref.sync import sync_to_async
@@ -21,6 +22,7 @@ from .seams import CLOCK
 
 if TYPE_CHECKING:
     from bupple_engine.drivers.base import ChatDriver
+    from bupple_engine.exchange.attempt import Attempt
     from bupple_engine.exchange.exchange import Exchange
     from bupple_engine.protocol.messages import Turn
     from bupple_engine.types import Chunk, Message, Reply, Usage
@@ -89,6 +91,13 @@ class Call:
         """Break the call's wait, unless it is for the end of a body whose answer is whole."""
         if not self.is_complete:
             self.cancellation.cancel()
+
+    def opening(self) -> AbstractContextManager[None]:
+        """Return what is entered around the opening of a request alone."""
+        return nullcontext()
+
+    def attempt(self, attempt: Attempt) -> None:
+        """Take note of an attempt that another follows."""
 
     def begin(self) -> None:
         """Note that I/O begins now; a call that never gets here leaves no trace."""

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
-from contextlib import aclosing, closing
+from collections.abc import Iterable, Mapping
+from contextlib import aclosing
 from functools import cache
-from typing import TYPE_CHECKING, cast
+from typing import TYPE_CHECKING, Self
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
@@ -15,27 +15,24 @@ from bupple_engine.calls.call import Call
 from bupple_engine.calls.seams import CLOCK, random
 from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange.exchange import Exchange
-from bupple_engine.exchange.failure import TransportFailure
+from bupple_engine.exchange.flow import Flow, flow_of
 from bupple_engine.exchange.pages import Listing
-from bupple_engine.masking import protect
+from bupple_engine.masking import mask_url, protect
 from bupple_engine.protocol.answer import reply_of
 from bupple_engine.protocol.options import Option, Options, clocks, limits, read_option, unfit
 from bupple_engine.protocol.request import Request
 from bupple_engine.transports import Pooled, has_aiohttp, transport_in_place
-from bupple_engine.transports.base import AsyncTransport, Transport, Waiting
-from bupple_engine.types import Chunk, Reply
+from bupple_engine.types import Reply
 from bupple_engine.wires.base import Wire
 
 from . import extras
 from .base import ChatDriver
+from .probing import Findings, ask_provider
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
 logger = logging.getLogger("bupple_engine")
-
-# How long the body may take to end behind the answer, for its connection to be of use again.
-DRAIN_SECONDS = 0.1
 
 
 class HTTPDriver(ChatDriver):
@@ -44,12 +41,14 @@ class HTTPDriver(ChatDriver):
     def __init__(self, alias: str, name: str, config: Options, wire: Wire) -> None:
         super().__init__(alias, name, config)
         self.wire = wire
+        self.required = wire.required
+        self.models_need_key = wire.models_need_key
 
     @property
     def known_options(self) -> Mapping[str, Option]:
         return self.wire.options
 
-    def replace(self, config: Options) -> HTTPDriver:
+    def replace(self, config: Options) -> Self:
         return type(self)(self.alias, self.name, config, self.wire)
 
     def models(self) -> list[str]:
@@ -73,6 +72,19 @@ class HTTPDriver(ChatDriver):
 
     def offers(self, model: str, models: list[str]) -> bool | None:
         return self.wire.offers(model, models)
+
+    def endpoint(self) -> str:
+        chosen = self.config.get("base_url")
+        if chosen:
+            return repr(chosen)
+        # Where the entry must say it, the wire's own is a pattern for who writes the entry.
+        return "" if "base_url" in self.required else mask_url(self.wire.base_url(self.config))
+
+    def requirements(self) -> list[extras.Requirement]:
+        return [extras.Requirement("async", has_aiohttp()), extras.speed()]
+
+    def probe(self, seconds: float) -> Findings:
+        return ask_provider(self, seconds)
 
     def knock(self) -> None:
         """Send an empty object to where messages go, which is no message; raise what the provider says of it.
@@ -147,70 +159,17 @@ class HTTPDriver(ChatDriver):
                     raise ImproperlyConfigured(f"The transport's defaults[{name!r}] {wrong}.")
         return found
 
-    def _batches(self, call: Call) -> Generator[list[Chunk], None, None]:
-        exchange, transport, cancellation = _prepared(call), self._transport(call), call.cancellation
-        while not cancellation.cancelled:
-            failure: EngineError | TransportFailure
-            try:
-                request = exchange.open_attempt()
-                with transport.open(request, self._waiting(exchange, call)) as response:
-                    exchange.receive_head(response.status, response.headers)
-                    while not exchange.finished:
-                        chunks = exchange.receive(response.read(exchange.timeout()))
-                        if exchange.finished:
-                            try:
-                                yield chunks
-                            finally:
-                                response.drain(DRAIN_SECONDS)
-                            return
-                        yield chunks
-            except (EngineError, TransportFailure) as error:
-                failure = error
-            if cancellation.cancelled:
-                return
-            try:
-                chunks, pause = exchange.settle(failure)
-            finally:
-                del failure  # see settle()
-            if exchange.finished:
-                yield chunks
-                return
-            exchange.clock.pause(pause, cancellation)
+    def _flow(self, call: Call) -> Flow:
+        return flow_of(_prepared(call), self._transport(call))
 
-    def _abatches(self, call: Call) -> AsyncGenerator[list[Chunk], None]:
-        atransport = self._atransport(call)
-        return self._awaited_batches(call, atransport) if atransport else super()._abatches(call)
-
-    async def _awaited_batches(
-        self, call: Call, atransport: AsyncTransport
-    ) -> AsyncGenerator[list[Chunk], None]:
-        exchange = _prepared(call)
-        while True:
-            failure: EngineError | TransportFailure
-            try:
-                request = exchange.open_attempt()
-                response = await atransport.aopen(request, self._waiting(exchange, call))
-                with closing(response):
-                    exchange.receive_head(response.status, response.headers)
-                    while not exchange.finished:
-                        chunks = exchange.receive(await response.read(exchange.timeout()))
-                        if exchange.finished:
-                            try:
-                                yield chunks
-                            finally:
-                                await response.drain(DRAIN_SECONDS)
-                            return
-                        yield chunks
-            except (EngineError, TransportFailure) as error:
-                failure = error
-            try:
-                chunks, pause = exchange.settle(failure)
-            finally:
-                del failure  # see settle()
-            if exchange.finished:
-                yield chunks
-                return
-            await exchange.clock.apause(pause)
+    def _can_await(self, call: Call) -> bool:
+        placed = transport_in_place()
+        if placed is not None:
+            return hasattr(placed, "aopen")
+        if not has_aiohttp():
+            _warn_of_threads()
+            return False
+        return True
 
     def _reply(self, call: Call) -> Reply:
         for _ in self._batches(call):
@@ -218,14 +177,11 @@ class HTTPDriver(ChatDriver):
         return self._fold(call)
 
     async def _areply(self, call: Call) -> Reply:
-        if self._atransport(call) is None:
+        if not self._can_await(call):
             return await super()._areply(call)
-        batches = self._abatches(call)
-        try:
+        async with aclosing(self._abatches(call)) as batches:
             async for _ in batches:
                 pass
-        finally:
-            await batches.aclose()
         return self._fold(call)
 
     def _fold(self, call: Call) -> Reply:
@@ -234,21 +190,9 @@ class HTTPDriver(ChatDriver):
             raise EngineError("The call was cancelled.")
         return reply_of(exchange.answer, exchange.last)
 
-    def _waiting(self, exchange: Exchange, call: Call) -> Waiting:
-        asked = call if call.has_begun else None
-        return Waiting(exchange.clocks.connect, exchange.timeout(), call.cancellation, asked, exchange.clock)
-
-    def _transport(self, call: Call) -> Transport:
-        return cast("Transport", transport_in_place() or Pooled(call.options))
-
-    def _atransport(self, call: Call) -> AsyncTransport | None:
-        """Return the asynchronous transport, None where calls must go through threads."""
-        if placed := transport_in_place():
-            return cast("AsyncTransport", placed) if hasattr(placed, "aopen") else None
-        if has_aiohttp():
-            return Pooled(call.options)
-        _warn_of_threads()
-        return None
+    def _transport(self, call: Call) -> object:
+        """Return what the call's requests are opened on."""
+        return transport_in_place() or Pooled(call.options)
 
 
 def _prepared(call: Call) -> Exchange:

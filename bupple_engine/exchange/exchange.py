@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
-from typing import Any, cast
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
 
 from bupple_engine.exceptions import (
     EngineError,
@@ -15,14 +16,15 @@ from bupple_engine.exceptions import (
 from bupple_engine.masking import Hidden, bare, mask_url
 from bupple_engine.masking.keys import unkeyed
 from bupple_engine.masking.printing import one_line
-from bupple_engine.protocol import elsewhere, retries
+from bupple_engine.protocol import retries, vendors
 from bupple_engine.protocol.answer import reply_of
 from bupple_engine.protocol.options import DEFAULT_LIMITS, Clocks, Limits
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.scrubbing import clean, scrub
-from bupple_engine.types import Chunk, Reply
+from bupple_engine.types import Chunk, Reply, Usage
 from bupple_engine.wires.base import Wire, lacks_path
 
+from .attempt import Attempt
 from .clock import Clock
 from .failure import TransportFailure
 from .reader import Body
@@ -34,11 +36,36 @@ logger = logging.getLogger("bupple_engine")
 END_SECONDS = 30.0
 
 
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer was whole; these are its last chunks."""
+
+    chunks: list[Chunk]
+
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Another attempt follows this one, after so many seconds."""
+
+    seconds: float
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The call has failed; this is what its caller shall see, with its evidence."""
+
+    error: EngineError
+
+
+Verdict: TypeAlias = Done | Again | Failed
+
+
 class Exchange:
     """The state of one call over any number of attempts.
 
-    A shell repeats: open_attempt(), then receive_head() and receive() until `finished`; where that
-    fails, settle() says after how many seconds to begin again, or raises what the caller shall see.
+    Its flow repeats: open_attempt(), then receive_head() and receive() until `finished`; where that fails,
+    settle() has the verdict.
     """
 
     def __init__(
@@ -89,7 +116,12 @@ class Exchange:
         return self.request
 
     def timeout(self) -> float:
-        """Return the seconds that the next wait may take, or raise the clock that has run out."""
+        """Return the seconds that the next wait may take.
+
+        Raises the clock that has run out, and the error that came behind the chunks handed on.
+        """
+        if self._pending:
+            raise self._pending
         now = self.clock.now()
         clocks = self.clocks
         self._clock, seconds = "total", self.started + clocks.total - now
@@ -148,11 +180,8 @@ class Exchange:
             chunks.append(self._conclude())
         return chunks
 
-    def settle(self, failure: TransportFailure | EngineError) -> tuple[list[Chunk], float]:
-        """Return the last chunks where the answer was whole, else the seconds until the next attempt.
-
-        Raises the error that the caller shall see, with its evidence, where there is no next attempt.
-        """
+    def settle(self, failure: TransportFailure | EngineError) -> Verdict:
+        """Return what becomes of a failed attempt: a whole answer all the same, another one, or an error."""
         failure = self._pending or failure
         if isinstance(failure, TransportFailure) and not failure.timed_out and self._body is not None:
             failure = self._body.told_error() or failure
@@ -160,26 +189,23 @@ class Exchange:
             if self.answer.is_complete:
                 self.finished = True
                 self.answer.finish()
-                return [*self.answer.chunks, self._conclude()], 0.0
+                return Done([*self.answer.chunks, self._conclude()])
             failure = self._translate(failure)
         error = self._complete_evidence(failure)
         if not self._amended and (amended := self.wire.amend_request(self.request, error)):
             self._amended, self.request = True, amended
-            self._log_attempt(error, 0.0)
-            return [], 0.0
-        left = self.started + self.clocks.total - self.clock.now()
-        seconds = retries.delay(error, self.attempts - self._amended, self.max_retries, left, self._chance)
-        if self.first_chunk_at is not None:
+            seconds: float | None = 0.0
+        elif self.first_chunk_at is not None:
             seconds = None  # what was given is not given again
+        else:
+            left = self.started + self.clocks.total - self.clock.now()
+            attempt = self.attempts - self._amended
+            seconds = retries.delay(error, attempt, self.max_retries, left, self._chance)
         self._log_attempt(error, seconds)
-        if seconds is None:
-            self._body = self._pending = None  # it may hold 100 MB
-            try:
-                raise bare(error)  # the frames that parsed it hold what came, and so what it quoted
-            finally:
-                # An error among the variables of its own traceback is freed late, with all of this call.
-                del error, failure
-        return [], seconds
+        if seconds is not None:
+            return Again(seconds, self.describe(bare(error), seconds))
+        self._body = self._pending = None  # it may hold 100 MB
+        return Failed(error)
 
     def reply(self) -> Reply:
         """Return the whole answer; to be called once finished."""
@@ -190,6 +216,26 @@ class Exchange:
         """The provider's name of the last attempt; it is looked at when asked for, as few calls do."""
         found = self._request_id
         return None if found is None else one_line(scrub(found.reveal(), self.request.secrets))
+
+    def describe(self, error: BaseException | None = None, pause: float | None = None) -> Attempt:
+        """Return what is known of the present attempt."""
+        first = self.first_chunk_at
+        usage = error.usage if isinstance(error, EngineError) else None
+        if usage is None and self.answer.usage:
+            usage = cast("dict[str, Any]", self.wire.parse_usage(self.answer.usage))
+        return Attempt(
+            self.attempts,
+            self.alias,
+            self.model,
+            self.status,
+            self.request_id,
+            self.attempt_started,
+            first if first is not None and first >= self.attempt_started else None,
+            self.clock.now(),
+            cast("Usage | None", usage),
+            error,
+            pause,
+        )
 
     def _log_attempt(self, error: EngineError | None, pause: float | None) -> None:
         level = logging.WARNING if error else logging.DEBUG
@@ -241,7 +287,7 @@ class Exchange:
         url = mask_url(self.request.url.partition("?")[0])
         if failure.connected or "://" not in url:
             return ""
-        asked = elsewhere.of_silence(self.wire.driver, url, str(failure), self.request.elsewhere)
+        asked = vendors.of_silence(self.wire.driver, url, str(failure), self.request.elsewhere)
         return f". The URL is {url}. {asked}"
 
     def _timed_out(self, clock: str) -> ProviderTimeoutError:

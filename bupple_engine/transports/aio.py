@@ -189,7 +189,9 @@ class AiohttpResponse:
         self.headers: Mapping[str, str] = raw.headers
 
     def close(self) -> None:
-        """End the connection at once, unless the body has been read to its end."""
+        """End the connection at once, unless the body has been read to its end; break the wait for more."""
+        if self._deadline:
+            self._content.set_exception(ConnectionAbortedError("The call was cancelled"))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from types import TracebackType
 from typing import TYPE_CHECKING, Protocol
 
 from bupple_engine.calls.cancellation import Cancellation
@@ -38,22 +37,13 @@ class Waiting:
 
 
 class Response(Protocol):
-    """An answer whose body is read as it arrives; the names of headers are in lower case.
-
-    Left before its end, it closes the connection.
-    """
+    """An answer whose body is read as it arrives; the names of headers are in lower case."""
 
     @property
     def status(self) -> int: ...
 
     @property
     def headers(self) -> Mapping[str, str]: ...
-
-    def __enter__(self) -> Response: ...
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None: ...
 
     def read(self, seconds: float) -> bytes:
         """Return what has arrived, waiting so long at most; b"" is the end.
@@ -63,6 +53,9 @@ class Response(Protocol):
 
     def drain(self, seconds: float) -> None:
         """Read on to the end of the body for so long at most, so that the connection can be used again."""
+
+    def close(self) -> None:
+        """End the connection, unless the body has been read to its end; it may be called again."""
 
 
 class AsyncResponse(Protocol):
@@ -81,10 +74,7 @@ class AsyncResponse(Protocol):
         """See Response.drain()."""
 
     def close(self) -> None:
-        """End the connection, unless the body has been read to its end.
-
-        A read that waits in another task, and each later one, raises a TransportFailure at once.
-        """
+        """See Response.close(); a read that waits in another task raises a TransportFailure at once."""
 
 
 class Transport(Protocol):

@@ -5,14 +5,14 @@ A session would add cookies shared between users, netrc over the key, and redire
 
 from __future__ import annotations
 
+import functools
 import http.client
 import ssl
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from types import TracebackType
 from typing import Any
 
 import requests
@@ -135,15 +135,19 @@ class BlockingResponse:
     def __init__(self, raw: Any, wait: Wait) -> None:
         self._raw = raw
         self._wait = wait
+        answer: Any = wait.answer
+        self._clock = answer.clock
+        # urllib3's read costs as much again as the answer's own, a word at a time; it takes compression off.
+        self._read1: Callable[[int], bytes] = (
+            functools.partial(raw.read1, decode_content=True)
+            if "content-encoding" in raw.headers
+            else answer.read1
+        )
         self.status: int = raw.status
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in raw.headers.items()}
 
-    def __enter__(self) -> BlockingResponse:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End the connection, unless the body has been read to its end."""
         self._wait.cancellation.attach(None)
         if not self._raw.closed:
             # The rest of the body is unread: the connection is of no more use.
@@ -153,14 +157,14 @@ class BlockingResponse:
     def read(self, seconds: float) -> bytes:
         """Return what has arrived, waiting so long at most; b"" is the end."""
         try:
-            if self._wait.clock is not None:
-                self._wait.clock.deadline = time.monotonic() + seconds
-            data: bytes = self._raw.read1(READ_SIZE, decode_content=True)
+            self._clock.deadline = time.monotonic() + seconds
+            data = self._read1(READ_SIZE)
             if not data and self._wait.is_doubtful:
                 raise ConnectionAbortedError(UNASKED)
             return data
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             failure = _translate(error, self._wait)
+        self._raw.close()  # what a part of an answer was read from is never used again
         raise failure
 
     def drain(self, seconds: float) -> None:

@@ -110,6 +110,16 @@ class LocalDriver(HTTPDriver):
     async def amodels(self) -> list[str]:
         return await super(HTTPDriver, self).amodels()
 
+    def endpoint(self) -> str:
+        return ""
+
+    def requirements(self) -> list[extras.Requirement]:
+        try:
+            model_path(self.config)
+        except ImproperlyConfigured:
+            return [extras.Requirement("local", False, is_required=True), extras.speed()]
+        return [extras.Requirement("local", True), extras.speed()]
+
     def check(self) -> Iterator[CheckMessage]:
         chosen = self.config.get("model_path")
         for part, (words, hint) in find_missing().items():
@@ -139,9 +149,8 @@ class LocalDriver(HTTPDriver):
         names = ("context_tokens", "parallel", "threads")
         return LocalTransport(str(model_path(options)), *(options[name] for name in names))
 
-    def _atransport(self, call: Call) -> None:
-        """Return None: the engine's calls block, in a thread each."""
-        return None
+    def _can_await(self, call: Call) -> bool:
+        return False  # the engine's calls block, in a thread each
 
 
 def find_missing() -> dict[str, tuple[str, str]]:

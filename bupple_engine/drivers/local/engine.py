@@ -8,7 +8,6 @@ import secrets
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from bupple_engine import process
@@ -109,12 +108,8 @@ class LocalResponse:
         cancellation.attach(self.stop)
         self.thread.start()
 
-    def __enter__(self) -> LocalResponse:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Stop the generation, where it still runs."""
         self._cancellation.attach(None)
         self.stop()
 
