@@ -12,13 +12,16 @@ from typing import Any
 import pytest
 
 from bupple_engine import OverloadedError, StreamInterruptedError, ai
+from bupple_engine.calls.seams import CLOCK
 from bupple_engine.drivers.base import ChatDriver
+from bupple_engine.exchange.exchange import Again
 from bupple_engine.transports import use_transport
 from bupple_engine.transports.base import TransportFailure
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
+from tests.pure import begin, frames
 from tests.verbs import STREAMS, VERBS, run
-from tests.virtual import virtually
+from tests.virtual import VirtualClock, virtually
 from tests.wires import EVENTS, TEXTS, WIRES
 from tests.worlds import until
 
@@ -277,6 +280,26 @@ def test_an_error_behind_chunks_of_one_piece_waits_for_no_other_piece(
     assert type(outcome.error) is OverloadedError
     assert (outcome.text, clock.now()) == ("".join(TEXTS), 0)
     assert script.said[0].closed
+
+
+def test_an_attempt_that_another_follows_says_what_was_known_of_it() -> None:
+    clock = VirtualClock()
+    with CLOCK.use(clock):
+        exchange = begin("claude", max_retries=2)
+    exchange.receive_head(200, {"request-id": "req_1"})
+    start = {"type": "message_start", "message": {"model": "m-1", "usage": {"input_tokens": 12}}}
+    error = {"type": "error", "error": {"type": "overloaded_error", "message": "Busy"}}
+    clock.seconds = 3.0
+    with pytest.raises(OverloadedError) as caught:
+        exchange.receive(frames(start, error))
+    verdict = exchange.settle(caught.value)
+    assert isinstance(verdict, Again)
+    attempt = verdict.attempt
+    assert (attempt.number, attempt.alias, attempt.model, attempt.status) == (1, "it", "m", 200)
+    assert (attempt.request_id, attempt.started, attempt.first_chunk, attempt.ended) == ("req_1", 0, None, 3)
+    assert (attempt.usage or {})["prompt_tokens"] == 12
+    assert attempt.error is caught.value
+    assert attempt.pause == verdict.seconds > 0
 
 
 class SoftLimit(Exception):
