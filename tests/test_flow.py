@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import copy
 import gc
+import json
 import threading
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any
@@ -15,11 +17,13 @@ from bupple_engine import OverloadedError, StreamInterruptedError, ai
 from bupple_engine.calls.seams import CLOCK
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exchange.exchange import Again
+from bupple_engine.protocol.request import dump
 from bupple_engine.transports import use_transport
 from bupple_engine.transports.base import TransportFailure
+from bupple_engine.wires.claude import ClaudeWire
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
-from tests.pure import begin, frames
+from tests.pure import begin, build, frames
 from tests.verbs import STREAMS, VERBS, run
 from tests.virtual import VirtualClock, virtually
 from tests.wires import EVENTS, TEXTS, WIRES
@@ -280,6 +284,44 @@ def test_an_error_behind_chunks_of_one_piece_waits_for_no_other_piece(
     assert type(outcome.error) is OverloadedError
     assert (outcome.text, clock.now()) == ("".join(TEXTS), 0)
     assert script.said[0].closed
+
+
+def test_the_echo_of_a_request_is_made_only_for_an_answer_that_wants_it() -> None:
+    """It is a hash over all that was sent, images among it."""
+    made: list[Any] = []
+
+    class Counting(ClaudeWire):
+        def build_echo(self, body: Any, options: Any) -> dict[str, Any]:
+            made.append(body)
+            return super().build_echo(body, options)
+
+    wire = Counting("claude")
+    for thinking in (False, True):
+        said = [{"type": "thinking", "thinking": "Hm", "signature": "c2ln"}] if thinking else []
+        request = build(wire)
+        exchange = begin(wire, stream=False, request=request)
+        exchange.receive_head(200, {})
+        content = [*said, {"type": "text", "text": "Hello"}]
+        exchange.receive(dump({"content": content, "stop_reason": "end_turn"}))
+        exchange.receive(b"")
+        metadata = exchange.reply()["metadata"]
+        assert len(made) == thinking
+        assert ("echo" in metadata) is thinking
+    prefix = metadata["echo"]["prefix"]
+    assert prefix == wire.build_echo(json.loads(request.body), {})["prefix"]
+
+
+def test_a_request_is_never_changed() -> None:
+    request = build("claude")
+    for name in ("url", "body", "headers", "stream", "echo", "method", "secrets", "_body"):
+        with pytest.raises(AttributeError, match="never changed"):
+            setattr(request, name, None)
+        with pytest.raises(AttributeError, match="never changed"):
+            delattr(request, name)
+    other = request.replace(url="http://other", body=b"{}")
+    assert (other.url, other.body, other.headers) == ("http://other", b"{}", request.headers)
+    assert request.body != b"{}"
+    assert copy.copy(request) is copy.deepcopy(request) is request
 
 
 def test_an_attempt_that_another_follows_says_what_was_known_of_it() -> None:

@@ -94,7 +94,8 @@ class HTTPDriver(ChatDriver):
         call = Call(self, [], [], self.config, streamed=False)
         self._check_entry(call, self.wire.required)
         path = self.wire.build_path(call.options, False)
-        call.exchange = self._exchange(self.wire, self.wire.address(b"{}", path, call.options, False), call)
+        request = self.wire.address(path, call.options, False).replace(body=b"{}")
+        call.exchange = self._exchange(self.wire, request, call)
         for _ in self._batches(call):
             pass
 

@@ -71,8 +71,7 @@ class LocalWire(ChatCompletionsWire):
 
     def build_request(self, turns: list[Turn], options: Options, stream: bool) -> Request:
         request = super().build_request(turns, {**options, "base_url": None}, stream)
-        request.url = "local:"
-        return request
+        return request.replace(url="local:")
 
     def parse_error(self, status: int, payload: Any, text: str = "") -> EngineError:
         error = super().parse_error(status, payload, text)
