@@ -55,7 +55,7 @@ from bupple_engine import (
     ai,
     call_finished,
 )
-from bupple_engine.calls.call import Call
+from bupple_engine.calls.running import RunningCall
 from bupple_engine.checks import check_settings
 from bupple_engine.conf.env import engine_settings
 from bupple_engine.diagnostics.probe import probe
@@ -792,10 +792,10 @@ def what_the_wire_cannot_say(scene: Scene) -> None:
 @pytest.fixture
 def world(request: pytest.FixtureRequest, settings: Any, caplog: Any) -> Iterator[SimpleNamespace]:
     """Give what hears of calls: the signal, the log and the calls themselves."""
-    calls: list[Call] = []
+    calls: list[RunningCall] = []
     facts: list[Any] = []
 
-    class Recorded(Call):
+    class Recorded(RunningCall):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             calls.append(self)
@@ -806,7 +806,7 @@ def world(request: pytest.FixtureRequest, settings: Any, caplog: Any) -> Iterato
     settings.ROOT_URLCONF = __name__
     settings.DEBUG = True
     filter_by(settings, Filter)
-    request.getfixturevalue("monkeypatch").setattr(base, "Call", Recorded)
+    request.getfixturevalue("monkeypatch").setattr(base, "RunningCall", Recorded)
     call_finished.connect(listen)
     caplog.set_level(logging.DEBUG)
     yield SimpleNamespace(calls=calls, facts=facts, log=caplog)

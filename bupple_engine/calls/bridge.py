@@ -9,16 +9,17 @@ import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from asgiref.sync import sync_to_async
 
 from bupple_engine.conf import max_threads
 
 if TYPE_CHECKING:
     from bupple_engine.types import Chunk
 
-    from .call import Call
     from .cancellation import Cancellation
 
 T = TypeVar("T")
@@ -69,14 +70,41 @@ def submit(work: Callable[[], object]) -> None:
         work()  # the interpreter ends, and takes no more work
 
 
-async def run(work: Callable[[], T], call: Call) -> T:
+async def run(work: Callable[[], T], reading: Reading) -> T:
     """Return what work returns; a cancelled caller ends it at once."""
     loop = asyncio.get_running_loop()
     try:
         return await loop.run_in_executor(_get_executor(), contextvars.copy_context().run, work)
     except asyncio.CancelledError:
-        call.abandon()
+        reading.abandon()
         raise
+
+
+async def carry_out(work: Callable[[], T]) -> T:
+    """Return what blocking work returns, which a cancelled caller waits for once it has begun.
+
+    It runs in asgiref's thread, where Django's database connections of this caller are; where that is
+    occupied, or gone, in one of ours.
+    """
+    result: Future[T] = Future()
+
+    def do() -> None:
+        if result.set_running_or_notify_cancel():
+            try:
+                result.set_result(work())
+            except BaseException as error:
+                result.set_exception(error)
+
+    try:
+        await sync_to_async(do)()
+    except asyncio.CancelledError:
+        if not result.cancel():
+            await asyncio.wait([asyncio.wrap_future(result)])
+        raise
+    except RuntimeError:
+        if not result.running():
+            _get_executor().submit(contextvars.copy_context().run, do)
+    return await asyncio.wrap_future(result)
 
 
 class Room:
@@ -121,7 +149,7 @@ class Room:
 
 
 class Reading(Protocol):
-    """What a thread reads for an asynchronous caller: a Call, or chunks of the site's own."""
+    """What a thread reads for an asynchronous caller: a RunningCall, or chunks of the site's own."""
 
     @property
     def cancellation(self) -> Cancellation: ...

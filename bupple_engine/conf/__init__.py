@@ -1,7 +1,17 @@
 """The only reader of settings.BUPPLE_ENGINE, which follows a test that overrides it."""
 
 from .api import API, APISettings, api_settings, find_api_mistakes, readable_api_settings
-from .engine import KEYS, MAX_THREADS, Mistake, default_alias, entries, entry, find_mistakes, max_threads
+from .engine import (
+    KEYS,
+    MAX_THREADS,
+    Mistake,
+    default_alias,
+    entries,
+    entry,
+    find_mistakes,
+    max_threads,
+    observers,
+)
 
 __all__ = [
     "API",
@@ -16,5 +26,6 @@ __all__ = [
     "find_api_mistakes",
     "find_mistakes",
     "max_threads",
+    "observers",
     "readable_api_settings",
 ]

@@ -3,24 +3,28 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
+from django.utils.module_loading import import_string
 
+from bupple_engine.calls.observers import Observer
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.masking import Hidden, MaskedDict, Misfit, hide, protect, reveal
 from bupple_engine.masking.keys import shown, unkeyed
-from bupple_engine.masking.printing import with_article
+from bupple_engine.masking.printing import kind_of, with_article
 from bupple_engine.protocol import elsewhere
 from bupple_engine.protocol.options import COMMON, suggest
 
-KEYS = ("DEFAULT", "DRIVERS", "API", "MAX_THREADS")
+KEYS = ("DEFAULT", "DRIVERS", "API", "MAX_THREADS", "OBSERVERS")
 
 MAX_THREADS = 500
 
+LIST = 'Write "OBSERVERS": ["package.module.Class"]'
 SHAPE = 'Its shape is {"DEFAULT": "claude", "DRIVERS": {"claude": {"API_KEY": …, "MODEL": …}}}'
 
 
@@ -56,6 +60,9 @@ def find_mistakes() -> Iterator[Mistake]:
         if isinstance(value.get("DRIVERS"), dict):
             yield from _wrong_default(value)
         yield from _wrong_max_threads(value)
+        for found in _find_observers(value.get("OBSERVERS", ())):
+            if isinstance(found, Mistake):
+                yield found
 
 
 def raise_first(mistakes: Iterator[Mistake]) -> None:
@@ -77,7 +84,7 @@ def _wrap(key: Any, value: Any) -> Any:
     if key == "DRIVERS" and isinstance(value, dict):
         wrappers = {alias: protect if isinstance(entry, dict) else hide for alias, entry in value.items()}
         return MaskedDict({alias: wrap(value[alias]) for alias, wrap in wrappers.items()})
-    return value if key in ("API", "DEFAULT", "MAX_THREADS") else hide(value)
+    return value if key in ("API", "DEFAULT", "MAX_THREADS", "OBSERVERS") else hide(value)
 
 
 def _wrong_shape(value: Any) -> Iterator[Mistake]:
@@ -230,6 +237,49 @@ def _look_up_max_threads() -> Any:
     value = read_setting()
     wrong = next(chain(_wrong_shape(value), _wrong_max_threads(value)), None)
     return wrong or value.get("MAX_THREADS", MAX_THREADS)
+
+
+@cache
+def observers() -> tuple[Observer, ...]:
+    """Return the observers that OBSERVERS names; each is made once a process."""
+    value = read_setting()
+    found = [*_find_observers(value.get("OBSERVERS", ()))] if isinstance(value, dict) else []
+    return tuple(_right(each) for each in found)
+
+
+def _find_observers(value: Any) -> Iterator[Observer | Mistake]:
+    address = "BUPPLE_ENGINE['OBSERVERS']"
+    if not isinstance(value, list | tuple):
+        yield Mistake(
+            "E018",
+            address,
+            f" must be a list of dotted paths, not {with_article(type(value).__name__)}.",
+            LIST,
+        )
+        return
+    for index, path in enumerate(value):
+        where = f"{address}[{index}]"
+        if isinstance(path, str):
+            yield _find_observer(path, where)
+        else:
+            yield Mistake("E018", where, f" must be a dotted path, not {kind_of(path)}.", LIST)
+
+
+def _find_observer(path: str, where: str) -> Observer | Mistake:
+    try:
+        found = import_string(path)
+        if isinstance(found, type) and issubclass(found, Observer):
+            found = found()
+    except Exception as error:  # whatever a site's module raises
+        reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
+        words = f": {shown(path)} can't be imported, or made: {unkeyed(str(reason)).rstrip('.')}."
+        return Mistake(
+            "E019", where, words, 'Write "package.module.Class", as Python imports it.', cause=error
+        )
+    if isinstance(found, Observer):
+        return found
+    words = f": {shown(path)} is no Observer."
+    return Mistake("E019", where, words, "Derive it from bupple_engine.Observer.")
 
 
 def _known(alias: Any, drivers: dict[str, Any]) -> str:

@@ -52,6 +52,7 @@ def ai(alias: str | None = None, /, **options: Any) -> ChatDriver:
     known = {name: Option(option.parse) for name, option in driver.known_options.items()}
     changed = driver.replace(merge(driver.config, parse_options(options, known)))
     changed.has_overrides = True
+    changed.observers = driver.observers
     return changed
 
 
@@ -64,7 +65,9 @@ def get_driver(alias: str) -> ChatDriver:
             if driver is None:
                 entry = conf.entry(alias)
                 name: str = reveal(alias)
-                driver = _drivers[name] = read(name, entry).build(name)
+                driver = read(name, entry).build(name)
+                driver.observers = conf.observers()
+                _drivers[name] = driver
     return driver
 
 
@@ -206,6 +209,7 @@ def reset() -> None:
     """Forget the drivers; the next call makes them anew."""
     with _lock:
         _drivers.clear()
+        conf.observers.cache_clear()
 
 
 def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:

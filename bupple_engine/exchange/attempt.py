@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from bupple_engine.exceptions import EngineError
 from bupple_engine.types import Usage
 
 
@@ -27,7 +26,7 @@ class Attempt:
     first_chunk: float | None = None
     ended: float = 0.0
     usage: Usage | None = None
-    error: EngineError | None = None
+    error: BaseException | None = None
     pause: float | None = None
 
     @property
