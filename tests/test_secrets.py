@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
+import dataclasses
 import html
 import json
 import logging
@@ -61,6 +62,7 @@ from bupple_engine.conf.env import engine_settings
 from bupple_engine.diagnostics.probe import probe
 from bupple_engine.drivers import base
 from bupple_engine.drivers.base import ChatDriver
+from bupple_engine.drivers.echo import EchoDriver
 from bupple_engine.http import stream_response
 from bupple_engine.http.problems import report
 from bupple_engine.wires.chat_completions import ChatCompletionsWire
@@ -851,8 +853,11 @@ def call_places(world: SimpleNamespace) -> dict[str, str]:
     places = record_places(world.log.records)
     for n, call in enumerate(world.calls):
         request = call.exchange.request if call.exchange else None
-        parts = [call, vars(call), call.exchange, request, call.driver, vars(call.driver)]
-        places[f"call {n}"] = " ".join(map(repr, [*parts, call.driver.get_config()]))
+        value = call.value
+        fields = [getattr(value, field.name) for field in dataclasses.fields(value)]
+        driver = call._build.__self__  # its only way to the driver
+        parts = [call, vars(call), value, fields, call.exchange, request, driver, vars(driver)]
+        places[f"call {n}"] = " ".join(map(repr, [*parts, driver.get_config()]))
     places["signal"] = repr(world.facts)
     places["streams"] = repr(streams)
     return places
@@ -1164,6 +1169,8 @@ def test_a_driver_is_pickled_as_its_alias(settings: Any, provider: Provider) -> 
             assert leaks({"pickle": written.decode("latin-1")}) == {}
             assert pickle.loads(written) is ai(alias)  # noqa: S301
     assert pickle.loads(pickle.dumps(ai("echo").send))(HELLO)["content"] == "Hello"  # noqa: S301
+    with pytest.raises(TypeError, match=r"made by another than ai\('it'\)"):
+        pickle.dumps(EchoDriver("it", "echo", {}))
     changed = ai("it", api_key=OTHER_KEY)
     with pytest.raises(TypeError, match=r"ai\('it', \*\*options\) can't be pickled") as caught:
         pickle.dumps(changed)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-import os
 import secrets
 import threading
 import time
 
 from django.core.cache import cache
 
+from bupple_engine import process
 from bupple_engine.calls import bridge
 from bupple_engine.conf import APISettings
 from bupple_engine.http.problems import Problem, ProblemError
@@ -144,11 +144,8 @@ def _run_renewer() -> None:
             release_connections()
 
 
+@process.after_fork
 def _after_fork() -> None:
     global _lock, _streams, _renewer
     _lock, _streams, _renewer = threading.Lock(), 0, None
     _leases.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

@@ -42,6 +42,10 @@ class Audience:
         """Tell whether anybody hears the end of what has begun."""
         return bool(self._begun) or self._finished.is_heard
 
+    def may_listen(self) -> bool:
+        """Tell, without a lock, whether anybody might hear the end."""
+        return bool(self._begun) or self._finished.may_be_heard
+
     # The beginning
 
     def begin(self, take: Callable[[Observer, list[Any]], None]) -> None:

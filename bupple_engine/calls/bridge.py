@@ -5,17 +5,18 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import os
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from asgiref.sync import sync_to_async
 
-from bupple_engine.conf import max_threads
+from bupple_engine import process
 
 if TYPE_CHECKING:
     from bupple_engine.types import Chunk
@@ -31,18 +32,32 @@ logger = logging.getLogger("bupple_engine")
 BACKLOG_CHARACTERS = 65_536
 CHUNK_CHARACTERS = 64
 
+MAX_THREADS = 500
+
+DROPPED_SECONDS = 0.1  # how long the thread that ends dropped calls waits for another
+
 _lock = threading.Lock()
 _executor: ThreadPoolExecutor | None = None
+_max_threads: Callable[[], int] | None = None
+
+
+def limit_threads(count: Callable[[], int]) -> None:
+    """Have the number of threads be what count() returns when the first of them is needed."""
+    global _max_threads
+    _max_threads = count
 
 
 def _get_executor() -> ThreadPoolExecutor:
     global _executor
     with _lock:
         if _executor is None:
-            _executor = ThreadPoolExecutor(max_threads(), thread_name_prefix="bupple_engine")
+            _executor = ThreadPoolExecutor(
+                _max_threads() if _max_threads else MAX_THREADS, thread_name_prefix="bupple_engine"
+            )
         return _executor
 
 
+@process.after_change
 def reset() -> None:
     """Forget the threads: they are not there after a fork, and their number may be set anew."""
     global _executor, _lock
@@ -52,14 +67,11 @@ def reset() -> None:
         executor.shutdown(wait=False)
 
 
+@process.after_fork
 def _after_fork() -> None:
     global _executor, _lock
     _lock = threading.Lock()
     _executor = None
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
 
 
 def submit(work: Callable[[], object]) -> None:
@@ -68,6 +80,54 @@ def submit(work: Callable[[], object]) -> None:
         _get_executor().submit(contextvars.copy_context().run, work)
     except RuntimeError:
         work()  # the interpreter ends, and takes no more work
+
+
+_dropped: SimpleQueue[Callable[[], object]] = SimpleQueue()
+_drain: threading.Thread | None = None
+
+
+def leave(work: Callable[[], object]) -> None:
+    """Have a thread do what the garbage collector must not: it may be inside anything, such as a held lock.
+
+    For the same reason it takes no lock here; a SimpleQueue's put() may interrupt itself.
+    """
+    global _drain
+    _dropped.put(work)
+    if _drain is None:
+        _drain = threading.Thread(target=_drain_dropped, name="bupple_engine end", daemon=True)
+        try:
+            _drain.start()
+        except RuntimeError:  # the interpreter ends
+            _drain = None
+
+
+def _do(work: Callable[[], object]) -> None:
+    try:
+        work()
+    except Exception:
+        logger.exception("What was to be done for a stream that nobody closed failed")
+
+
+@process.at_exit
+def _do_dropped() -> None:
+    with suppress(Empty):
+        while True:
+            _do(_dropped.get_nowait())
+
+
+def _drain_dropped() -> None:
+    global _drain
+    with suppress(Empty):
+        while True:
+            _do(_dropped.get(timeout=DROPPED_SECONDS))
+    _drain = None
+    _do_dropped()  # what came before leave() could see that
+
+
+@process.after_fork
+def _forget_dropped() -> None:
+    global _drain, _dropped
+    _drain, _dropped = None, SimpleQueue()
 
 
 async def run(work: Callable[[], T], reading: Reading) -> T:

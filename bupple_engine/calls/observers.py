@@ -115,7 +115,12 @@ class CallFinished(Observer):
     @property
     def is_heard(self) -> bool:
         """Whether the signal has a receiver."""
-        return call_finished.has_listeners(self._sender)
+        return self.may_be_heard and call_finished.has_listeners(self._sender)
+
+    @property
+    def may_be_heard(self) -> bool:
+        """Whether the signal has receivers, be it of other drivers; has_listeners() takes a lock."""
+        return bool(call_finished.receivers)
 
     def end(self, outcome: Outcome) -> None:
         call = outcome.call

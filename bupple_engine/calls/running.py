@@ -195,9 +195,11 @@ class RunningCall:
             await self._audience.atell(outcome)
 
     def finish_elsewhere(self) -> None:
-        """Have a thread tell the end: the garbage collector, which calls this, may be inside anything."""
-        if (outcome := self._end(None)) is not None:
-            bridge.submit(lambda: self._audience.tell(outcome))
+        """See finish(): it is called by the garbage collector, so that others are told by a thread."""
+        if self.has_begun and self._audience.may_listen():
+            bridge.leave(self.finish)
+        else:
+            self.finish()
 
     def sum_up(self, state: State, error: BaseException | None = None) -> Outcome:
         """Return what has come until now, as the Outcome of a call that ended so."""

@@ -294,7 +294,7 @@ def _run_in(
     try:
         loop.call_soon_threadsafe(begin, context=context)
     except RuntimeError:
-        call.finish()  # the loop is closed
+        call.finish_elsewhere()  # the loop is closed
 
 
 async def _end(batches: AsyncGenerator[list[Chunk], None], call: RunningCall) -> None:

@@ -1,22 +1,12 @@
 """The only reader of settings.BUPPLE_ENGINE, which follows a test that overrides it."""
 
 from .api import API, APISettings, api_settings, find_api_mistakes, readable_api_settings
-from .engine import (
-    KEYS,
-    MAX_THREADS,
-    Mistake,
-    default_alias,
-    entries,
-    entry,
-    find_mistakes,
-    max_threads,
-    observers,
-)
+from .engine import KEYS, Mistake, default_alias, entries, entry, find_mistakes, max_threads
+from .observing import find_observer_mistakes, observers
 
 __all__ = [
     "API",
     "KEYS",
-    "MAX_THREADS",
     "APISettings",
     "Mistake",
     "api_settings",
@@ -25,6 +15,7 @@ __all__ = [
     "entry",
     "find_api_mistakes",
     "find_mistakes",
+    "find_observer_mistakes",
     "max_threads",
     "observers",
     "readable_api_settings",

@@ -10,8 +10,8 @@ from functools import cache
 from typing import Any
 
 from django.core.exceptions import ImproperlyConfigured
-from django.core.signals import setting_changed
 
+from bupple_engine import process
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.masking.keys import shown, unkeyed
 from bupple_engine.masking.printing import kind_of
@@ -64,12 +64,7 @@ def readable_api_settings() -> APISettings:
     return APISettings(**found)
 
 
-def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
-    if setting == "BUPPLE_ENGINE":
-        api_settings.cache_clear()
-
-
-setting_changed.connect(_on_setting_changed)
+process.after_change(api_settings.cache_clear)
 
 
 def find_api_mistakes() -> Iterator[Mistake]:

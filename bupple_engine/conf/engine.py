@@ -3,28 +3,23 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from functools import cache
 from itertools import chain
 from typing import Any, NamedTuple
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
-from django.utils.module_loading import import_string
 
-from bupple_engine.calls.observers import Observer
+from bupple_engine.calls.bridge import MAX_THREADS, limit_threads
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.masking import Hidden, MaskedDict, Misfit, hide, protect, reveal
 from bupple_engine.masking.keys import shown, unkeyed
-from bupple_engine.masking.printing import kind_of, with_article
-from bupple_engine.protocol import elsewhere
+from bupple_engine.masking.printing import with_article
+from bupple_engine.protocol import vendors
 from bupple_engine.protocol.options import COMMON, suggest
 
 KEYS = ("DEFAULT", "DRIVERS", "API", "MAX_THREADS", "OBSERVERS")
 
-MAX_THREADS = 500
-
-LIST = 'Write "OBSERVERS": ["package.module.Class"]'
 SHAPE = 'Its shape is {"DEFAULT": "claude", "DRIVERS": {"claude": {"API_KEY": …, "MODEL": …}}}'
 
 
@@ -60,9 +55,6 @@ def find_mistakes() -> Iterator[Mistake]:
         if isinstance(value.get("DRIVERS"), dict):
             yield from _wrong_default(value)
         yield from _wrong_max_threads(value)
-        for found in _find_observers(value.get("OBSERVERS", ())):
-            if isinstance(found, Mistake):
-                yield found
 
 
 def raise_first(mistakes: Iterator[Mistake]) -> None:
@@ -167,7 +159,7 @@ def _plain_default() -> str | None:
 
 
 def _checked_default() -> str:
-    return str(_right(_look_up_default()))
+    return str(right(_look_up_default()))
 
 
 def _look_up_default() -> Any:
@@ -178,7 +170,7 @@ def _look_up_default() -> Any:
 
 def entry(alias: str | Hidden) -> MaskedDict:
     """Return the entry of a driver, what is secret in it wrapped."""
-    found: MaskedDict = _right(_look_up(alias))
+    found: MaskedDict = right(_look_up(alias))
     return found
 
 
@@ -197,7 +189,7 @@ def _look_up(alias: str | Hidden) -> Any:
     return next(_wrong_entry(name, drivers[name]), drivers[name])
 
 
-def _right(found: Any) -> Any:
+def right(found: Any) -> Any:
     """Return what was looked up, or raise it where it is a mistake."""
     if isinstance(found, Mistake):
         raise found.exception()
@@ -229,7 +221,7 @@ def entries() -> Iterator[tuple[str, dict[str, Any] | Mistake]]:
 
 def max_threads() -> int:
     """Return how many threads may run streams for asynchronous callers where aiohttp is missing."""
-    number: int = _right(_look_up_max_threads())
+    number: int = right(_look_up_max_threads())
     return number
 
 
@@ -239,47 +231,7 @@ def _look_up_max_threads() -> Any:
     return wrong or value.get("MAX_THREADS", MAX_THREADS)
 
 
-@cache
-def observers() -> tuple[Observer, ...]:
-    """Return the observers that OBSERVERS names; each is made once a process."""
-    value = read_setting()
-    found = [*_find_observers(value.get("OBSERVERS", ()))] if isinstance(value, dict) else []
-    return tuple(_right(each) for each in found)
-
-
-def _find_observers(value: Any) -> Iterator[Observer | Mistake]:
-    address = "BUPPLE_ENGINE['OBSERVERS']"
-    if not isinstance(value, list | tuple):
-        yield Mistake(
-            "E018",
-            address,
-            f" must be a list of dotted paths, not {with_article(type(value).__name__)}.",
-            LIST,
-        )
-        return
-    for index, path in enumerate(value):
-        where = f"{address}[{index}]"
-        if isinstance(path, str):
-            yield _find_observer(path, where)
-        else:
-            yield Mistake("E018", where, f" must be a dotted path, not {kind_of(path)}.", LIST)
-
-
-def _find_observer(path: str, where: str) -> Observer | Mistake:
-    try:
-        found = import_string(path)
-        if isinstance(found, type) and issubclass(found, Observer):
-            found = found()
-    except Exception as error:  # whatever a site's module raises
-        reason = error if isinstance(error, ImportError) else f"{type(error).__name__}: {error}"
-        words = f": {shown(path)} can't be imported, or made: {unkeyed(str(reason)).rstrip('.')}."
-        return Mistake(
-            "E019", where, words, 'Write "package.module.Class", as Python imports it.', cause=error
-        )
-    if isinstance(found, Observer):
-        return found
-    words = f": {shown(path)} is no Observer."
-    return Mistake("E019", where, words, "Derive it from bupple_engine.Observer.")
+limit_threads(max_threads)
 
 
 def _known(alias: Any, drivers: dict[str, Any]) -> str:
@@ -291,7 +243,7 @@ def _known(alias: Any, drivers: dict[str, Any]) -> str:
     if same := [name for name in names if name.lower() == said.strip().lower()]:
         return f"Did you mean {same[0]!r}?"
     models = {name: reveal(entry.get("MODEL")) for name, entry in drivers.items() if isinstance(entry, dict)}
-    if hint := elsewhere.of_alias(said, names, models):
+    if hint := vendors.of_alias(said, names, models):
         return hint
     missing = ""
     if said in DRIVERS:

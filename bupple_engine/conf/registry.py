@@ -7,10 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from django.core.signals import setting_changed
 from django.utils.module_loading import import_string
 
-from bupple_engine import conf
+from bupple_engine import conf, process
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES
 from bupple_engine.drivers.base import ChatDriver, parse_options
 from bupple_engine.drivers.lazy import plain_option
@@ -18,7 +17,7 @@ from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.masking import Secret, protect, reveal
 from bupple_engine.masking.keys import looks_like_key, shown, unkeyed
 from bupple_engine.masking.printing import kind_of
-from bupple_engine.protocol import elsewhere
+from bupple_engine.protocol import elsewhere, vendors
 from bupple_engine.protocol.options import Option, Options, merge, read_option, right_line, suggest
 from bupple_engine.protocol.scrubbing import scrub, secrets_of
 from bupple_engine.wires.base import Wire
@@ -67,6 +66,7 @@ def get_driver(alias: str) -> ChatDriver:
                 name: str = reveal(alias)
                 driver = read(name, entry).build(name)
                 driver.observers = conf.observers()
+                driver.opened_by = ai
                 _drivers[name] = driver
     return driver
 
@@ -153,6 +153,8 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
         hint = _model_hint(name) or 'Write "DRIVER": "package.module.Class", as Python imports it.'
         return Mistake("E008", where, words, hint, InvalidDriverError, error)
     if isinstance(found, type) and issubclass(found, ChatDriver) and found is not ChatDriver:
+        if lacking := found.find_lacking():
+            return Mistake("E009", where, f": {shown(name)} {lacking}.", "", InvalidDriverError)
         return found, None
     words = f": {shown(name)} is no subclass of ChatDriver or Wire."
     hint = "Derive it from bupple_engine.drivers.base.ChatDriver."
@@ -160,7 +162,7 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
 
 
 def _model_hint(name: str) -> str:
-    driver = elsewhere.driver_of(name)
+    driver = vendors.driver_of(name)
     return f'Write "DRIVER": "{driver}", "MODEL": "{name}"' if driver and driver != name else ""
 
 
@@ -205,21 +207,8 @@ def _read_options(
     return config, mistakes
 
 
+@process.after_change
 def reset() -> None:
     """Forget the drivers; the next call makes them anew."""
     with _lock:
         _drivers.clear()
-        conf.observers.cache_clear()
-
-
-def _on_setting_changed(*, setting: str, **kwargs: Any) -> None:
-    if setting == "BUPPLE_ENGINE":
-        from bupple_engine.calls import bridge
-        from bupple_engine.transports import close_transports
-
-        reset()
-        close_transports()
-        bridge.reset()
-
-
-setting_changed.connect(_on_setting_changed)

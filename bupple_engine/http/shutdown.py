@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import logging
-import os
 import signal
 import threading
 import time
@@ -14,7 +13,7 @@ from weakref import WeakSet
 
 from django.core.exceptions import ImproperlyConfigured
 
-from bupple_engine import conf
+from bupple_engine import conf, process
 
 from .problems import ShuttingDownError
 
@@ -97,11 +96,8 @@ def _watch() -> None:
             logger.exception("A stream could not be ended")
 
 
+@process.after_fork
 def _after_fork() -> None:
     global _lock, _told, _watcher
     _lock, _told, _watcher = threading.Lock(), SimpleQueue(), None
     _open.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

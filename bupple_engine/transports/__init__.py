@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
+from bupple_engine import process
 from bupple_engine.masking import Hidden, SecretURL
 from bupple_engine.protocol.options import Options
 
@@ -69,6 +70,7 @@ def has_aiohttp() -> bool:
     return importlib.util.find_spec("aiohttp") is not None
 
 
+@process.after_change
 def close_transports() -> None:
     """Close every pooled connection of the process; the next call opens new ones."""
     with _lock:
@@ -226,6 +228,7 @@ def tls_context(path: str) -> ssl.SSLContext:
         ) from None
 
 
+@process.after_fork
 def _after_fork() -> None:
     """Leave the parent's conversations alone, and begin our own."""
     global _lock
@@ -234,7 +237,3 @@ def _after_fork() -> None:
     for transport in _transports.values():
         transport.forget()
     _transports.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)

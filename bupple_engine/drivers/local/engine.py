@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import atexit
 import ctypes
-import os
 import queue
 import secrets
 import threading
@@ -13,6 +11,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, ClassVar
 
+from bupple_engine import process
 from bupple_engine.calls.cancellation import Cancellation
 from bupple_engine.exchange.exchange import TransportFailure
 from bupple_engine.protocol.request import Request, dump
@@ -50,6 +49,7 @@ def _keep(engine: Any) -> None:
     ctypes.pythonapi.Py_IncRef(ctypes.py_object(engine))
 
 
+@process.after_fork
 def _after_fork() -> None:
     """Have the child load its own: the engine's threads are the parent's.
 
@@ -69,11 +69,7 @@ def _after_fork() -> None:
     _running.clear()
 
 
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_after_fork)
-
-
-@atexit.register
+@process.at_exit
 def _stop_all() -> None:
     """Stop what still runs before the interpreter, and then the engine, goes away."""
     for response in list(_running):
