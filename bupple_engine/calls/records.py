@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Mapping
-from typing import Any
+
+from bupple_engine.protocol.usage import on_record
 
 from .outcome import Outcome, State
 
@@ -21,7 +21,6 @@ def log_call(outcome: Outcome) -> None:
     call = outcome.call
     if call is None or not are_kept(outcome.state):
         return
-    usage: Mapping[str, Any] = outcome.usage or {}
     attempt = outcome.attempts[-1] if outcome.attempts else None
     seconds, started = outcome.seconds or 0.0, outcome.started or 0.0
     ending = f"{outcome.state} in {seconds:.2f} s"
@@ -43,7 +42,7 @@ def log_call(outcome: Outcome) -> None:
             "duration": seconds,
             "time_to_first_chunk": None if outcome.first_chunk is None else outcome.first_chunk - started,
             "attempts": len(outcome.attempts),
-            **{name: usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens")},
+            **on_record(outcome.usage),
             "status": attempt.status if attempt is not None else 0,
             "request_id": attempt.request_id if attempt is not None else None,
             "streamed": call.verb == "stream",

@@ -8,7 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange.attempt import Attempt
@@ -104,9 +104,9 @@ class RunningCall:
         if found is None and self.last is not None:
             found = self.last.get("usage")
         if found is None and isinstance(error, EngineError):
-            return cast("Usage | None", error.usage)
+            return error.usage
         if found is None and self.exchange is not None and self.exchange.answer.usage:
-            return self.exchange.wire.parse_usage(self.exchange.answer.usage)
+            return self.exchange.wire.parse_usage(self.exchange.answer, self.exchange.request)
         return found
 
     def abandon(self) -> None:

@@ -21,7 +21,7 @@ from bupple_engine.protocol.answer import reply_of
 from bupple_engine.protocol.options import DEFAULT_LIMITS, Clocks, Limits
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.scrubbing import clean, scrub
-from bupple_engine.types import Chunk, Reply, Usage
+from bupple_engine.types import Chunk, Reply
 from bupple_engine.wires.base import Wire, lacks_path
 
 from .attempt import Attempt
@@ -209,7 +209,7 @@ class Exchange:
         first = self.first_chunk_at
         usage = error.usage if isinstance(error, EngineError) else None
         if usage is None and self.answer.usage:
-            usage = cast("dict[str, Any]", self.wire.parse_usage(self.answer.usage))
+            usage = self.wire.parse_usage(self.answer, self.request)
         return Attempt(
             self.attempts,
             self.alias,
@@ -219,7 +219,7 @@ class Exchange:
             self.attempt_started,
             first if first is not None and first >= self.attempt_started else None,
             time.monotonic(),
-            cast("Usage | None", usage),
+            usage,
             error,
             pause,
         )
@@ -295,9 +295,7 @@ class Exchange:
         error.attempts = self.attempts
         error.in_stream = bool(self.request.stream and 200 <= self.status < 300)
         error.partial_content = "".join(self.answer.texts)
-        error.usage = (
-            cast("dict[str, Any]", self.wire.parse_usage(self.answer.usage)) if self.answer.usage else None
-        )
+        error.usage = self.wire.parse_usage(self.answer, self.request) if self.answer.usage else None
         if lacks_path(error) and (advice := self.wire.advise_absent(self.request)):
             error.advice = advice
         clean(error, self.request.secrets)
