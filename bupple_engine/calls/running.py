@@ -213,7 +213,7 @@ class RunningCall:
             first = exchange.first_chunk_at
         else:
             texts, reasoning, first = self.texts, self.reasoning, self.first_chunk_at
-        now = time.monotonic()
+        attempts = self._all_attempts(error)
         return make_outcome(
             state=state,
             text="".join(texts),
@@ -228,14 +228,14 @@ class RunningCall:
             driver=metadata.get("driver") or call.driver,
             target=metadata.get("target") or call.alias,
             metadata=metadata,
-            attempts=self._all_attempts(error, now),
+            attempts=attempts,
             trail=(),
             started=self._started,
             first_chunk=first if self.streamed else None,
-            ended=now,
+            ended=time.monotonic(),
         )
 
-    def _all_attempts(self, error: BaseException | None, now: float) -> tuple[Attempt, ...]:
+    def _all_attempts(self, error: BaseException | None) -> tuple[Attempt, ...]:
         """Return the attempts, among them the one whose end nobody has noted."""
         if self._started is None:
             return ()
@@ -243,8 +243,8 @@ class RunningCall:
         if exchange is None:
             call = self.value
             first = self.first_chunk_at if self.streamed else None
-            usage = self.usage(error)
-            return (Attempt(1, call.alias, call.model, 0, None, self._started, first, now, usage, error),)
+            ended, usage = time.monotonic(), self.usage(error)
+            return (Attempt(1, call.alias, call.model, 0, None, self._started, first, ended, usage, error),)
         if exchange.attempts > len(self._attempts):
             return (*self._attempts, exchange.describe(error))
         return tuple(self._attempts)
