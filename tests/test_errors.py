@@ -84,7 +84,8 @@ def test_the_tree_is_the_one_that_is_printed_at_the_top() -> None:
 def test_public_means_listed() -> None:
     names = {cls.__name__ for cls in all_classes()} | {"InvalidDriverError", "ai", "call_finished"}
     assert set(bupple_engine.__all__) == names | {
-        "AsyncStream", "Chunk", "Message", "Outcome", "Reply", "Stream", "Usage",
+        "AsyncStream", "Attempt", "Call", "Chunk", "Message", "Observer", "Outcome", "Reply", "Stream",
+        "Usage",
     }  # fmt: skip
     assert sorted(bupple_engine.__all__) == bupple_engine.__all__
     assert all(getattr(bupple_engine, name) for name in bupple_engine.__all__)

@@ -11,8 +11,8 @@ from contextvars import copy_context
 from functools import partial
 from typing import Any, Protocol
 
-from bupple_engine.calls.call import Call
 from bupple_engine.calls.cancellation import Cancellation
+from bupple_engine.calls.running import RunningCall
 from bupple_engine.calls.seams import CLOCK
 from bupple_engine.exceptions import EngineError, StreamInterruptedError
 from bupple_engine.exchange.failure import TransportFailure
@@ -36,12 +36,12 @@ class Generating(Protocol):
 
     @property
     def label(self) -> str: ...
-    def complete(self, piece: Any, call: Call) -> Chunk: ...
+    def complete(self, piece: Any, call: RunningCall) -> Chunk: ...
 
 
-def flow_of_pieces(driver: Generating, source: object, call: Call) -> Flow:
+def flow_of_pieces(driver: Generating, source: object, call: RunningCall) -> Flow:
     """Return the flow of what a driver's own code yields; errors have their evidence."""
-    texts: list[str] = []
+    texts, reasoning = call.texts, call.reasoning
     read = Read()
     read.seconds = 0.0  # such a driver keeps its own clocks
     try:
@@ -50,6 +50,8 @@ def flow_of_pieces(driver: Generating, source: object, call: Call) -> Flow:
         while (piece := (yield read)) is not END:
             chunk = driver.complete(piece, call)
             texts.append(chunk["content"])
+            if not chunk["done"] and (metadata := chunk.get("metadata")):
+                reasoning.append(metadata.get("reasoning") or "")
             call.first_chunk_at = call.first_chunk_at or clock.now()
             if chunk["done"]:
                 yield Last([chunk], 0.0)

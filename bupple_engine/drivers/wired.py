@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 
-from bupple_engine.calls.call import Call
+from bupple_engine.calls.running import RunningCall
 from bupple_engine.calls.seams import CLOCK, random
 from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange.exchange import Exchange
@@ -91,7 +91,7 @@ class HTTPDriver(ChatDriver):
 
         An InvalidRequestError of status 400 or 422 means that the API is there.
         """
-        call = Call(self, [], [], self.config, streamed=False)
+        call = self._make_call(self.config)
         self._check_entry(call, self.wire.required)
         path = self.wire.build_path(call.options, False)
         request = self.wire.address(path, call.options, False).replace(body=b"{}")
@@ -99,14 +99,14 @@ class HTTPDriver(ChatDriver):
         for _ in self._batches(call):
             pass
 
-    def _begin_listing(self) -> Call:
-        call = Call(self, [], [], self.config, streamed=False)
+    def _begin_listing(self) -> RunningCall:
+        call = self._make_call(self.config)
         self._check_entry(call, [name for name in self.wire.required if name != "model"])
         return call
 
-    def _turn_page(self, listing: Listing, before: Call) -> Call:
+    def _turn_page(self, listing: Listing, before: RunningCall) -> RunningCall:
         """Return the call for the next page, under the clock of the first."""
-        call = Call(self, [], [], before.options, streamed=False)
+        call = self._make_call(before.options)
         call.exchange = self._exchange(listing, listing.build_page(), call)
         if before.exchange is not None:
             call.exchange.started = before.exchange.started
@@ -115,12 +115,12 @@ class HTTPDriver(ChatDriver):
     def check(self) -> Iterable[CheckMessage]:
         return self.wire.check(self.config)
 
-    def _prepare(self, call: Call) -> None:
+    def _prepare(self, call: RunningCall) -> None:
         self._check_entry(call, self.wire.required)
         request = self.wire.build_request(call.turns, call.options, call.streamed)
         call.exchange = self._exchange(self.wire, request, call)
 
-    def _exchange(self, wire: Wire, request: Request, call: Call) -> Exchange:
+    def _exchange(self, wire: Wire, request: Request, call: RunningCall) -> Exchange:
         return Exchange(
             wire,
             request,
@@ -131,9 +131,10 @@ class HTTPDriver(ChatDriver):
             clock=CLOCK.get(),
             chance=random,
             limits=limits(call.options),
+            call_id=call.value.id,
         )
 
-    def _check_entry(self, call: Call, required: Iterable[str]) -> None:
+    def _check_entry(self, call: RunningCall, required: Iterable[str]) -> None:
         """Raise what the entry lacks, and ask for the key."""
         if defaults := getattr(transport_in_place(), "defaults", None):
             call.options = {**self._read_defaults(defaults), **call.options}
@@ -160,10 +161,10 @@ class HTTPDriver(ChatDriver):
                     raise ImproperlyConfigured(f"The transport's defaults[{name!r}] {wrong}.")
         return found
 
-    def _flow(self, call: Call) -> Flow:
-        return flow_of(_prepared(call), self._transport(call))
+    def _flow(self, call: RunningCall) -> Flow:
+        return flow_of(lambda: (_prepared(call), self._transport(call)))
 
-    def _can_await(self, call: Call) -> bool:
+    def _can_await(self, call: RunningCall) -> bool:
         placed = transport_in_place()
         if placed is not None:
             return hasattr(placed, "aopen")
@@ -172,31 +173,31 @@ class HTTPDriver(ChatDriver):
             return False
         return True
 
-    def _reply(self, call: Call) -> Reply:
-        for _ in self._batches(call):
+    def _reply(self, call: RunningCall) -> Reply:
+        for _ in call.watch(self._batches(call)):
             pass
         return self._fold(call)
 
-    async def _areply(self, call: Call) -> Reply:
+    async def _areply(self, call: RunningCall) -> Reply:
         if not self._can_await(call):
             return await super()._areply(call)
-        async with aclosing(self._abatches(call)) as batches:
+        async with aclosing(call.awatch(self._abatches(call))) as batches:
             async for _ in batches:
                 pass
         return self._fold(call)
 
-    def _fold(self, call: Call) -> Reply:
+    def _fold(self, call: RunningCall) -> Reply:
         exchange = _prepared(call)
         if exchange.last is None:
             raise EngineError("The call was cancelled.")
         return reply_of(exchange.answer, exchange.last)
 
-    def _transport(self, call: Call) -> object:
+    def _transport(self, call: RunningCall) -> object:
         """Return what the call's requests are opened on."""
         return transport_in_place() or Pooled(call.options)
 
 
-def _prepared(call: Call) -> Exchange:
+def _prepared(call: RunningCall) -> Exchange:
     if call.exchange is None:
         raise RuntimeError("The call was not prepared.")
     return call.exchange

@@ -80,7 +80,9 @@ class Exchange:
         clock: Clock,
         chance: Callable[[], float],
         limits: Limits = DEFAULT_LIMITS,
+        call_id: object = None,
     ) -> None:
+        self.call_id = call_id
         self.wire = wire
         self.alias = alias
         self.request = request
@@ -241,27 +243,28 @@ class Exchange:
         level = logging.WARNING if error else logging.DEBUG
         if not logger.isEnabledFor(level):
             return
-        duration = self.clock.now() - self.attempt_started
+        attempt = self.describe(error, pause)
         outcome = type(error).__name__ if error else "complete"
         then = f", again in {pause:.2f} s" if pause is not None else ""
         logger.log(
             level,
             "%s attempt %d: %s after %.2f s%s",
-            self.alias,
-            self.attempts,
+            attempt.alias,
+            attempt.number,
             outcome,
-            duration,
+            attempt.seconds,
             then,
             extra={
                 "event": "attempt",
-                "alias": self.alias,
+                "call_id": None if self.call_id is None else str(self.call_id),
+                "alias": attempt.alias,
                 "driver": self.wire.driver,
-                "model": self.model,
-                "status": self.status,
+                "model": attempt.model,
+                "status": attempt.status,
                 "outcome": outcome,
-                "duration": duration,
-                "attempt": self.attempts,
-                "request_id": self.request_id,
+                "duration": attempt.seconds,
+                "attempt": attempt.number,
+                "request_id": attempt.request_id,
             },
         )
 

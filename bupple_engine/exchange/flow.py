@@ -6,7 +6,7 @@ yield from another: so calls can be put together without a word on threads or ev
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
@@ -80,8 +80,12 @@ Wish: TypeAlias = Open | Read | Last | Pause | Close | Attempt | list[Chunk]
 Flow: TypeAlias = Generator[Wish, Any, None]
 
 
-def flow_of(exchange: Exchange, source: object) -> Flow:
-    """Return the flow of an exchange over a transport; it raises the error that the caller shall see."""
+def flow_of(begin: Callable[[], tuple[Exchange, object]]) -> Flow:
+    """Return the flow of an exchange over a transport; it raises the error that the caller shall see.
+
+    begin() is asked for both when the flow begins: until then observers may have the request built anew.
+    """
+    exchange, source = begin()
     read = Read()
     while True:
         failure: EngineError | TransportFailure

@@ -7,15 +7,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import Protocol
 
+from bupple_engine.calls.call import Call
 from bupple_engine.calls.cancellation import Cancellation
 from bupple_engine.exchange.clock import Clock
 from bupple_engine.exchange.failure import TransportFailure
 from bupple_engine.protocol.request import Request
-
-if TYPE_CHECKING:
-    from bupple_engine.calls.call import Call
 
 __all__ = ["AsyncResponse", "AsyncTransport", "Response", "Transport", "TransportFailure", "Waiting"]
 

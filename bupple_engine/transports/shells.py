@@ -7,7 +7,7 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import suppress
 from typing import Any, Generic, TypeVar, cast
 
-from bupple_engine.calls.call import Call
+from bupple_engine.calls.running import RunningCall
 from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange.attempt import Attempt
 from bupple_engine.exchange.flow import Flow, Last, Open, Pause, Read
@@ -18,7 +18,7 @@ from .base import AsyncResponse, AsyncTransport, Response, Transport, TransportF
 T = TypeVar("T")
 
 
-def carry_out(flow: Flow, call: Call) -> Generator[list[Chunk], None, None]:
+def carry_out(flow: Flow, call: RunningCall) -> Generator[list[Chunk], None, None]:
     """Yield the chunks of a flow in the batches in which they arrive; a cancelled call ends it."""
     cancellation, response = call.cancellation, cast("Response", None)
     given: Any = None
@@ -61,7 +61,7 @@ def carry_out(flow: Flow, call: Call) -> Generator[list[Chunk], None, None]:
         flow.close()
 
 
-async def acarry_out(flow: Flow, call: Call) -> AsyncGenerator[list[Chunk], None]:
+async def acarry_out(flow: Flow, call: RunningCall) -> AsyncGenerator[list[Chunk], None]:
     """See carry_out()."""
     cancellation, response = call.cancellation, cast("AsyncResponse", None)
     given: Any = None
@@ -92,6 +92,7 @@ async def acarry_out(flow: Flow, call: Call) -> AsyncGenerator[list[Chunk], None
                     await _breakably(wish.clock.apause(wish.seconds), call)
                 elif isinstance(wish, Attempt):
                     call.attempt(wish)
+                    await call.atell_attempts()
                 elif response is not None:
                     response.close()
             except (EngineError, TransportFailure) as error:
@@ -103,17 +104,17 @@ async def acarry_out(flow: Flow, call: Call) -> AsyncGenerator[list[Chunk], None
         flow.close()
 
 
-def _wait(wish: Open, call: Call) -> Waiting:
-    asked = call if call.has_begun else None
+def _wait(wish: Open, call: RunningCall) -> Waiting:
+    asked = call.value if call.has_begun else None
     return Waiting(wish.connect, wish.read, call.cancellation, asked, wish.clock)
 
 
-async def _open(wish: Open, call: Call) -> AsyncResponse:
+async def _open(wish: Open, call: RunningCall) -> AsyncResponse:
     with call.opening():
         return await cast("AsyncTransport", wish.source).aopen(wish.request, _wait(wish, call))
 
 
-async def _breakably(work: Coroutine[Any, Any, T], call: Call) -> T:
+async def _breakably(work: Coroutine[Any, Any, T], call: RunningCall) -> T:
     """Return what work returns; where the call is cancelled meanwhile, raise a TransportFailure.
 
     A stream may be closed by another task or thread than its reader's. A send has no other end than its

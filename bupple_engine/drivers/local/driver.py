@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from django.core.checks import CheckMessage, Warning
 from django.core.exceptions import ImproperlyConfigured
 
-from bupple_engine.calls.call import Call
+from bupple_engine.calls.running import RunningCall
 from bupple_engine.calls.seams import CLOCK, random
 from bupple_engine.drivers import extras
 from bupple_engine.drivers.wired import HTTPDriver
@@ -127,7 +127,7 @@ class LocalDriver(HTTPDriver):
             if not (chosen and part == "weights"):
                 yield Warning(words, hint=hint, id=f"bupple_engine.{CHECK_IDS[part]}")
 
-    def _prepare(self, call: Call) -> None:
+    def _prepare(self, call: RunningCall) -> None:
         path = model_path(call.options)
         call.options = {"model": path.stem, **call.options}
         # A generation is stopped between two tokens: so it is always a stream, for send() folded into one.
@@ -143,14 +143,15 @@ class LocalDriver(HTTPDriver):
             max_retries=0,
             clock=CLOCK.get(),
             chance=random,
+            call_id=call.value.id,
         )
 
-    def _transport(self, call: Call) -> LocalTransport:
+    def _transport(self, call: RunningCall) -> LocalTransport:
         options = call.options
         names = ("context_tokens", "parallel", "threads")
         return LocalTransport(str(model_path(options)), *(options[name] for name in names))
 
-    def _can_await(self, call: Call) -> bool:
+    def _can_await(self, call: RunningCall) -> bool:
         return False  # the engine's calls block, in a thread each
 
 
