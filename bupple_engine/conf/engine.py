@@ -18,7 +18,7 @@ from bupple_engine.masking.printing import with_article
 from bupple_engine.protocol import vendors
 from bupple_engine.protocol.options import COMMON, protect, suggest
 
-KEYS = ("DEFAULT", "DRIVERS", "API", "MAX_THREADS")
+KEYS = ("DEFAULT", "DRIVERS", "API", "MAX_THREADS", "OBSERVERS")
 
 SHAPE = 'Its shape is {"DEFAULT": "claude", "DRIVERS": {"claude": {"API_KEY": …, "MODEL": …}}}'
 
@@ -79,7 +79,7 @@ def _wrap(key: Any, value: Any) -> Any:
     if key == "DRIVERS" and isinstance(value, dict):
         wrappers = {alias: protect if isinstance(entry, dict) else hide for alias, entry in value.items()}
         return MaskedDict({alias: wrap(value[alias]) for alias, wrap in wrappers.items()})
-    return value if key in ("API", "DEFAULT", "MAX_THREADS") else hide(value)
+    return value if key in ("API", "DEFAULT", "MAX_THREADS", "OBSERVERS") else hide(value)
 
 
 def _wrong_shape(value: Any) -> Iterator[Mistake]:
@@ -162,7 +162,7 @@ def _plain_default() -> str | None:
 
 
 def _checked_default() -> str:
-    return _right(_look_up_default())
+    return right(_look_up_default())
 
 
 def _look_up_default() -> str | Mistake:
@@ -173,7 +173,7 @@ def _look_up_default() -> str | Mistake:
 
 def entry(alias: str | Hidden) -> MaskedDict:
     """Return the entry of a driver, what is secret in it wrapped."""
-    return _right(_look_up(alias))
+    return right(_look_up(alias))
 
 
 def _look_up(alias: str | Hidden) -> MaskedDict | Mistake:
@@ -192,7 +192,7 @@ def _look_up(alias: str | Hidden) -> MaskedDict | Mistake:
     return next(_wrong_entry(name, entry), entry)
 
 
-def _right(found: T | Mistake) -> T:
+def right(found: T | Mistake) -> T:
     """Return what was looked up, or raise it where it is a mistake."""
     if isinstance(found, Mistake):
         raise found.exception()
@@ -224,7 +224,7 @@ def entries() -> Iterator[tuple[str, dict[str, Any] | Mistake]]:
 
 def max_threads() -> int:
     """Return how many threads may run streams for asynchronous callers where aiohttp is missing."""
-    return _right(_look_up_max_threads())
+    return right(_look_up_max_threads())
 
 
 def _look_up_max_threads() -> int | Mistake:

@@ -14,6 +14,7 @@ from bupple_engine.masking.printing import kind_of
 from bupple_engine.protocol.options import merge, protect
 
 from . import engine
+from .observing import observers
 from .reading import read
 
 _lock = threading.Lock()
@@ -38,6 +39,7 @@ def ai(alias: str | None = None, /, **options: Any) -> ChatDriver:
     parsed = parse_options(options, driver.known_options, of_entry=True)
     changed = driver.replace(merge(driver.config, parsed))
     changed.has_overrides = True
+    changed.observers = driver.observers
     return changed
 
 
@@ -51,6 +53,7 @@ def get_driver(alias: str) -> ChatDriver:
                 entry = engine.entry(alias)
                 name: str = reveal(alias)
                 driver = read(name, entry).build()
+                driver.observers = observers()
                 driver.opened_by = ai
                 _drivers[name] = driver
     return driver

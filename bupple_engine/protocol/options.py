@@ -160,7 +160,7 @@ COMMON: Mapping[str, Option] = {
 }
 
 # What is no option of a driver, and the caller's own: it is handed on as it is.
-_OPEN = ("context", "messages", "system")
+_OPEN = ("context", "messages", "observers", "system")
 
 
 def protect(options: Mapping[Any, Any]) -> MaskedDict:

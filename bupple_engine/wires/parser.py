@@ -122,7 +122,7 @@ class Parser(ABC):
         """Return the keys that a Reply and the last chunk share."""
         metadata = {"driver": self.driver, **answer.metadata}
         if answer.finish_reason != "tool_calls" and (echo := self.parse_echo(answer)):
-            metadata["echo"] = {**request.echo, **echo, "text": digest("".join(answer.texts))}
+            metadata["echo"] = {**request.echo(), **echo, "text": digest("".join(answer.texts))}
         last = {
             "model": answer.model or model,
             "usage": self.parse_usage(answer, request),
