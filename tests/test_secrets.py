@@ -703,8 +703,9 @@ class VaultWire(ChatCompletionsWire):
 class BrokenVaultWire(VaultWire):
     """The same, which fails behind them."""
 
-    def build_echo(self, body: Any, options: Any) -> dict[str, Any]:
-        raise UnsupportedFeatureError("no echo")
+    def build_body(self, turns: Any, options: Any, stream: bool) -> dict[str, Any]:
+        body = super().build_body(turns, options, stream)
+        raise UnsupportedFeatureError(f"no {len(body)} fields")
 
 
 @fails(ProviderServerError)
