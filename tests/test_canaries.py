@@ -13,6 +13,7 @@ import gc
 import http.client
 import importlib
 import io
+import os
 import socket
 import ssl
 import sys
@@ -160,7 +161,22 @@ def connections_are_closed_behind_their_loop() -> None:
     assert not [each for each in told if issubclass(each.category, ResourceWarning)]
 
 
-# http.client and the socket module
+# os, http.client and the socket module
+
+
+@canary("python", "os.environb._data")
+def the_environment_is_a_dict_of_bytes_below_this() -> None:
+    if sys.platform == "win32":
+        return  # where os.environb is not there, and not used
+    environment: Any = os.environb
+    below, name = environment._data, b"BUPPLE_CANARY"
+    assert isinstance(below, dict)
+    assert below.get(name) is None
+    os.environ[name.decode()] = "sings"
+    assert below.get(name) == b"sings"
+    del os.environ[name.decode()]
+    assert below.get(name) is None
+    assert environment._data is below
 
 
 def answer_of(data: bytes, kind: type[http.client.HTTPResponse]) -> tuple[Any, socket.socket]:
