@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
 
-from . import MAX_INFORMATIONAL, UNASKED, Lookout, StaleConnection, Trust
+from .trust import MAX_INFORMATIONAL, UNASKED, Lookout, StaleConnection, Trust
 
 LOOKS = 4  # of the loop at its sockets, of which the second has read what there was at the first
 SEND_SIZE = 262_144  # in one piece, so that a long body does not hold the loop

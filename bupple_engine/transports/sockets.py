@@ -24,8 +24,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from bupple_engine.calls.cancellation import Cancellation, shut_down
 from bupple_engine.masking import mask_url
 
-from . import MAX_INFORMATIONAL, UNASKED, Lookout, StaleConnection, Trust, refused_coding
 from .chunked import Dechunker
+from .trust import MAX_INFORMATIONAL, UNASKED, Lookout, StaleConnection, Trust, refused_coding
 
 READ_SIZE = 65_536
 SEND_SIZE = 262_144  # in one piece; TLS gives each record of a larger one the whole time anew
