@@ -14,10 +14,11 @@ from bupple_engine.masking import reveal
 from bupple_engine.protocol.answer import Answer
 from bupple_engine.protocol.media import Media
 from bupple_engine.protocol.messages import OPENING, Part, Turn
-from bupple_engine.protocol.options import COMMON, Option, Options, string
+from bupple_engine.protocol.options import COMMON, Option, Options
 from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.usage import Paths, cost_of, read_counts, usage_of
+from bupple_engine.protocol.values import string
 from bupple_engine.types import Usage
 
 from .base import Wire, family
@@ -75,8 +76,8 @@ class OpenAIWire(Wire):
     name = "openai"
     options: ClassVar = {
         **COMMON,
-        "organization_id": Option(string, per_call=False),
-        "project_id": Option(string, per_call=False),
+        "organization_id": Option(string, per_call=False, env=str),
+        "project_id": Option(string, per_call=False, env=str),
     }
     unsupported: ClassVar = {
         "stop": "the Responses API has no such field; the driver openai_chat has one",
