@@ -133,7 +133,7 @@ class HTTPDriver(ChatDriver):
             clocks=clocks(call.options),
             max_retries=call.options["max_retries"],
             limits=limits(call.options),
-            call_id=call.value.id,
+            call=call.value,
         )
 
     def _check_entry(self, call: RunningCall, required: Iterable[str]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Mapping
-from typing import Any, cast
+from typing import Any, Protocol, cast
 
 from bupple_engine.exceptions import (
     EngineError,
@@ -46,6 +46,13 @@ class TransportFailure(Exception):
         self.connected = connected
 
 
+class Named(Protocol):
+    """What an exchange knows of its call, for its log records."""
+
+    @property
+    def id(self) -> object: ...
+
+
 class Exchange:
     """The state of one call over any number of attempts.
 
@@ -63,9 +70,9 @@ class Exchange:
         clocks: Clocks,
         max_retries: int,
         limits: Limits = DEFAULT_LIMITS,
-        call_id: object = None,
+        call: Named | None = None,
     ) -> None:
-        self.call_id = call_id
+        self.call = call
         self.ended: Attempt | None = None  # the latest that another follows
         self.wire = wire
         self.alias = alias
@@ -241,7 +248,7 @@ class Exchange:
             then,
             extra={
                 "event": "attempt",
-                "call_id": None if self.call_id is None else str(self.call_id),
+                "call_id": None if self.call is None else str(self.call.id),
                 "alias": attempt.alias,
                 "driver": self.wire.driver,
                 "model": attempt.model,

@@ -141,7 +141,7 @@ class LocalDriver(HTTPDriver):
             model=call.options["model"],
             clocks=limits,
             max_retries=0,
-            call_id=call.value.id,
+            call=call.value,
         )
 
     def _transport(self, call: RunningCall) -> Any:
