@@ -228,24 +228,23 @@ class RunningCall:
             texts, reasoning, first = self.texts, self.reasoning, self.first_chunk_at
         attempts = self._all_attempts(error)
         return make_outcome(
-            state=state,
-            text="".join(texts),
-            reasoning="".join(reasoning),
-            usage=self.usage(error),
-            finish_reason=last.get("finish_reason"),
-            error=error,
-            call=call,
-            tool_calls=(),
-            messages=(),
-            model=unkeyed(one_line(str(last.get("model") or call.model))),
-            driver=metadata.get("driver") or call.driver,
-            target=metadata.get("target") or call.alias,
-            metadata=metadata,
-            attempts=attempts,
-            trail=(),
-            started=self._started,
-            first_chunk=first if self.streamed else None,
-            ended=time.monotonic(),
+            {
+                "state": state,
+                "text": "".join(texts),
+                "reasoning": "".join(reasoning),
+                "usage": self.usage(error),
+                "finish_reason": last.get("finish_reason"),
+                "error": error,
+                "call": call,
+                "model": unkeyed(one_line(str(last.get("model") or call.model))),
+                "driver": metadata.get("driver") or call.driver,
+                "target": metadata.get("target") or call.alias,
+                "metadata": metadata,
+                "attempts": attempts,
+                "started": self._started,
+                "first_chunk": first if self.streamed else None,
+                "ended": time.monotonic(),
+            }
         )
 
     def _all_attempts(self, error: BaseException | None) -> tuple[Attempt, ...]:
