@@ -229,7 +229,7 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
         return await bridge.run(self.models, self._make_call(self.config))
 
     def offers(self, model: str, models: list[str]) -> bool | None:
-        """Tell whether a model is among those of models(); None where their list does not say."""
+        """Return whether a model is among those of models(); None where their list does not say."""
         return model in models
 
     def get_config(self) -> dict[str, Any]:

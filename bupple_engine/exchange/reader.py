@@ -108,7 +108,7 @@ class Body:
         return None
 
     def _is_whole(self, begun: bytes) -> bool | None:
-        """Tell by its first bytes whether an answer is no event stream; None where they are too few.
+        """Return by its first bytes whether an answer is no event stream; None where they are too few.
 
         Whatever was asked for, it may be an error that came with status 200, the answer of a server that
         cannot stream, a web page, or the events of one that can do nothing else.

@@ -60,7 +60,7 @@ def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:
 
 
 def is_retryable(error: EngineError, should_retry: str | None) -> bool:
-    """Tell whether the same target may be tried again; should_retry is the header x-should-retry."""
+    """Return whether the same target may be tried again; should_retry is the header x-should-retry."""
     if isinstance(error, QuotaExceededError):
         return False
     if error.code in NEVER_RETRIED and not isinstance(error, RateLimitError):
