@@ -24,8 +24,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from bupple_engine.calls.cancellation import Cancellation, shut_down
 from bupple_engine.masking import mask_url
 
-from . import MAX_INFORMATIONAL, UNASKED, Lookout, StaleConnection, Trust, refused_coding
 from .chunked import Dechunker
+from .trust import MAX_INFORMATIONAL, UNASKED, Lookout, StaleConnection, Trust, refused_coding
 
 READ_SIZE = 65_536
 SEND_SIZE = 262_144  # in one piece; TLS gives each record of a larger one the whole time anew
@@ -74,7 +74,7 @@ class Wait:
         return self.reused and bool(self.connection.trust.lost)
 
     def is_stale(self, error: BaseException) -> bool:
-        """Tell whether the other side had closed a kept connection, so that the request was never tried."""
+        """Return whether the other side had closed a kept connection, so that the request was never tried."""
         causes = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
         return self.reused and not self.fresh and isinstance(cause_of(error), causes)
 
@@ -105,7 +105,7 @@ def unasked(connected: Any) -> bytes | None:
 
 
 def _is_about(seconds: float, timeout: float | None) -> bool:
-    """Tell whether a timeout may stay: where it is the same but for a hundredth, a system call is saved."""
+    """Return whether a timeout may stay: where it is the same but for a hundredth, a system call is saved."""
     return timeout is not None and 0.99 * seconds < timeout < 1.01 * seconds
 
 
@@ -265,7 +265,7 @@ class Watched:
         return self.sock is not None and not self._has_come()
 
     def _has_come(self) -> bool:
-        """Tell whether there is anything on a connection on which nothing is owed: an answer, or its end."""
+        """Return whether anything has come on a connection that owes nothing: an answer, or its end."""
         # A look costs a quarter of a read in vain; what TLS has deciphered already, it does not see.
         if self._lookout and not self._lookout.sees() and not (self._pending and self._pending()):
             return False
