@@ -51,6 +51,9 @@ class Call:
         self.exchange: Exchange | None = None
         self.last: Reply | Chunk | None = None
         self.first_chunk_at: float | None = None
+        # The seconds after which a wait that is_timed is interrupted by an empty batch; then it goes on.
+        self.patience: float | None = None
+        self.is_timed = False
         self._started: float | None = None
         self._finished = self._sent = False
         self._lock = threading.Lock()

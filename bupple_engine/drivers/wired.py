@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import time
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from contextlib import aclosing
 from functools import cache
@@ -33,6 +34,7 @@ if TYPE_CHECKING:
 
     from bupple_engine.transports.aio import AsyncTransport
     from bupple_engine.transports.blocking import BlockingTransport
+    from bupple_engine.transports.blocking import Response as BlockingResponse
 
 logger = logging.getLogger("bupple_engine")
 
@@ -160,8 +162,14 @@ class HTTPDriver(ChatDriver):
                     request, exchange.clocks.connect, exchange.timeout(), cancellation
                 ) as response:
                     exchange.receive_head(response.status, response.headers)
+                    call.is_timed = response.is_timed
                     while not exchange.finished:
-                        chunks = exchange.receive(response.read(exchange.timeout()))
+                        seconds = exchange.timeout()
+                        if call.patience is None or not call.is_timed:
+                            data = response.read(seconds)
+                        else:
+                            data = yield from _patiently(response, seconds, call)
+                        chunks = exchange.receive(data)
                         if exchange.finished:
                             try:
                                 yield chunks
@@ -249,6 +257,18 @@ class HTTPDriver(ChatDriver):
             return async_transport(call.options)
         _warn_of_threads()
         return None
+
+
+def _patiently(response: BlockingResponse, seconds: float, call: Call) -> Generator[list[Chunk], None, bytes]:
+    """Read, and yield an empty batch each time when the call's patience has ended."""
+    deadline = time.monotonic() + seconds
+    while call.patience is not None and call.patience < seconds:
+        data = response.poll(call.patience)
+        if data is not None:
+            return data
+        yield []
+        seconds = deadline - time.monotonic()
+    return response.read(seconds)
 
 
 def _prepared(call: Call) -> Exchange:

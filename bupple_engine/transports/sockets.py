@@ -27,6 +27,7 @@ from . import MAX_INFORMATIONAL, UNASKED, Lookout, StaleConnection, Trust, refus
 from .chunked import Dechunker
 
 READ_SIZE = 65_536
+FIRST_SIZE = 4_096  # of a read, until one is full: each is that much memory while it waits, in every stream
 SEND_SIZE = 262_144  # in one piece; TLS gives each record of a larger one the whole time anew
 CODINGS = frozenset({"", "identity", *urllib3.HTTPResponse.CONTENT_DECODERS})
 
@@ -147,6 +148,7 @@ class Answer(http.client.HTTPResponse):
             self.clock.deadline = wait.deadline
             wait.answer = self
         self._dechunker = Dechunker()
+        self._size = FIRST_SIZE
 
     def _read_status(self) -> tuple[str, int, str]:
         """Return the answer's status line, behind all informational heads: http.client skips 100 alone."""
@@ -211,9 +213,11 @@ class Answer(http.client.HTTPResponse):
         if not self.chunked:
             return self._read_plain(n)
         while True:
-            piece = self.fp.read1(READ_SIZE)
+            piece = self.fp.read1(self._size)
             if not piece:
                 raise http.client.IncompleteRead(b"")
+            if len(piece) == self._size:
+                self._grow()
             data = self._dechunker.feed(piece)
             if self._dechunker.ended:
                 self.close()
@@ -221,11 +225,17 @@ class Answer(http.client.HTTPResponse):
             if data:
                 return data
 
+    def _grow(self) -> None:
+        self._size = min(4 * self._size, READ_SIZE)
+
     def _read_plain(self, n: int) -> bytes:
         left = self.length
         if left is not None:
             n = min(n, left)
+        n = min(n, self._size)
         data = self.fp.read1(n) if n else b""
+        if len(data) == self._size:
+            self._grow()
         if left is not None:
             self.length = left - len(data)
             if self.length and not data:

@@ -98,6 +98,7 @@ class LocalResponse:
     """What the engine generates, as the bytes of an event stream."""
 
     status = 200
+    is_timed = False
     headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, engine: Any, body: str, cancellation: Cancellation) -> None:
