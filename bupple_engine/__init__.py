@@ -1,5 +1,7 @@
 """One ai() for every model provider, at home in Django."""
 
+from .calls.call import Call
+from .calls.observers import Observer
 from .calls.outcome import Outcome
 from .calls.streams import AsyncStream, Stream
 from .conf.registry import ai
@@ -25,6 +27,7 @@ from .exceptions import (
     StreamInterruptedError,
     UnsupportedFeatureError,
 )
+from .exchange.attempt import Attempt
 from .signals import call_finished
 from .types import Chunk, Message, Reply, Usage
 
@@ -32,7 +35,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncStream",
+    "Attempt",
     "AuthenticationError",
+    "Call",
     "Chunk",
     "ConflictError",
     "ContentFilteredError",
@@ -42,6 +47,7 @@ __all__ = [
     "InvalidRequestError",
     "Message",
     "ModelNotFoundError",
+    "Observer",
     "Outcome",
     "OverloadedError",
     "ProviderConnectionError",

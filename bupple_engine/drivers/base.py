@@ -4,33 +4,45 @@ from __future__ import annotations
 
 import copy
 import logging
-import time
 from abc import ABC
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from asgiref.sync import sync_to_async
 
 from bupple_engine.calls import bridge
-from bupple_engine.calls.call import Call
+from bupple_engine.calls.call import Call, Verb
+from bupple_engine.calls.observers import CallFinished, Observer, read_observers, registered
+from bupple_engine.calls.running import RunningCall
 from bupple_engine.calls.streams import AsyncStream, Stream
 from bupple_engine.exceptions import (
-    EngineError,
     InvalidRequestError,
     StreamInterruptedError,
     UnsupportedFeatureError,
 )
+from bupple_engine.exchange.flow import Flow
 from bupple_engine.masking import Secret, protect
 from bupple_engine.masking.keys import shown, unkeyed
 from bupple_engine.protocol import elsewhere
-from bupple_engine.protocol.messages import system_turn, validate
+from bupple_engine.protocol.messages import Turn, system_turn, validate
 from bupple_engine.protocol.options import COMMON, Option, Options, clocks, merge, read_option, suggest
-from bupple_engine.protocol.scrubbing import clean, secrets_of
 from bupple_engine.protocol.usage import in_common_terms
+from bupple_engine.transports.shells import acarry_out, carry_out
 from bupple_engine.types import Chunk, Message, Reply
 
 from .extras import Requirement
+from .generated import AGenerated, Generated, flow_of_pieces
 from .lazy import is_lazy, plain, plain_message, plain_option
 from .probing import Findings, ask_for_models
 
@@ -44,9 +56,9 @@ logger = logging.getLogger("bupple_engine")
 class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several will do
     """One entry of the settings: send(), stream(), their async twins, and get_config().
 
-    A driver of your own has generate(), or send(), stream() and their twins of its own; one that has none of
-    these can't be made. `options` names what its entry may hold beside the common keys. One instance serves
-    all threads and event loops of a process: keep no state of a call on it.
+    A driver of your own has generate() or agenerate(), or send(), stream() and their twins of its own; one
+    that has none of these can't be made. `options` names what its entry may hold beside the common keys. One
+    instance serves all threads and event loops of a process: keep no state of a call on it.
 
     What is called, and when:
 
@@ -55,8 +67,8 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
       the entry (E012).
     * check(), requirements(), endpoint() and get_config() by `manage.py check` and the admin page, also where
       there is no network. They send nothing, and ask no callable key.
-    * generate(), once a send() or stream(), behind all that can be told of a call before any I/O. It raises
-      an EngineError for what goes wrong; whatever else it raises reaches the caller as it is.
+    * generate() or agenerate(), once a send() or stream(), behind all that can be told of a call before any
+      I/O. It raises an EngineError for what goes wrong; whatever else it raises reaches the caller as it is.
     * models(), offers() and probe() by the live check and `manage.py bupple_models`. They may send requests,
       and raise an EngineError; what else they raise the live check reports.
     """
@@ -67,6 +79,7 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
     # None where that says nothing.
     models_need_key: bool | None = None
     has_overrides = False  # set: it was made by ai(alias, **options)
+    observers: tuple[Observer, ...] = ()  # those of the settings
     opened_by: Callable[[str], ChatDriver] | None = None  # what makes it again from its alias: ai()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -77,9 +90,10 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
     @classmethod
     def find_lacking(cls) -> str:
         """Return what a class lacks to be a driver, "" where it lacks nothing."""
-        ways = ({"generate"}, {"_batches"}, {"send", "stream"})
-        own = {name for name in set().union(*ways) if getattr(cls, name) is not getattr(ChatDriver, name)}
-        return "" if any(way <= own for way in ways) else "must have generate(), which yields the answer"
+        ways = ({"generate"}, {"agenerate"}, {"_flow"}, {"send", "stream"})
+        own = {name for name in set().union(*ways) if cls._has_own(name)}
+        words = "must have generate() or agenerate(), which yields the answer"
+        return "" if any(way <= own for way in ways) else words
 
     def __init__(self, alias: str, name: str, config: Options) -> None:
         self.alias = alias
@@ -108,6 +122,7 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
     def __deepcopy__(self, memo: dict[int, Any]) -> ChatDriver:
         copied = object.__new__(type(self))
         memo[id(self)] = copied
+        memo[id(self.observers)] = self.observers
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return copied
 
@@ -115,6 +130,10 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
     def label(self) -> str:
         """The alias as it may be shown: somebody may have pasted a key for it."""
         return unkeyed(self.alias)
+
+    @cached_property
+    def _call_finished(self) -> CallFinished:
+        return CallFinished(type(self))
 
     def generate(self, messages: list[Message], options: Options) -> Iterator[Any]:
         """Yield the answer as dicts: {"content": …} for each piece, {"done": True} at its end.
@@ -124,6 +143,14 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
         and what has another name goes under raw.
         messages are checked; options are the entry's and the call's.
         Raise an EngineError for what goes wrong; release what you hold in a `finally`.
+        """
+        raise TypeError(f"{type(self).__name__} {ChatDriver.find_lacking()}")
+
+    def agenerate(self, messages: list[Message], options: Options) -> AsyncIterator[Any]:
+        """See generate(); an asynchronous generator, in place of it.
+
+        It runs in the caller's event loop, in a task of its own, and in send() and stream() in a loop of its
+        own. A call that is ended cancels it, so that its `finally` runs.
         """
         raise TypeError(f"{type(self).__name__} {ChatDriver.find_lacking()}")
 
@@ -147,10 +174,11 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
         """Return the whole answer, or raise an EngineError.
 
         messages may be a string, which is what the user says. Beside the driver's options a call takes
-        `system`, a system message that goes before all others, and `context`, which the signal passes on.
+        `system`, a system message that goes before all others, `context`, which the signal passes on, and
+        `observers`, an Observer or several that hear of this call alone.
         """
         options = protect(options)
-        call = self._begin(messages, options, streamed=False)
+        call = self._begin(messages, options, "send")
         bridge.warn_of_blocking(
             "send() holds up the event loop that it is called in: write `await ai().asend(…)`."
         )
@@ -166,14 +194,14 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
     def stream(self, messages: list[Message] | str = "", **options: Any) -> Stream:
         """Return an iterator over the chunks of the answer; bad messages and options raise here."""
         options = protect(options)
-        call = self._begin(messages, options, streamed=True)
-        return Stream(call, self._batches(call))
+        call = self._begin(messages, options, "stream")
+        return Stream(call, call.watch(self._batches(call)))
 
     async def asend(self, messages: list[Message] | str = "", **options: Any) -> Reply:
         """See send()."""
         options = protect(options)
         call = await self._abegin(messages, options)
-        call.begin()
+        await call.abegin()
         try:
             call.last = reply = await self._areply(call)
         except BaseException as error:
@@ -185,8 +213,8 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
     def astream(self, messages: list[Message] | str = "", **options: Any) -> AsyncStream:
         """See stream()."""
         options = protect(options)
-        call = self._begin(messages, options, streamed=True)
-        return AsyncStream(call, self._abatches(call))
+        call = self._begin(messages, options, "stream")
+        return AsyncStream(call, call.awatch(self._abatches(call)))
 
     def models(self) -> list[str]:
         """Return the names of the models that the provider offers now, in its order; it costs no tokens.
@@ -198,10 +226,10 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
 
     async def amodels(self) -> list[str]:
         """See models()."""
-        return await bridge.run(self.models, Call(self, [], [], self.config, streamed=False))
+        return await bridge.run(self.models, self._make_call(self.config))
 
     def offers(self, model: str, models: list[str]) -> bool | None:
-        """Tell whether a model is among those of models(); None where their list does not say."""
+        """Return whether a model is among those of models(); None where their list does not say."""
         return model in models
 
     def get_config(self) -> dict[str, Any]:
@@ -247,48 +275,51 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
 
     # What a driver may do in a better way than by generate()
 
-    def _prepare(self, call: Call) -> None:  # noqa: B027 # most have nothing to add
+    def _prepare(self, call: RunningCall) -> None:  # noqa: B027 # most have nothing to add
         """Raise what can be told of a call before any I/O."""
 
-    def _batches(self, call: Call) -> Generator[list[Chunk], None, None]:
-        """Yield the chunks in the batches in which they arrive."""
-        texts: list[str] = []
-        pieces = self.generate(call.messages, call.options)
-        try:
-            for piece in pieces:
-                if call.cancellation.cancelled:
-                    return
-                chunk = self._complete(piece, call)
-                texts.append(chunk["content"])
-                call.first_chunk_at = call.first_chunk_at or time.monotonic()
-                yield [chunk]
-                if chunk["done"]:
-                    return
-            raise StreamInterruptedError(f"{self.name} ended without a last piece that has done=True.")
-        except EngineError as error:
-            model = call.options.get("model")
-            error.alias, error.driver, error.model = self.label, self.name, model and unkeyed(model)
-            error.partial_content, error.in_stream, error.attempts = "".join(texts), True, 1
-            clean(error, secrets_of(call.options))
-            raise
-        finally:
-            if isinstance(pieces, Generator):
-                pieces.close()
+    def _flow(self, call: RunningCall) -> Flow:
+        """Return what a call does, in both worlds."""
+        # The messages are those of the beginning: until then observers may set others.
+        source: object
+        if self._has_own("agenerate"):
+            source = AGenerated(lambda: self.agenerate(call.messages, call.options))
+        else:
+            source = Generated(lambda: self.generate(call.messages, call.options))
+        return flow_of_pieces(self, source, call)
 
-    def _abatches(self, call: Call) -> AsyncGenerator[list[Chunk], None]:
+    def _can_await(self, call: RunningCall) -> bool:
+        """Tell whether all that the flow opens can be awaited; else an asynchronous call runs in a thread."""
+        return self._has_own("agenerate")
+
+    @classmethod
+    def _has_own(cls, name: str) -> bool:
+        return getattr(cls, name) is not getattr(ChatDriver, name)
+
+    def _batches(self, call: RunningCall) -> Generator[list[Chunk], None, None]:
+        """Yield the chunks in the batches in which they arrive."""
+        return carry_out(self._flow(call), call)
+
+    def _abatches(self, call: RunningCall) -> AsyncGenerator[list[Chunk], None]:
         """See _batches()."""
+        if self._can_await(call):
+            return acarry_out(self._flow(call), call)
         return bridge.iterate(lambda: self._batches(call), call)
 
-    def _reply(self, call: Call) -> Reply:
+    def _reply(self, call: RunningCall) -> Reply:
         """Return the whole answer."""
-        return fold(self._batches(call))
+        return fold(call.watch(self._batches(call)))
 
-    async def _areply(self, call: Call) -> Reply:
+    async def _areply(self, call: RunningCall) -> Reply:
         """See _reply()."""
-        return await bridge.run(lambda: self._reply(call), call)
+        if not self._can_await(call):
+            return await bridge.run(lambda: self._reply(call), call)
+        async with aclosing(call.awatch(self._abatches(call))) as batches:
+            return fold([batch async for batch in batches])
 
-    def _begin(self, messages: list[Message] | str, options: dict[str, Any], *, streamed: bool) -> Call:
+    def _begin(self, messages: list[Message] | str, options: dict[str, Any], verb: Verb) -> RunningCall:
         context, system = options.pop("context", None), options.pop("system", None)
+        own = read_observers(options.pop("observers", None))
         merged = merge(self.config, parse_options(options, self.known_options)) if options else self.config
         listed = _listed(messages)
         turns = validate(listed)
@@ -296,18 +327,39 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
             system = plain(system)
             turns = [system_turn(system), *turns]
             listed = [{"role": "system", "content": system}, *listed]
-        call = Call(self, listed, turns, merged, streamed=streamed, context=context)
+        observers = (*own, *registered(), *self.observers)
+        call = self._make_call(merged, verb, listed, turns, context, observers)
         self._prepare(call)
         return call
 
-    async def _abegin(self, messages: list[Message] | str, options: dict[str, Any]) -> Call:
+    def _make_call(
+        self,
+        options: Options,
+        verb: Verb = "send",
+        messages: list[Message] | None = None,
+        turns: list[Turn] | None = None,
+        context: Any = None,
+        observers: tuple[Observer, ...] = (),
+    ) -> RunningCall:
+        model = unkeyed(options.get("model") or "")
+        value = Call(verb, self.label, self.name, model, messages or [], options, context)
+        return RunningCall(value, turns or [], self._call_finished, observers, self._build)
+
+    def _build(self, call: RunningCall) -> None:
+        """Check the messages that an observer has set, and prepare the call anew."""
+        call.value.messages = _listed(call.messages)
+        call.turns = validate(call.messages)
+        self._prepare(call)
+
+    async def _abegin(self, messages: list[Message] | str, options: dict[str, Any]) -> RunningCall:
         """See _begin(); a callable that gives the key, which may wait for a vault, is asked in a thread."""
         key = options.get("api_key") or self.config.get("api_key")
         if not isinstance(key, Secret) or key.is_fixed:
-            return self._begin(messages, options, streamed=False)
-        return await sync_to_async(self._begin)(messages, options, streamed=False)
+            return self._begin(messages, options, "send")
+        return await sync_to_async(self._begin)(messages, options, "send")
 
-    def _complete(self, piece: Any, call: Call) -> Chunk:
+    def complete(self, piece: Any, call: RunningCall) -> Chunk:
+        """Return what generate() has yielded as a chunk with all its keys."""
         if not isinstance(piece, Mapping):
             raise TypeError(f"{type(self).__name__}.generate() must yield dicts, not {type(piece).__name__}")
         done = bool(piece.get("done"))
@@ -326,7 +378,7 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
         return cast("Chunk", chunk)
 
 
-def fold(batches: Iterator[list[Chunk]]) -> Reply:
+def fold(batches: Iterable[list[Chunk]]) -> Reply:
     """Return the chunks of a stream as one Reply."""
     texts: list[str] = []
     reasoning: list[str] = []

@@ -31,7 +31,7 @@ _SECRET_NAME = re.compile(
 
 
 def names_secret(name: str) -> bool:
-    """Tell whether a name says that a secret stands behind it."""
+    """Return whether a name says that a secret stands behind it."""
     return _SECRET_NAME.search(name) is not None and not name.lower().endswith("tokens")
 
 
@@ -218,7 +218,7 @@ _WRAPPERS: dict[str, tuple[type | UnionType, Callable[[Any], Any]]] = {
 }
 SECRET_OPTIONS = frozenset(_WRAPPERS)
 # What is no option of a driver, and the caller's own: it is handed on as it is.
-_OPEN = ("context", "messages", "system")
+_OPEN = ("context", "messages", "observers", "system")
 
 
 def protect(options: Mapping[Any, Any]) -> MaskedDict:

@@ -20,7 +20,8 @@ from typing import Any, ClassVar
 from django.core.checks import CheckMessage, Warning
 from django.core.exceptions import ImproperlyConfigured
 
-from bupple_engine.calls.call import Call
+from bupple_engine.calls.running import RunningCall
+from bupple_engine.calls.seams import CLOCK, random
 from bupple_engine.drivers import extras
 from bupple_engine.drivers.wired import HTTPDriver
 from bupple_engine.exceptions import ContextLengthExceededError, EngineError
@@ -70,8 +71,7 @@ class LocalWire(ChatCompletionsWire):
 
     def build_request(self, turns: list[Turn], options: Options, stream: bool) -> Request:
         request = super().build_request(turns, {**options, "base_url": None}, stream)
-        request.url = "local:"
-        return request
+        return request.replace(url="local:")
 
     def parse_error(self, status: int, payload: Any, text: str = "") -> EngineError:
         error = super().parse_error(status, payload, text)
@@ -127,7 +127,7 @@ class LocalDriver(HTTPDriver):
             if not (chosen and part == "weights"):
                 yield Warning(words, hint=hint, id=f"bupple_engine.{CHECK_IDS[part]}")
 
-    def _prepare(self, call: Call) -> None:
+    def _prepare(self, call: RunningCall) -> None:
         path = model_path(call.options)
         call.options = {"model": path.stem, **call.options}
         # A generation is stopped between two tokens: so it is always a stream, for send() folded into one.
@@ -141,16 +141,18 @@ class LocalDriver(HTTPDriver):
             model=call.options["model"],
             clocks=limits,
             max_retries=0,
+            clock=CLOCK.get(),
+            chance=random,
+            call_id=call.value.id,
         )
 
-    def _transport(self, call: Call) -> Any:
+    def _transport(self, call: RunningCall) -> LocalTransport:
         options = call.options
         names = ("context_tokens", "parallel", "threads")
         return LocalTransport(str(model_path(options)), *(options[name] for name in names))
 
-    def _atransport(self, call: Call) -> None:
-        """Return None: the engine's calls block, in a thread each."""
-        return None
+    def _can_await(self, call: RunningCall) -> bool:
+        return False  # the engine's calls block, in a thread each
 
 
 def find_missing() -> dict[str, tuple[str, str]]:
