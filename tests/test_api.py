@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.apps import apps
 from django.core.exceptions import (
     ImproperlyConfigured,
@@ -17,7 +19,9 @@ from django.core.exceptions import (
     ValidationError,
 )
 from django.core.signals import got_request_exception
-from django.urls import reverse
+from django.test import AsyncRequestFactory, RequestFactory
+from django.urls import resolve, reverse
+from django.views.decorators.cache import never_cache
 from rest_framework.authtoken.models import Token
 from rest_framework.exceptions import NotFound
 from rest_framework.exceptions import ValidationError as RestValidationError
@@ -1051,3 +1055,32 @@ def test_a_limit_that_is_none_is_none_and_one_left_out_is_the_default(settings: 
 def test_a_body_is_not_read_for_who_may_not_call(caller: Caller, path: str, site: Site) -> None:
     site(PERMISSION_CLASSES=["rest_framework.permissions.IsAdminUser"])
     assert caller.post(path, b"[" * 1_000_000).status == 403
+
+
+def test_the_view_is_a_coroutine_function_where_a_loop_runs_alone() -> None:
+    """Under WSGI Django would have a thread and a loop made for each request to one."""
+    view: Any = resolve(reverse("bupple_engine:chat")).func
+
+    async def asked_in_a_loop() -> bool:
+        return iscoroutinefunction(view)
+
+    assert not iscoroutinefunction(view)
+    assert asyncio.run(asked_in_a_loop())
+    assert (view.cls.__name__, view.csrf_exempt) == ("ChatView", True)
+    with pytest.raises(AttributeError, match="no attribute 'lost'"):
+        _ = view.lost
+
+
+def test_a_decorator_that_takes_the_view_for_synchronous() -> None:
+    """It asks before there is a loop; the answer then waits in a thread, also under ASGI."""
+    view = never_cache(resolve(reverse("bupple_engine:chat")).func)
+    body = {"data": json.dumps({"messages": HELLO}), "content_type": "application/json"}
+
+    async def ask() -> Any:
+        return await sync_to_async(view)(AsyncRequestFactory().post("/", **body))  # type: ignore[arg-type]
+
+    for response in (asyncio.run(ask()), view(RequestFactory().post("/", **body))):  # type: ignore[arg-type]
+        response.render()
+        assert response.status_code == 200
+        assert "no-cache" in response["Cache-Control"]
+        assert json.loads(response.content)["role"] == "assistant"

@@ -29,6 +29,7 @@ from bupple_engine import (
 )
 from tests.conftest import Configure
 from tests.provider import Answer, Piece, Provider, split
+from tests.pure import begin, build, hear
 from tests.shapes import SHAPES
 from tests.verbs import STREAMS, VERBS, run
 from tests.wires import EVENTS, JSON, KEY, KNOWN, TEXTS, WIRES, Kind, Wire, dump
@@ -186,24 +187,23 @@ def test_a_stream_without_its_end_is_interrupted(
         assert outcome.text == outcome.error.partial_content == "".join(TEXTS)
 
 
-def test_a_stream_cut_at_every_byte_is_never_taken_for_whole(wire: Wire, driver: Any) -> None:
+def test_a_stream_cut_at_every_byte_is_never_taken_for_whole(wire: Wire) -> None:
     whole = wire.stream(["Grüße ", "🦜"])
+    entry = wire.settings("http://provider")
+    name = str(entry.pop("DRIVER"))
+    request = build(name, entry=entry, stream=True)
     complete_from = None
     for size in range(1, len(whole) + 1):
-        exchange = driver.stream(HELLO)._call.exchange
-        exchange.open_attempt()
-        exchange.receive_head(200, {})
-        chunks = exchange.receive(whole[:size])
-        try:
-            while not exchange.finished:
-                chunks += exchange.receive(b"")
-        except StreamInterruptedError:
+        outcome = hear(begin(name, request=request), [whole[:size]])
+        text = "".join(chunk["content"] for chunk in outcome.chunks)
+        if outcome.error is not None:
+            assert type(outcome.error) is StreamInterruptedError
             assert complete_from is None
-            assert "Grüße 🦜".startswith("".join(chunk["content"] for chunk in chunks))
+            assert "Grüße 🦜".startswith(text)
         else:
             complete_from = complete_from or size
-            assert "".join(chunk["content"] for chunk in chunks) == "Grüße 🦜"
-            assert chunks[-1]["done"]
+            assert text == "Grüße 🦜"
+            assert outcome.chunks[-1]["done"]
     assert complete_from is not None
 
 

@@ -134,7 +134,7 @@ class HTTPDriver(ChatDriver):
             clock=CLOCK.get(),
             chance=random,
             limits=limits(call.options),
-            call_id=call.value.id,
+            call=call.value,
         )
 
     def _check_entry(self, call: RunningCall, required: Iterable[str]) -> None:

@@ -96,8 +96,8 @@ def stream_response(
     settings = conf.api_settings()
     release_connections()
     items = LoopedChunks(aiter(chunks)) if _is_asynchronous(chunks) else iter(chunks)
-    limit_writes(request.META.get("gunicorn.socket"))
-    relay = Relay(items, dialect, heartbeat=settings.heartbeat_seconds, on_end=on_end)
+    limited = limit_writes(request.META.get("gunicorn.socket"))
+    relay = Relay(items, dialect, heartbeat=settings.heartbeat_seconds, on_end=on_end, hands_over=limited)
     try:
         relay.open(settings.gate_seconds)
     except EngineError as error:

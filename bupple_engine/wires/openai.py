@@ -256,7 +256,7 @@ class OpenAIWire(Wire):
 
 
 def _is_search(item: dict[str, Any]) -> bool:
-    """Tell whether an output item is a search that is billed: to open a page that was found is none."""
+    """Return whether an output item is a search that is billed: to open a page that was found is none."""
     if item.get("type") != "web_search_call":
         return False
     action = item.get("action")

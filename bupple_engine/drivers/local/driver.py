@@ -145,7 +145,7 @@ class LocalDriver(HTTPDriver):
             max_retries=0,
             clock=CLOCK.get(),
             chance=random,
-            call_id=call.value.id,
+            call=call.value,
         )
 
     def _transport(self, call: RunningCall) -> LocalTransport:
