@@ -35,7 +35,8 @@ class Wire(Parser):
     * check_options(), which refuses the options named by `unsupported`;
     * build_path(), base_url() where the entry has no BASE_URL, build_auth() with the key where there is one,
       build_headers();
-    * build_body(), in which the entry's EXTRA is merged; build_echo() with the outcome, once an answer wants it.
+    * build_body(), in which the entry's EXTRA is merged; build_echo() with the outcome, for an answer that
+      wants it.
 
     Each may raise an UnsupportedFeatureError for what the API can't express and an InvalidRequestError for
     what is wrong with a message: these are raised at the call, before any I/O. For a list of models it is
