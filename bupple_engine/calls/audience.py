@@ -156,15 +156,20 @@ class Audience:
 
     def expect(self, attempts: tuple[Attempt, ...]) -> None:
         """Note who is to hear the end, and before it of the attempts that nobody was told of."""
-        if any("attempt" in observer.heard for observer in self._begun):
-            self._unheard += attempts
-        self._untold = [observer for observer in self._begun if "end" in observer.heard]
         if self._finished.is_heard:
-            self._untold.insert(0, self._finished)
+            self._untold.append(self._finished)
+        heard = False
+        for observer in self._begun:
+            if "end" in observer.heard:
+                self._untold.append(observer)
+            heard = heard or "attempt" in observer.heard
+        if heard:
+            self._unheard += attempts
 
     def tell(self, outcome: Outcome) -> None:
         """Tell the end to those that have not heard it; safe where another thread is at it."""
-        self._tell_attempts()
+        if self._unheard:
+            self._tell_attempts()
         while (observer := self._next_untold()) is not None:
             self._tell_one(observer, outcome)
 
@@ -210,6 +215,8 @@ class Audience:
         await asyncio.shield(task)
 
     def _next_untold(self, *, blocking_alone: bool = False) -> Observer | None:
+        if not self._untold:
+            return None
         try:
             if blocking_alone and "end" in self._untold[-1].awaited:
                 return None

@@ -52,6 +52,9 @@ class RunningCall:
         self.options = value.options
         self.streamed = value.verb == "stream"
         self.cancellation = Cancellation()
+        # The seconds after which a wait that is_timed is interrupted by an empty batch; then it goes on.
+        self.patience: float | None = None
+        self.is_timed = False
         self.exchange: Exchange | None = None
         self.last: Reply | Chunk | None = None
         # Of a driver without an exchange:
@@ -228,24 +231,23 @@ class RunningCall:
             texts, reasoning, first = self.texts, self.reasoning, self.first_chunk_at
         attempts = self._all_attempts(error)
         return make_outcome(
-            state=state,
-            text="".join(texts),
-            reasoning="".join(reasoning),
-            usage=self.usage(error),
-            finish_reason=last.get("finish_reason"),
-            error=error,
-            call=call,
-            tool_calls=(),
-            messages=(),
-            model=unkeyed(one_line(str(last.get("model") or call.model))),
-            driver=metadata.get("driver") or call.driver,
-            target=metadata.get("target") or call.alias,
-            metadata=metadata,
-            attempts=attempts,
-            trail=(),
-            started=self._started,
-            first_chunk=first if self.streamed else None,
-            ended=CLOCK.get().now(),
+            {
+                "state": state,
+                "text": "".join(texts),
+                "reasoning": "".join(reasoning),
+                "usage": self.usage(error),
+                "finish_reason": last.get("finish_reason"),
+                "error": error,
+                "call": call,
+                "model": unkeyed(one_line(str(last.get("model") or call.model))),
+                "driver": metadata.get("driver") or call.driver,
+                "target": metadata.get("target") or call.alias,
+                "metadata": metadata,
+                "attempts": attempts,
+                "started": self._started,
+                "first_chunk": first if self.streamed else None,
+                "ended": CLOCK.get().now(),
+            }
         )
 
     def _all_attempts(self, error: BaseException | None) -> tuple[Attempt, ...]:
