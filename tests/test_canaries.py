@@ -504,6 +504,12 @@ def the_engine_has_these_settings() -> None:
     assert callable(xllamacpp.Server.handle_chat_completions)
 
 
+@canary("python", "_socket")
+def a_socket_is_the_c_librarys() -> None:
+    found: Any = importlib.import_module("_socket")
+    assert issubclass(socket.socket, found.socket)
+
+
 @canary("python", "libc._exit")
 @pytest.mark.skipif(
     not sys.platform.startswith("linux"), reason="the engine's end is on_exit's on glibc alone"
