@@ -52,6 +52,9 @@ class RunningCall:
         self.options = value.options
         self.streamed = value.verb == "stream"
         self.cancellation = Cancellation()
+        # The seconds after which a wait that is_timed is interrupted by an empty batch; then it goes on.
+        self.patience: float | None = None
+        self.is_timed = False
         self.exchange: Exchange | None = None
         self.last: Reply | Chunk | None = None
         # Of a driver without an exchange:

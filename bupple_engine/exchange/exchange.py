@@ -22,7 +22,8 @@ from bupple_engine.protocol.options import DEFAULT_LIMITS, Clocks, Limits
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.scrubbing import clean, scrub
 from bupple_engine.types import Chunk, Reply
-from bupple_engine.wires.base import Wire, lacks_path
+from bupple_engine.wires.base import lacks_path
+from bupple_engine.wires.parser import Parser
 
 from .attempt import Attempt
 from .clock import Clock
@@ -77,7 +78,7 @@ class Exchange:
 
     def __init__(
         self,
-        wire: Wire,
+        wire: Parser,
         request: Request,
         *,
         alias: str,
