@@ -228,6 +228,14 @@ def a_file_of_a_socket_can_be_watched() -> None:
         assert read == [ours]
 
 
+@canary("python", "os.environb._data")
+def the_environment_lies_in_a_dict_of_bytes() -> None:
+    os.environb[b"BUPPLE_ENGINE_CANARY"] = b"x"
+    assert os.environb._data[b"BUPPLE_ENGINE_CANARY"] == b"x"  # type: ignore[attr-defined]
+    del os.environb[b"BUPPLE_ENGINE_CANARY"]
+    assert b"BUPPLE_ENGINE_CANARY" not in os.environb._data  # type: ignore[attr-defined]
+
+
 # urllib3
 
 
