@@ -21,8 +21,8 @@ from bupple_engine.calls.streams import AsyncStream, Stream
 from bupple_engine.conf.registry import ai
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import EngineError
-from bupple_engine.masking import protect
 from bupple_engine.masking.printing import kind_of
+from bupple_engine.protocol.options import protect
 from bupple_engine.protocol.sse import encode
 from bupple_engine.types import Message
 
