@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import _socket
 import socket
 import struct
 import threading
@@ -261,5 +262,5 @@ def limit_writes(connection: socket.socket | None) -> bool:
     with suppress(OSError):  # the reader has gone
         seconds = struct.pack("ll", int(ROOM_SECONDS), int(ROOM_SECONDS % 1 * 1_000_000))
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, seconds)
-        return type(connection) is socket.socket and socket.socket.__module__ == "socket"
+        return type(connection) is socket.socket and issubclass(socket.socket, _socket.socket)
     return False
