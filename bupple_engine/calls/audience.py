@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from bupple_engine.exchange.attempt import Attempt
 from bupple_engine.types import Chunk
 
-from . import bridge
+from . import bridge, threads
 from .call import Call
 from .observers import CallFinished, Observer, blocking, report_failure
 from .outcome import Outcome, interrupts
@@ -194,7 +194,7 @@ class Audience:
                 elif (observer := self._next_untold()) is not None:
                     await self._tell_shielded(observer, outcome)
         except BaseException:
-            bridge.submit(lambda: self.tell(outcome))  # the caller is cancelled, or its loop ends
+            threads.submit(lambda: self.tell(outcome))  # the caller is cancelled, or its loop ends
             raise
 
     async def _tell_shielded(self, observer: Observer, outcome: Outcome) -> None:

@@ -14,7 +14,7 @@ from bupple_engine.exchange.attempt import Attempt
 from bupple_engine.masking.keys import unkeyed
 from bupple_engine.masking.printing import one_line
 
-from . import bridge, records
+from . import records, threads
 from .audience import AsyncBatches, Audience, Batches
 from .call import Call
 from .cancellation import Cancellation
@@ -213,7 +213,7 @@ class RunningCall:
     def finish_elsewhere(self) -> None:
         """See finish(): it is called by the garbage collector, so that others are told by a thread."""
         if self.has_begun and (self._observers or self._signal.may_be_heard):
-            bridge.leave(self.finish)
+            threads.leave(self.finish)
         else:
             self.finish()
 
