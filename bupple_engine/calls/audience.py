@@ -154,7 +154,7 @@ class Audience:
 
     # The end
 
-    def expect(self, attempts: tuple[Attempt, ...]) -> None:
+    def expect(self, attempts: Callable[[], tuple[Attempt, ...]]) -> None:
         """Note who is to hear the end, and before it of the attempts that nobody was told of."""
         if self._finished.is_heard:
             self._untold.append(self._finished)
@@ -164,7 +164,7 @@ class Audience:
                 self._untold.append(observer)
             heard = heard or "attempt" in observer.heard
         if heard:
-            self._unheard += attempts
+            self._unheard += attempts()
 
     def tell(self, outcome: Outcome) -> None:
         """Tell the end to those that have not heard it; safe where another thread is at it."""

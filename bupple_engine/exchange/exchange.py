@@ -200,8 +200,10 @@ class Exchange:
         found = self._request_id
         return None if found is None else one_line(scrub(found.reveal(), self.request.secrets))
 
-    def describe(self, error: BaseException | None = None, pause: float | None = None) -> Attempt:
-        """Return what is known of the present attempt."""
+    def describe(
+        self, error: BaseException | None = None, pause: float | None = None, ended: float | None = None
+    ) -> Attempt:
+        """Return what is known of the present attempt, which ends now unless it has ended before."""
         first = self.first_chunk_at
         usage = error.usage if isinstance(error, EngineError) else None
         if usage is None and self.answer.usage:
@@ -214,7 +216,7 @@ class Exchange:
             self.request_id,
             self.attempt_started,
             first if first is not None and first >= self.attempt_started else None,
-            self.clock.now(),
+            self.clock.now() if ended is None else ended,
             usage,
             error,
             pause,
