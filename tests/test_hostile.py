@@ -36,15 +36,6 @@ CHUNKED = HEAD % b"text/event-stream" + b"Transfer-Encoding: chunked\r\n\r\n"
 pytestmark = pytest.mark.usefixtures("collected")
 
 
-@pytest.fixture(params=[*VERBS, "asend-threads", "astream-threads"])
-def verb(request: pytest.FixtureRequest) -> str:
-    """Give each verb, the asynchronous ones over aiohttp and over threads."""
-    name, _, threads = request.param.partition("-")
-    if threads:
-        request.getfixturevalue("without_aiohttp")
-    return str(name)
-
-
 @contextmanager
 def flood(first: bytes, pieces: Iterator[bytes], pause: float = 0.0) -> Iterator[tuple[str, threading.Event]]:
     """Give the URL of a server that answers its one connection with pieces until its client leaves."""
