@@ -19,7 +19,6 @@ COUNTS = (*NO_USAGE, *PARTS)
 
 # Count → where an object may have it, the first that is not 0 being the one; a dot goes into an object.
 Paths: TypeAlias = Mapping[str, tuple[str, ...]]
-PLACES_DEEP = 3  # names in a path
 Counted: TypeAlias = dict[str, int | None]
 
 # Beyond it not every reader of JSON has whole numbers, and nobody has counted so far.
@@ -65,24 +64,46 @@ def _first(values: Iterable[Any]) -> int | None:
     return known
 
 
-def read_counts(found: Any, paths: Paths) -> Counted:
-    """Return the counts that an object has, by their common names; see count()."""
-    # Each place is looked up in one dict: a walk for each costs as much as all the rest of reading an answer.
-    flat = _flatten(found, PLACES_DEEP) if isinstance(found, dict) else {}
-    return {name: _first(map(flat.get, places)) for name, places in paths.items()}
+class Places:
+    """Find the counts of an object by their common names, each at the first of its paths; see count().
 
+    The object is walked once: a look at each path would cost as much as all the rest of reading an answer.
+    """
 
-def _flatten(found: dict[str, Any], depth: int) -> dict[str, Any]:
-    """Return what stands at each path of so many names at most."""
-    flat = {}
-    for name, value in found.items():
-        if "." in name:
-            continue  # it would be taken for a path
-        if not isinstance(value, dict):
-            flat[name] = value
-        elif depth > 1:
-            flat |= {f"{name}.{inner}": deep for inner, deep in _flatten(value, depth - 1).items()}
-    return flat
+    __slots__ = ("_nothing", "_tree")
+
+    def __init__(self, paths: Paths) -> None:
+        self._nothing: Counted = dict.fromkeys(paths)
+        # Name → what it counts where a number stands behind it, with its rank; and where an object does.
+        self._tree: dict[str, tuple[list[tuple[str, int]], dict[str, Any]]] = {}
+        for name, places in paths.items():
+            for rank, path in enumerate(places):
+                *outer, last = path.split(".")
+                tree = self._tree
+                for step in outer:
+                    tree = tree.setdefault(step, ([], {}))[1]
+                tree.setdefault(last, ([], {}))[0].append((name, rank))
+
+    def read(self, found: Any) -> Counted:
+        """Return the counts that an object has; None for one that it lacks."""
+        counted = self._nothing.copy()
+        if isinstance(found, dict):
+            self._walk(found, self._tree, counted, {})
+        return counted
+
+    def _walk(self, found: dict[str, Any], tree: Any, counted: Counted, ranks: dict[str, int]) -> None:
+        for name, value in found.items():
+            place = tree.get(name)
+            if place is None or value is None:
+                continue
+            if isinstance(value, dict):
+                if place[1]:
+                    self._walk(value, place[1], counted, ranks)
+            elif (number := _whole(value)) is not None:
+                for target, rank in place[0]:
+                    known = counted[target]
+                    if known is None or (number and (not known or rank < ranks[target])):
+                        counted[target], ranks[target] = number, rank
 
 
 def usage_of(
@@ -98,7 +119,7 @@ def usage_of(
     Reasoning that a service counts beside the completion goes into it: where reasoning_beside says so, where
     there is more of it than of the completion, or where only so its total comes out.
     """
-    part = {name: counted.get(name) or 0 for name in PARTS}
+    part = {name: number for name in PARTS if (number := counted.get(name))}
     usage: Usage = NO_USAGE.copy()
     if any(counted.get(name) is not None for name in NO_USAGE):
         prompt, completion = _sides(counted, part, reasoning_beside)
@@ -107,13 +128,10 @@ def usage_of(
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
         }
-        within = {"cache_read": prompt, "reasoning": completion}
-        within |= {"audio_input": prompt, "audio_output": completion}
-        part |= {name: min(part[name], most) for name, most in within.items()}
-        part["cache_write"] = min(part["cache_write"], prompt - part["cache_read"])
-        part["cache_write_1h"] = min(part["cache_write_1h"], part["cache_write"])
+        if part:
+            _fit(part, prompt, completion)
     else:
-        part = {"searches": part["searches"]}
+        part = {"searches": part.get("searches", 0)}
     usage |= cast("Usage", {name: number for name, number in part.items() if number})
     if word := tier_of(tier):
         usage["tier"] = word
@@ -122,6 +140,20 @@ def usage_of(
     if raw:
         usage["raw"] = dict(raw)
     return usage
+
+
+def _fit(part: dict[str, int], prompt: int, completion: int) -> None:
+    """Have each part be no more than what it is a part of."""
+    within = {
+        "cache_read": prompt,
+        "reasoning": completion,
+        "audio_input": prompt,
+        "audio_output": completion,
+    }
+    part |= {name: min(part[name], most) for name, most in within.items() if name in part}
+    if "cache_write" in part or "cache_write_1h" in part:
+        part["cache_write"] = min(part.get("cache_write", 0), prompt - part.get("cache_read", 0))
+        part["cache_write_1h"] = min(part.get("cache_write_1h", 0), part["cache_write"])
 
 
 def in_common_terms(usage: Mapping[str, Any]) -> Usage:
@@ -179,11 +211,11 @@ def tier_of(word: object) -> str:
 def _sides(counted: Counted, part: dict[str, int], reasoning_beside: bool) -> tuple[int, int]:
     """Return the prompt's count and the completion's, with what only the total holds."""
     prompt, completion = counted.get("prompt_tokens") or 0, counted.get("completion_tokens") or 0
-    total, reasoning = counted.get("total_tokens") or 0, part["reasoning"]
+    total, reasoning = counted.get("total_tokens") or 0, part.get("reasoning", 0)
     if reasoning_beside or reasoning > completion or total == prompt + completion + reasoning:
         completion += reasoning
     rest = max(total - prompt - completion, 0)
-    if counted.get("prompt_tokens") is None or rest == part["cache_read"] + part["cache_write"]:
+    if counted.get("prompt_tokens") is None or rest == part.get("cache_read", 0) + part.get("cache_write", 0):
         return prompt + rest, completion
     # Gemini's thoughts, for one, which its OpenAI-compatible API has in the total alone.
     return prompt, completion + rest
@@ -191,6 +223,8 @@ def _sides(counted: Counted, part: dict[str, int], reasoning_beside: bool) -> tu
 
 def _whole(value: object) -> int | None:
     """Return a number as a count; some gateways send it as a string, or as a float."""
+    if type(value) is int:
+        return value if 0 <= value <= _MOST else None
     if isinstance(value, str):
         value = int(value) if len(value) < 20 and value.isascii() and value.isdecimal() else None
     elif isinstance(value, float):
