@@ -19,7 +19,7 @@ from bupple_engine.exchange.flow import Flow, flow_of
 from bupple_engine.exchange.pages import Listing
 from bupple_engine.masking import mask_url
 from bupple_engine.protocol.answer import reply_of
-from bupple_engine.protocol.options import Option, Options, clocks, limits, protect
+from bupple_engine.protocol.options import Entry, Option, Options, clocks, limits, protect
 from bupple_engine.protocol.reading import read_option
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.values import unfit
@@ -42,7 +42,7 @@ class HTTPDriver(ChatDriver):
     """A provider spoken to over HTTP; all that is the provider's own is in its wire."""
 
     def __init__(self, alias: str, name: str, config: Options, wire: Wire) -> None:
-        super().__init__(alias, name, config)
+        super().__init__(alias, name, Entry(config))
         self.wire = wire
         self.required = wire.required
         self.models_need_key = wire.models_need_key
@@ -184,9 +184,12 @@ class HTTPDriver(ChatDriver):
     async def _areply(self, call: RunningCall) -> Reply:
         if not self._can_await(call):
             return await super()._areply(call)
-        async with aclosing(call.awatch(self._abatches(call))) as batches:
+        batches = call.awatch(self._abatches(call))
+        try:
             async for _ in batches:
                 pass
+        finally:
+            await batches.aclose()
         return self._fold(call)
 
     def _fold(self, call: RunningCall) -> Reply:

@@ -111,12 +111,9 @@ class ChatCompletionsWire(Wire):
         names = {"organization_id": "OpenAI-Organization", "project_id": "OpenAI-Project"}
         return {header: options[name] for name, header in names.items() if options.get(name)}
 
-    def build_request(self, turns: list[Turn], options: Options, stream: bool) -> Request:
-        request = super().build_request(turns, options, stream)
+    def reasons_inline(self, options: Options) -> bool:
         wanted = options.get("inline_reasoning")
-        if self.inline_reasoning if wanted is None else wanted:
-            return request.replace(inline_reasoning=True)
-        return request
+        return self.inline_reasoning if wanted is None else wanted
 
     def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
         body: dict[str, Any] = {"model": options.get("model"), "messages": self.build_messages(turns)}
