@@ -208,7 +208,8 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
             raise StopAsyncIteration
         self._is_read = True
         try:
-            await call.abegin()
+            if not call.has_begun:
+                await call.abegin()
             async for batch in self._batches:
                 if self._closed:
                     break

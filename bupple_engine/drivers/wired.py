@@ -24,6 +24,7 @@ from bupple_engine.protocol.reading import read_option
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.values import unfit
 from bupple_engine.transports import Pooled, has_aiohttp, transport_in_place
+from bupple_engine.transports.shells import acarry_out
 from bupple_engine.types import Reply
 from bupple_engine.wires.base import Wire
 from bupple_engine.wires.parser import Parser
@@ -184,7 +185,7 @@ class HTTPDriver(ChatDriver):
     async def _areply(self, call: RunningCall) -> Reply:
         if not self._can_await(call):
             return await super()._areply(call)
-        batches = call.awatch(self._abatches(call))
+        batches = call.awatch(acarry_out(self._flow(call), call))
         try:
             async for _ in batches:
                 pass

@@ -51,7 +51,10 @@ class Read:
 
 @dataclass(slots=True)
 class Last:
-    """Hand the last chunks on; whatever their reader does, drain the response then, and close it."""
+    """Hand the last chunks on; whatever their reader does, drain the response then, and close it.
+
+    seconds are for draining, 0 where there is nothing to drain.
+    """
 
     chunks: list[Chunk]
     seconds: float
@@ -96,9 +99,14 @@ def flow_of(begin: Callable[[], tuple[Exchange, object]]) -> Flow:
             del response  # a shell's, which closes it
             while True:
                 read.seconds = exchange.timeout()
-                chunks = exchange.receive((yield read))
+                data = yield read
+                has_ended = not data
+                try:
+                    chunks = exchange.receive(data)
+                finally:
+                    del data  # what came is in no frame of an error's
                 if exchange.finished:
-                    yield Last(chunks, DRAIN_SECONDS)
+                    yield Last(chunks, 0.0 if has_ended else DRAIN_SECONDS)
                     return
                 if chunks:
                     yield chunks

@@ -52,7 +52,10 @@ class Turn(NamedTuple):
     @property
     def is_blank(self) -> bool:
         """Whether there is nothing in it but white space: several providers refuse such a turn."""
-        return not any(part.type != "text" or part.content.strip() for part in self.parts)
+        for part in self.parts:
+            if part.type != "text" or (part.content and not part.content.isspace()):
+                return False
+        return True
 
 
 def validate(messages: Any) -> list[Turn]:
@@ -65,6 +68,9 @@ def validate(messages: Any) -> list[Turn]:
     turns = [_turn(message, f"messages[{index}]") for index, message in enumerate(messages)]
     if not turns:
         raise _wrong("messages", "is empty; it needs a message at least")
+    for turn in turns:
+        if turn.role == "user" and not turn.is_blank:
+            return turns  # nearly all
     # Without a user's message too: a conversation may be instructions alone, or begin with the assistant.
     asked = [turn for turn in turns if turn.role == "user"] or turns
     if all(turn.is_blank for turn in asked):

@@ -187,6 +187,8 @@ def protect(options: Mapping[Any, Any]) -> MaskedDict:
     driver alone knows to be secret, a secret may stand as well: so all is wrapped but the numbers of COMMON,
     and what reads an option reveals it.
     """
+    if not options:
+        return MaskedDict()
     return MaskedDict({unkeyed_name(name): _wrap(str(name).lower(), options[name]) for name in options})
 
 

@@ -99,7 +99,9 @@ class Places:
             if isinstance(value, dict):
                 if place[1]:
                     self._walk(value, place[1], counted, ranks)
-            elif (number := _whole(value)) is not None:
+                continue
+            number = value if type(value) is int and 0 <= value <= _MOST else _whole(value)
+            if number is not None:
                 for target, rank in place[0]:
                     known = counted[target]
                     if known is None or (number and (not known or rank < ranks[target])):
@@ -121,7 +123,8 @@ def usage_of(
     """
     part = {name: number for name in PARTS if (number := counted.get(name))}
     usage: Usage = NO_USAGE.copy()
-    if any(counted.get(name) is not None for name in NO_USAGE):
+    prompt, completion, total = map(counted.get, NO_USAGE)
+    if prompt is not None or completion is not None or total is not None:
         prompt, completion = _sides(counted, part, reasoning_beside)
         usage = {
             "prompt_tokens": prompt,
