@@ -31,7 +31,7 @@ from bupple_engine.exceptions import (
     StreamInterruptedError,
     UnsupportedFeatureError,
 )
-from bupple_engine.exchange.flow import Flow
+from bupple_engine.exchange.wishes import Flow
 from bupple_engine.masking import Hidden, MaskedDict, Secret
 from bupple_engine.masking.keys import shown, unkeyed
 from bupple_engine.protocol import elsewhere
@@ -43,12 +43,12 @@ from bupple_engine.transports.shells import acarry_out, carry_out
 from bupple_engine.types import Chunk, Message, Reply
 
 from .extras import Requirement
-from .generated import AGenerated, Generated, flow_of_pieces
 from .lazy import is_lazy, plain, plain_message, plain_option
-from .probing import Findings, ask_for_models
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
+
+    from .probing import Findings
 
 
 logger = logging.getLogger("bupple_engine")
@@ -255,6 +255,8 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
 
         A provider that fails is a finding, no exception.
         """
+        from .probing import ask_for_models  # a site that never probes has none of it
+
         return ask_for_models(self, seconds)
 
     def check(self) -> Iterable[CheckMessage]:
@@ -272,6 +274,8 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
 
     def _flow(self, call: RunningCall) -> Flow:
         """Return what a call does, in both worlds."""
+        from .generated import AGenerated, Generated, flow_of_pieces  # nor of this, without such a driver
+
         # The messages are those of the beginning: until then observers may set others.
         source: object
         if self._has_own("agenerate"):

@@ -15,8 +15,9 @@ from bupple_engine.calls.running import RunningCall
 from bupple_engine.calls.seams import CLOCK, random
 from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange.exchange import Exchange
-from bupple_engine.exchange.flow import Flow, flow_of
+from bupple_engine.exchange.flow import flow_of
 from bupple_engine.exchange.pages import Listing
+from bupple_engine.exchange.wishes import Flow
 from bupple_engine.masking import mask_url
 from bupple_engine.protocol.answer import reply_of
 from bupple_engine.protocol.options import Entry, Option, Options, clocks, limits, protect

@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 from bupple_engine.calls.running import RunningCall
 from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange.attempt import Attempt
-from bupple_engine.exchange.flow import Flow, Last, Open, Pause, Read
+from bupple_engine.exchange.wishes import Flow, Last, Open, Pause, Read
 from bupple_engine.types import Chunk
 
 from .base import (
