@@ -314,16 +314,19 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
             return fold([batch async for batch in batches])
 
     def _begin(self, messages: list[Message] | str, options: dict[str, Any], verb: Verb) -> RunningCall:
-        context, system = options.pop("context", None), options.pop("system", None)
-        own = read_observers(options.pop("observers", None))
-        merged = merge(self.config, parse_options(options, self.known_options)) if options else self.config
+        context = system = None
+        observers = (*registered(), *self.observers)
+        merged = self.config
+        if options:
+            context, system = options.pop("context", None), options.pop("system", None)
+            observers = (*read_observers(options.pop("observers", None)), *observers)
+            merged = merge(merged, parse_options(options, self.known_options)) if options else merged
         listed = _listed(messages)
         turns = validate(listed)
         if system is not None:
             system = plain(system)
             turns = [system_turn(system), *turns]
             listed = [{"role": "system", "content": system}, *listed]
-        observers = (*own, *registered(), *self.observers)
         call = self._make_call(merged, verb, listed, turns, context, observers)
         self._prepare(call)
         return call
