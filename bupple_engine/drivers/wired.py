@@ -20,7 +20,7 @@ from bupple_engine.exchange.pages import Listing
 from bupple_engine.exchange.wishes import Flow
 from bupple_engine.masking import mask_url
 from bupple_engine.protocol.answer import reply_of
-from bupple_engine.protocol.options import Entry, Option, Options, clocks, limits, protect
+from bupple_engine.protocol.options import EntryOptions, Option, Options, clocks, limits, protect
 from bupple_engine.protocol.reading import read_option
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.values import unfit
@@ -44,7 +44,7 @@ class HTTPDriver(ChatDriver):
     """A provider spoken to over HTTP; all that is the provider's own is in its wire."""
 
     def __init__(self, alias: str, name: str, config: Options, wire: Wire) -> None:
-        super().__init__(alias, name, Entry(config))
+        super().__init__(alias, name, EntryOptions(config))
         self.wire = wire
         self.required = wire.required
         self.models_need_key = wire.models_need_key

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from bupple_engine.exceptions import EngineError
 from bupple_engine.masking import bare
 
-from .exchange import Again, Done, Exchange
+from .exchange import Exchange
 from .failure import TransportFailure
+from .verdict import Again, Done
 from .wishes import CLOSE, Flow, Last, Open, Pause, Read
 
 # How long the body may take to end behind the answer, for its connection to be of use again.

@@ -19,7 +19,7 @@ MAX_SECONDS = 86_400
 Options = dict[str, Any]
 
 
-class Entry(dict[str, Any]):
+class EntryOptions(dict[str, Any]):
     """Be the options of an entry, and keep what all the requests that are built of them have in common.
 
     heads is a wire's. Whoever lays other options over these has a dict, which keeps nothing.
@@ -31,8 +31,8 @@ class Entry(dict[str, Any]):
         super().__init__(options)
         self.heads: dict[Any, Any] = {}
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> Entry:
-        return Entry(copy.deepcopy(dict(self), memo))
+    def __deepcopy__(self, memo: dict[int, Any]) -> EntryOptions:
+        return EntryOptions(copy.deepcopy(dict(self), memo))
 
 
 class Clocks(NamedTuple):

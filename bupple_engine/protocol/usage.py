@@ -131,11 +131,12 @@ def usage_of(
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
         }
-        if part:
+        if part:  # few answers have any
             _fit(part, prompt, completion)
     else:
         part = {"searches": part.get("searches", 0)}
-    usage |= cast("Usage", {name: number for name, number in part.items() if number})
+    if part:
+        usage |= cast("Usage", {name: number for name, number in part.items() if number})
     if word := tier_of(tier):
         usage["tier"] = word
     if cost is not None:
@@ -146,7 +147,7 @@ def usage_of(
 
 
 def _fit(part: dict[str, int], prompt: int, completion: int) -> None:
-    """Have each part be no more than what it is a part of."""
+    """Have no part be more than what it is a part of."""
     within = {
         "cache_read": prompt,
         "reasoning": completion,
@@ -154,9 +155,10 @@ def _fit(part: dict[str, int], prompt: int, completion: int) -> None:
         "audio_output": completion,
     }
     part |= {name: min(part[name], most) for name, most in within.items() if name in part}
-    if "cache_write" in part or "cache_write_1h" in part:
-        part["cache_write"] = min(part.get("cache_write", 0), prompt - part.get("cache_read", 0))
-        part["cache_write_1h"] = min(part.get("cache_write_1h", 0), part["cache_write"])
+    if "cache_write" in part:
+        part["cache_write"] = min(part["cache_write"], prompt - part.get("cache_read", 0))
+    if "cache_write_1h" in part:
+        part["cache_write_1h"] = min(part["cache_write_1h"], part.get("cache_write", 0))
 
 
 def in_common_terms(usage: Mapping[str, Any]) -> Usage:

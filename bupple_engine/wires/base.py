@@ -12,7 +12,7 @@ from bupple_engine.exceptions import EngineError, UnsupportedFeatureError
 from bupple_engine.masking import Hidden, MaskedDict, Secret, SecretURL, bare, hide, reveal
 from bupple_engine.protocol.media import Media, description, resolve
 from bupple_engine.protocol.messages import Part, Turn
-from bupple_engine.protocol.options import COMMON, Entry, Option, Options, merge_dicts
+from bupple_engine.protocol.options import COMMON, EntryOptions, Option, Options, merge_dicts
 from bupple_engine.protocol.request import Request, dump, join_url
 from bupple_engine.protocol.scrubbing import Secrets, secrets_of
 
@@ -154,7 +154,7 @@ class Wire(Parser):
 
     def _head(self, options: Options, stream: bool) -> _Head:
         """Return what a request has beside its body, the same as long as the options are an entry's own."""
-        kept = options.heads if isinstance(options, Entry) else {}
+        kept = options.heads if isinstance(options, EntryOptions) else {}
         head: _Head | None = kept.get((self, stream))
         if head is None:
             self.check_options(options)
@@ -210,7 +210,8 @@ class Wire(Parser):
             headers["Authorization"] = Hidden(f"Basic {base.credentials[-1]}")
         if key:
             headers |= hide(self.build_auth(key.reveal(), options))
-        headers |= hide(self.build_headers(options))
+        if own := self.build_headers(options):
+            headers |= hide(own)
         if chosen := options.get("headers"):
             last = {name.lower(): name for name in chosen}  # entry and call may spell one name in two ways
             headers = MaskedDict({name: value for name, value in headers.items() if name.lower() not in last})
