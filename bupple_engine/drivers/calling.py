@@ -35,6 +35,17 @@ class Calling(Entry, ABC):
     def _call_finished(self) -> CallFinished:
         return CallFinished(type(self))
 
+    # What is known of all calls that have no options of their own
+
+    @cached_property
+    def _shown_model(self) -> str:
+        return unkeyed(self.config.get("model") or "")
+
+    @cached_property
+    def _asks_for_key(self) -> bool:
+        key = self.config.get("api_key")
+        return isinstance(key, Secret) and not key.is_fixed
+
     # What a driver supplies
 
     @abstractmethod
@@ -77,7 +88,7 @@ class Calling(Entry, ABC):
         context: Any = None,
         observers: tuple[Observer, ...] = (),
     ) -> RunningCall:
-        model = unkeyed(options.get("model") or "")
+        model = self._shown_model if options is self.config else unkeyed(options.get("model") or "")
         value = Call(verb, self.label, self.name, model, messages or [], options, context)
         return RunningCall(value, turns or [], self._call_finished, observers, self._build)
 
@@ -89,8 +100,8 @@ class Calling(Entry, ABC):
 
     async def _abegin(self, messages: list[Message] | str, options: dict[str, Any]) -> RunningCall:
         """See _begin(); a callable that gives the key, which may wait for a vault, is asked in a thread."""
-        key = options.get("api_key") or self.config.get("api_key")
-        if not isinstance(key, Secret) or key.is_fixed:
+        key = options.get("api_key")
+        if not self._asks_for_key if key is None else not isinstance(key, Secret) or key.is_fixed:
             return self._begin(messages, options, "send")
         return await sync_to_async(self._begin)(messages, options, "send")
 

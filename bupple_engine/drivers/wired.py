@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Self
 
 from asgiref.sync import sync_to_async
@@ -20,7 +20,16 @@ from bupple_engine.exchange.pages import Listing
 from bupple_engine.exchange.wishes import Flow
 from bupple_engine.masking import mask_url
 from bupple_engine.protocol.answer import reply_of
-from bupple_engine.protocol.options import EntryOptions, Option, Options, clocks, limits, protect
+from bupple_engine.protocol.options import (
+    Clocks,
+    EntryOptions,
+    Limits,
+    Option,
+    Options,
+    clocks,
+    limits,
+    protect,
+)
 from bupple_engine.protocol.reading import read_option
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.values import unfit
@@ -48,6 +57,14 @@ class HTTPDriver(ChatDriver):
         self.wire = wire
         self.required = wire.required
         self.models_need_key = wire.models_need_key
+
+    @cached_property
+    def _clocks(self) -> Clocks:
+        return clocks(self.config)
+
+    @cached_property
+    def _limits(self) -> Limits:
+        return limits(self.config)
 
     @property
     def known_options(self) -> Mapping[str, Option]:
@@ -131,11 +148,11 @@ class HTTPDriver(ChatDriver):
             request,
             alias=self.label,
             model=call.options.get("model") or "",
-            clocks=clocks(call.options),
+            clocks=self._clocks if call.options is self.config else clocks(call.options),
             max_retries=call.options["max_retries"],
             clock=CLOCK.get(),
             chance=random,
-            limits=limits(call.options),
+            limits=self._limits if call.options is self.config else limits(call.options),
             call=call.value,
         )
 
@@ -151,6 +168,8 @@ class HTTPDriver(ChatDriver):
                     line = f'Write "BASE_URL": "{self.wire.base_url(options)}"'
                 words = f"{self.name} needs {name.upper()!r}; add it. {line}"
                 raise ImproperlyConfigured(f"BUPPLE_ENGINE['DRIVERS'][{self.label!r}]: {words}")
+        if options is self.config and not self._asks_for_key:
+            return
         if (key := options.get("api_key")) and not key.is_fixed:  # a fixed one was looked at where it was set
             options = call.options = {**options, "api_key": key.ask()}
             if wrong := unfit(options["api_key"].reveal()):
