@@ -58,6 +58,7 @@ class Stream(_OfCall, Iterator[Chunk]):
         self._batches = batches
         self._ready: Iterator[Chunk] = iter(())
         self._closed = False
+        self._is_asked = False
         _live.add(batches)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
@@ -108,7 +109,8 @@ class Stream(_OfCall, Iterator[Chunk]):
         if self._closed:
             raise StopIteration
         try:
-            if not call.has_begun:
+            if not self._is_asked:
+                self._is_asked = True
                 bridge.warn_of_blocking(BLOCKS)
                 call.begin()
             batch = next(self._batches, None)
@@ -209,7 +211,8 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
             raise StopAsyncIteration
         self._is_read = True
         try:
-            await call.abegin()
+            if not call.has_begun:
+                await call.abegin()
             async for batch in self._batches:
                 if self._closed:
                     break

@@ -9,18 +9,18 @@ from bupple_engine.calls import bridge
 from bupple_engine.calls.running import RunningCall
 from bupple_engine.calls.streams import AsyncStream, Stream
 from bupple_engine.exceptions import UnsupportedFeatureError
-from bupple_engine.exchange.flow import Flow
+from bupple_engine.exchange.wishes import Flow
 from bupple_engine.protocol import elsewhere
 from bupple_engine.protocol.options import Options, protect
 from bupple_engine.types import Message, Reply
 
 from .calling import Calling
 from .extras import Requirement
-from .generated import AGenerated, Generated, flow_of_pieces
-from .probing import Findings, ask_for_models
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
+
+    from .probing import Findings
 
 
 class ChatDriver(Calling):
@@ -149,6 +149,8 @@ class ChatDriver(Calling):
 
         A provider that fails is a finding, no exception.
         """
+        from .probing import ask_for_models  # a site that never probes has none of it
+
         return ask_for_models(self, seconds)
 
     def check(self) -> Iterable[CheckMessage]:
@@ -176,6 +178,8 @@ class ChatDriver(Calling):
 
     def _flow(self, call: RunningCall) -> Flow:
         """Return what a call does, in both worlds."""
+        from .generated import AGenerated, Generated, flow_of_pieces  # most sites have no such driver
+
         # The messages are those of the beginning: until then observers may set others.
         source: object
         if self._has_own("agenerate"):

@@ -14,7 +14,7 @@ from bupple_engine.calls import bridge
 from bupple_engine.calls.call import Call, Verb
 from bupple_engine.calls.observers import CallFinished, Observer, read_observers, registered
 from bupple_engine.calls.running import RunningCall
-from bupple_engine.exchange.flow import Flow
+from bupple_engine.exchange.wishes import Flow
 from bupple_engine.masking import Secret
 from bupple_engine.masking.keys import unkeyed
 from bupple_engine.protocol.answer import fold
@@ -35,6 +35,17 @@ class Calling(Entry, ABC):
     def _call_finished(self) -> CallFinished:
         return CallFinished(type(self))
 
+    # What is known of all calls that have no options of their own
+
+    @cached_property
+    def _shown_model(self) -> str:
+        return unkeyed(self.config.get("model") or "")
+
+    @cached_property
+    def _asks_for_key(self) -> bool:
+        key = self.config.get("api_key")
+        return isinstance(key, Secret) and not key.is_fixed
+
     # What a driver supplies
 
     @abstractmethod
@@ -51,16 +62,19 @@ class Calling(Entry, ABC):
     # The beginning of a call
 
     def _begin(self, messages: list[Message] | str, options: dict[str, Any], verb: Verb) -> RunningCall:
-        context, system = options.pop("context", None), options.pop("system", None)
-        own = read_observers(options.pop("observers", None))
-        merged = merge(self.config, parse_options(options, self.known_options)) if options else self.config
+        context = system = None
+        observers = (*registered(), *self.observers)
+        merged = self.config
+        if options:
+            context, system = options.pop("context", None), options.pop("system", None)
+            observers = (*read_observers(options.pop("observers", None)), *observers)
+            merged = merge(merged, parse_options(options, self.known_options)) if options else merged
         sent = listed(messages)
         turns = validate(sent)
         if system is not None:
             system = plain(system)
             turns = [system_turn(system), *turns]
             sent = [{"role": "system", "content": system}, *sent]
-        observers = (*own, *registered(), *self.observers)
         call = self._make_call(merged, verb, sent, turns, context, observers)
         self._prepare(call)
         return call
@@ -74,7 +88,7 @@ class Calling(Entry, ABC):
         context: Any = None,
         observers: tuple[Observer, ...] = (),
     ) -> RunningCall:
-        model = unkeyed(options.get("model") or "")
+        model = self._shown_model if options is self.config else unkeyed(options.get("model") or "")
         value = Call(verb, self.label, self.name, model, messages or [], options, context)
         return RunningCall(value, turns or [], self._call_finished, observers, self._build)
 
@@ -86,8 +100,8 @@ class Calling(Entry, ABC):
 
     async def _abegin(self, messages: list[Message] | str, options: dict[str, Any]) -> RunningCall:
         """See _begin(); a callable that gives the key, which may wait for a vault, is asked in a thread."""
-        key = options.get("api_key") or self.config.get("api_key")
-        if not isinstance(key, Secret) or key.is_fixed:
+        key = options.get("api_key")
+        if not self._asks_for_key if key is None else not isinstance(key, Secret) or key.is_fixed:
             return self._begin(messages, options, "send")
         return await sync_to_async(self._begin)(messages, options, "send")
 

@@ -16,7 +16,7 @@ from bupple_engine.calls.running import RunningCall
 from bupple_engine.calls.seams import CLOCK
 from bupple_engine.exceptions import EngineError, StreamInterruptedError
 from bupple_engine.exchange.failure import TransportFailure
-from bupple_engine.exchange.flow import Flow, Last, Open, Read
+from bupple_engine.exchange.wishes import Flow, Last, Open, Read
 from bupple_engine.masking import MaskedDict
 from bupple_engine.masking.keys import unkeyed
 from bupple_engine.protocol.request import Request

@@ -115,7 +115,8 @@ class Exchange:
                     self._clock, seconds = "first_token", left
             if self._body is not None and clocks.idle < seconds:
                 self._clock, seconds = "idle", clocks.idle
-        if self.answer.is_complete:
+        answer = self.answer
+        if answer.finish_reason is not None or answer.ended:  # is_complete, which each read would call
             if self._end_by is None:
                 self._end_by = now + END_SECONDS
             seconds = min(seconds, self._end_by - now)
@@ -142,7 +143,9 @@ class Exchange:
         """
         if self._pending:
             raise self._pending
-        body = cast("Body", self._body)
+        body = self._body
+        if body is None:
+            raise RuntimeError("The head of the answer has not come.")
         try:
             if data:
                 body.feed(data)

@@ -251,7 +251,7 @@ def reveal(value: Any) -> Any:
     if isinstance(value, Hidden):
         return value._get()
     if isinstance(value, MaskedDict):
-        return {name: reveal(inner) for name, inner in value.items()}
+        return {name: inner if type(inner) is str else reveal(inner) for name, inner in value.items()}
     return value
 
 
