@@ -335,7 +335,7 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
     ) -> RunningCall:
         model = unkeyed(options.get("model") or "")
         value = Call(verb, self.label, self.name, model, messages or [], options, context)
-        return RunningCall(value, turns or [], self._call_finished, observers, self._build)
+        return RunningCall(value, options, turns or [], self._call_finished, observers, self._build)
 
     def _build(self, call: RunningCall) -> None:
         """Check the messages that an observer has set, and prepare the call anew."""
