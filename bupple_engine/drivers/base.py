@@ -353,21 +353,28 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
     def complete(self, piece: Any, call: RunningCall) -> Chunk:
         """Return what generate() has yielded as a chunk with all its keys."""
         if not isinstance(piece, Mapping):
-            raise TypeError(f"{type(self).__name__}.generate() must yield dicts, not {type(piece).__name__}")
+            raise self._wrong("dicts", piece)
         done = bool(piece.get("done"))
-        chunk: dict[str, Any] = {"role": "assistant", "content": piece.get("content") or "", "done": done}
+        content, metadata, usage = piece.get("content") or "", piece.get("metadata"), piece.get("usage")
+        if not isinstance(content, str):
+            raise self._wrong("content as a str", content)
+        if metadata is not None and not isinstance(metadata, Mapping):
+            raise self._wrong("metadata as a dict", metadata)
+        if usage is not None and not isinstance(usage, Mapping):
+            raise self._wrong("usage as a dict", usage)
+        chunk: dict[str, Any] = {"role": "assistant", "content": content, "done": done}
         if done:
             chunk["model"] = piece.get("model") or call.options.get("model") or self.name
-            usage = piece.get("usage")
-            if not isinstance(usage, Mapping | None):
-                kind = type(usage).__name__
-                raise TypeError(f"{type(self).__name__}.generate() must yield usage as a dict, not {kind}")
             chunk["usage"] = in_common_terms(usage or {})
             chunk["finish_reason"] = piece.get("finish_reason") or "stop"
-            chunk["metadata"] = {"driver": self.name, **(piece.get("metadata") or {})}
-        elif piece.get("metadata"):
-            chunk["metadata"] = piece["metadata"]
+            chunk["metadata"] = {"driver": self.name, **(metadata or {})}
+        elif metadata:
+            chunk["metadata"] = metadata
         return cast("Chunk", chunk)
+
+    def _wrong(self, what: str, value: Any) -> TypeError:
+        kind = type(value).__name__
+        return TypeError(f"{type(self).__name__}.generate() must yield {what}, not {kind}")
 
 
 def shown_in_config(value: Any) -> Any:

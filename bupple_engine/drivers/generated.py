@@ -58,12 +58,16 @@ def flow_of_pieces(driver: Generating, source: object, call: RunningCall) -> Flo
                 return
             yield [chunk]
         raise StreamInterruptedError(f"{driver.name} ended without a last piece that has done=True.")
-    except EngineError as error:
+    except (EngineError, TransportFailure) as raised:
+        # What an agenerate() awaits may have been cancelled by others than this call.
+        error = raised if isinstance(raised, EngineError) else StreamInterruptedError(str(raised))
         model = call.options.get("model")
         error.alias, error.driver, error.model = driver.label, driver.name, model and unkeyed(model)
         error.partial_content, error.in_stream, error.attempts = "".join(texts), True, 1
         clean(error, secrets_of(call.options))
-        raise
+        if error is raised:
+            raise
+        raise error from None
 
 
 class _Answer:
