@@ -227,6 +227,14 @@ def test_nobody_waits_for_work_that_raises_a_stop_iteration(configure: Configure
         asyncio.run(ask())
 
 
+def test_nobody_waits_for_keys_that_are_used_up(configure: Configure, provider: Provider) -> None:
+    keys: Iterator[str] = iter(())
+    configure(it=WIRES[0].settings(provider.url, API_KEY=lambda: next(keys)))
+    for verb in VERBS:
+        with pytest.raises(RuntimeError, match="The callable that gives the key raised a StopIteration"):
+            run(ai(), verb, HELLO)
+
+
 @pytest.mark.parametrize("name", ["begin", "opening", "attempt", "batch", "end"])
 def test_a_method_that_is_awaited_has_the_name_of_one(name: str) -> None:
     """One that is not would never run, and a budget never refuse."""

@@ -58,6 +58,7 @@ class RunningCall:
         self.patience: float | None = None
         self.is_timed = False
         self.exchange: Exchange | None = None
+        self.transport: object | None = None  # what was in place of the network's when it was made
         self.last: Reply | Chunk | None = None
         # Of a driver without an exchange:
         self.first_chunk_at: float | None = None
