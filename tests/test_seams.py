@@ -142,9 +142,9 @@ def test_a_stream_goes_through_what_was_in_place_when_it_was_made(
 ) -> None:
     script = Script(said(wire, verb))
     other: Any = SimpleNamespace(open=script.open) if is_blocking else script
-    with use_transport(other):
+    with use_transport(other), seams.CLOCK.use(VirtualClock()):
         stream = getattr(driver, verb)(HELLO)
-    with use_transport(cast("Any", SimpleNamespace())):
+    with use_transport(cast("Any", SimpleNamespace())), seams.CLOCK.use(VirtualClock()):
         texts = asyncio.run(texts_of(stream)) if verb == "astream" else [each["content"] for each in stream]
     assert "".join(texts) == "".join(TEXTS)
 
