@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from uuid import RFC_4122, UUID
 
 import pytest
@@ -121,6 +121,24 @@ def test_the_list_of_models_goes_through_it_and_is_no_call(driver: Any, wire: Wi
         assert driver.models() == ["one"]
         assert asyncio.run(driver.amodels()) == ["one"]
     assert [waiting.call for waiting in script.waits] == [None, None]
+
+
+@pytest.mark.parametrize("verb", STREAMS)
+@pytest.mark.parametrize("is_blocking", [True, False])
+def test_a_stream_goes_through_what_was_in_place_when_it_was_made(
+    wire: Wire, verb: str, driver: Any, is_blocking: bool
+) -> None:
+    script = Script(said(wire, verb))
+    other: Any = SimpleNamespace(open=script.open) if is_blocking else script
+    with use_transport(other), seams.CLOCK.use(VirtualClock()):
+        stream = getattr(driver, verb)(HELLO)
+    with use_transport(cast("Any", SimpleNamespace())), seams.CLOCK.use(VirtualClock()):
+        texts = asyncio.run(texts_of(stream)) if verb == "astream" else [each["content"] for each in stream]
+    assert "".join(texts) == "".join(TEXTS)
+
+
+async def texts_of(stream: Any) -> list[str]:
+    return [chunk["content"] async for chunk in stream]
 
 
 def test_the_last_that_was_put_in_place_counts_in_every_thread() -> None:

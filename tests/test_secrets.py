@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
-import dataclasses
 import html
 import json
 import logging
@@ -979,7 +978,7 @@ def call_places(world: SimpleNamespace) -> dict[str, str]:
     for n, call in enumerate(world.calls):
         request = call.exchange.request if call.exchange else None
         value = call.value
-        fields = [getattr(value, field.name) for field in dataclasses.fields(value)]
+        fields = [value.options, *vars(value).values()]
         driver = call._build.__self__  # its only way to the driver
         parts = [call, vars(call), value, fields, call.exchange, request, driver, vars(driver)]
         places[f"call {n}"] = " ".join(map(repr, [*parts, driver.get_config()]))

@@ -30,11 +30,21 @@ BACKLOG_CHARACTERS = 65_536
 CHUNK_CHARACTERS = 64
 
 
+def _finite(work: Callable[[], T]) -> T:
+    """Return what work returns; a StopIteration can't be raised into a future, whose reader would wait on."""
+    try:
+        return work()
+    except StopIteration as error:
+        raise RuntimeError("A StopIteration was raised, as next() does") from error
+
+
 async def run(work: Callable[[], T], reading: Reading) -> T:
     """Return what work returns; a cancelled caller ends it at once."""
     loop = asyncio.get_running_loop()
     try:
-        return await loop.run_in_executor(threads.get_executor(), contextvars.copy_context().run, work)
+        return await loop.run_in_executor(
+            threads.get_executor(), contextvars.copy_context().run, _finite, work
+        )
     except asyncio.CancelledError:
         reading.abandon()
         raise
@@ -51,7 +61,7 @@ async def carry_out(work: Callable[[], T]) -> T:
     def do() -> None:
         if result.set_running_or_notify_cancel():
             try:
-                result.set_result(work())
+                result.set_result(_finite(work))
             except BaseException as error:
                 result.set_exception(error)
 

@@ -209,10 +209,10 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
         # In this order: close(), which looks at the loop last, can be in another thread.
         if self._closed:
             raise StopAsyncIteration
-        self._is_read = True
         try:
             if not call.has_begun:
-                await call.abegin()
+                await call.abegin()  # which nothing can break, so that aclose() does not wait for it
+            self._is_read = True
             async for batch in self._batches:
                 if self._closed:
                     break

@@ -90,7 +90,7 @@ class Calling(Entry, ABC):
     ) -> RunningCall:
         model = self._shown_model if options is self.config else unkeyed(options.get("model") or "")
         value = Call(verb, self.label, self.name, model, messages or [], options, context)
-        return RunningCall(value, turns or [], self._call_finished, observers, self._build)
+        return RunningCall(value, options, turns or [], self._call_finished, observers, self._build)
 
     def _build(self, call: RunningCall) -> None:
         """Check the messages that an observer has set, and prepare the call anew."""

@@ -58,32 +58,44 @@ def flow_of_pieces(driver: Generating, source: object, call: RunningCall) -> Flo
                 return
             yield [chunk]
         raise StreamInterruptedError(f"{driver.name} ended without a last piece that has done=True.")
-    except EngineError as error:
+    except (EngineError, TransportFailure) as raised:
+        # What an agenerate() awaits may have been cancelled by others than this call.
+        error = raised if isinstance(raised, EngineError) else StreamInterruptedError(str(raised))
         model = call.options.get("model")
         error.alias, error.driver, error.model = driver.label, driver.name, model and unkeyed(model)
         error.partial_content, error.in_stream, error.attempts = "".join(texts), True, 1
         clean(error, secrets_of(call.options))
-        raise
+        if error is raised:
+            raise
+        raise error from None
 
 
 def complete(piece: object, driver: Generating, call: RunningCall) -> Chunk:
     """Return what generate() has yielded as a chunk with all its keys."""
     if not isinstance(piece, Mapping):
-        raise TypeError(f"{type(driver).__name__}.generate() must yield dicts, not {type(piece).__name__}")
+        raise _wrong(driver, "dicts", piece)
     done = bool(piece.get("done"))
-    chunk: dict[str, Any] = {"role": "assistant", "content": piece.get("content") or "", "done": done}
+    content, metadata, usage = piece.get("content") or "", piece.get("metadata"), piece.get("usage")
+    if not isinstance(content, str):
+        raise _wrong(driver, "content as a str", content)
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise _wrong(driver, "metadata as a dict", metadata)
+    if usage is not None and not isinstance(usage, Mapping):
+        raise _wrong(driver, "usage as a dict", usage)
+    chunk: dict[str, Any] = {"role": "assistant", "content": content, "done": done}
     if done:
         chunk["model"] = piece.get("model") or call.options.get("model") or driver.name
-        usage = piece.get("usage")
-        if not isinstance(usage, Mapping | None):
-            kind = type(usage).__name__
-            raise TypeError(f"{type(driver).__name__}.generate() must yield usage as a dict, not {kind}")
         chunk["usage"] = in_common_terms(usage or {})
         chunk["finish_reason"] = piece.get("finish_reason") or "stop"
-        chunk["metadata"] = {"driver": driver.name, **(piece.get("metadata") or {})}
-    elif piece.get("metadata"):
-        chunk["metadata"] = piece["metadata"]
+        chunk["metadata"] = {"driver": driver.name, **(metadata or {})}
+    elif metadata:
+        chunk["metadata"] = metadata
     return cast("Chunk", chunk)
+
+
+def _wrong(driver: Generating, what: str, value: Any) -> TypeError:
+    kind = type(value).__name__
+    return TypeError(f"{type(driver).__name__}.generate() must yield {what}, not {kind}")
 
 
 class _Answer:

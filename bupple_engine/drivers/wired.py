@@ -129,6 +129,7 @@ class HTTPDriver(ChatDriver):
     def _turn_page(self, listing: Listing, before: RunningCall) -> RunningCall:
         """Return the call for the next page, under the clock of the first."""
         call = self._make_call(before.options)
+        call.transport = before.transport
         call.exchange = self._exchange(listing, listing.build_page(), call)
         if before.exchange is not None:
             call.exchange.started = before.exchange.started
@@ -158,7 +159,8 @@ class HTTPDriver(ChatDriver):
 
     def _check_entry(self, call: RunningCall, required: Iterable[str]) -> None:
         """Raise what the entry lacks, and ask for the key."""
-        if defaults := getattr(transport_in_place(), "defaults", None):
+        call.transport = transport_in_place()
+        if defaults := getattr(call.transport, "defaults", None):
             call.options = {**self._read_defaults(defaults), **call.options}
         options = call.options
         for name in required:
@@ -189,9 +191,8 @@ class HTTPDriver(ChatDriver):
         return flow_of(lambda: (_prepared(call), self._transport(call)))
 
     def _can_await(self, call: RunningCall) -> bool:
-        placed = transport_in_place()
-        if placed is not None:
-            return hasattr(placed, "aopen")
+        if call.transport is not None:
+            return hasattr(call.transport, "aopen")
         if not has_aiohttp():
             _warn_of_threads()
             return False
@@ -221,7 +222,7 @@ class HTTPDriver(ChatDriver):
 
     def _transport(self, call: RunningCall) -> object:
         """Return what the call's requests are opened on."""
-        return transport_in_place() or Pooled(call.options)
+        return call.transport if call.transport is not None else Pooled(call.options)
 
 
 def _prepared(call: RunningCall) -> Exchange:

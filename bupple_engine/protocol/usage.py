@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Mapping
-from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from bupple_engine.types import Usage
@@ -24,6 +24,7 @@ Counted: TypeAlias = dict[str, int | None]
 # Beyond it not every reader of JSON has whole numbers, and nobody has counted so far.
 _MOST = 2**53 - 1
 _COSTLIEST = 900_000_000
+_LONGEST = 100  # characters of an amount
 _TICK = Decimal("1e-10")
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _STANDARD = frozenset({"", "standard", "default", "auto", "on_demand", "unspecified"})
@@ -193,12 +194,14 @@ def dollars(value: object, per_dollar: int = 1) -> str | None:
     """Return an amount as a plain decimal string, to ten places; None for what is no amount."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
+    if isinstance(value, str) and (len(value) > _LONGEST or not value.isascii()):
+        return None
     try:
         amount = _EXACT.divide(Decimal(str(value)), Decimal(per_dollar))
         if not amount.is_finite() or not 0 <= amount <= _COSTLIEST:
             return None
-        return f"{amount.quantize(_TICK, context=_EXACT).normalize(_EXACT):f}"
-    except (InvalidOperation, ValueError):
+        return f"{abs(amount).quantize(_TICK, context=_EXACT).normalize(_EXACT):f}"
+    except (ArithmeticError, ValueError):
         return None
 
 
