@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping, Sequence
+import threading
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import update_wrapper
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
@@ -17,16 +18,17 @@ from django.http import HttpResponse, HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from bupple_engine.calls.streams import AsyncStream
 from bupple_engine.conf.registry import ai
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import InvalidRequestError
 from bupple_engine.http import astream_response, stream_response
 from bupple_engine.http.problems import Problem, ProblemError
-from bupple_engine.http.release import arelease_connections, release_connections
+from bupple_engine.http.release import end_thread, release_connections
 from bupple_engine.protocol.options import protect
 from bupple_engine.types import Message
 
-from .asked import ChatCall, default_driver, in_their_terms, moved_places
+from .asked import ChatCall, ChatDialect, default_driver, in_their_terms, moved_places
 from .base import EngineView, load
 from .completions import CompletionsDialect, model_object, models, no_such_model
 from .content import accepts_events
@@ -37,11 +39,21 @@ from .ui import UIDialect
 
 
 class Pending(HttpResponse):
-    """Stand for a response that is still to be awaited, until DRF's part is over."""
+    """Stand for a response that is still to be awaited, until DRF's part is over.
+
+    answer awaits it, once all that may block is done; None where PREPARE is to be awaited before.
+    """
 
     def __init__(self, view: ChatView, call: ChatCall) -> None:
         super().__init__()
         self.view, self.call = view, call
+        self.place: Place | None = None
+        self.answer: Callable[[], Awaitable[HttpResponseBase]] | None = None
+
+    def abandon(self) -> None:
+        """Free the place of a client that has left."""
+        if self.place is not None:
+            self.place.abandon()
 
 
 @markcoroutinefunction
@@ -71,12 +83,12 @@ class _EitherWay:
             return self._await(request, *args, **kwargs)
         response = self._begin(request, *args, **kwargs)
         if isinstance(response, Pending):
-            return async_to_sync(response.view.afinish)(response.call)
+            return async_to_sync(response.view.afinish)(response)
         return response
 
     async def _await(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        response = await sync_to_async(self._begin)(request, *args, **kwargs)
-        return await response.view.afinish(response.call) if isinstance(response, Pending) else response
+        response = await _in_thread(lambda: self._begin(request, *args, **kwargs))
+        return await response.view.afinish(response) if isinstance(response, Pending) else response
 
 
 def _in_loop() -> bool:
@@ -85,6 +97,40 @@ def _in_loop() -> bool:
     except RuntimeError:
         return False
     return True
+
+
+async def _in_thread(work: Callable[[], HttpResponseBase]) -> HttpResponseBase:
+    """Return what work returns in the request's thread, which ends with it where the rest is awaited.
+
+    It is one visit for all that may block: the change of threads costs more than most of what is done there.
+    """
+    lock = threading.Lock()
+    done: list[Pending] = []
+    left = released = False
+
+    def do() -> HttpResponseBase:
+        nonlocal released
+        response = work()
+        if isinstance(response, Pending):
+            released = release_connections()
+            with lock:
+                done.append(response)
+                gone = left
+            if gone:
+                response.abandon()
+        return response
+
+    try:
+        response = await sync_to_async(do)()
+    except BaseException:
+        with lock:
+            left, begun = True, [*done]
+        for pending in begun:
+            pending.abandon()
+        raise
+    if released:
+        end_thread()
+    return response
 
 
 class ChatView(EngineView):
@@ -110,8 +156,13 @@ class ChatView(EngineView):
         wants_events = self.dialect_class is NativeDialect and accepts_events(request)
         call.stream = call.stream or self.always_streams or wants_events
         call.context = {"user": getattr(request.user, "pk", None), "endpoint": call.endpoint}
+        prepare = self._prepare
         if isinstance(request._request, ASGIRequest):
-            return Pending(self, call)
+            if prepare is None:
+                return self._open(call)
+            return Pending(self, call) if _is_async(prepare) else self._open(prepare(request, call))
+        if prepare is not None:
+            call = (async_to_sync(prepare) if _is_async(prepare) else prepare)(request, call)
         return self._finish(call)
 
     def tell(self, error: Exception, context: Any = None) -> HttpResponseBase:
@@ -122,11 +173,6 @@ class ChatView(EngineView):
     # Under WSGI
 
     def _finish(self, call: ChatCall) -> HttpResponseBase:
-        prepare = self._prepare
-        if prepare is not None and _is_async(prepare):
-            call = async_to_sync(prepare)(self.request, call)
-        elif prepare is not None:
-            call = prepare(self.request, call)
         driver, options = self._begin(call)
         dialect = self.dialect_class(call)
         place = Place(caller(self.request), self.api)
@@ -149,42 +195,46 @@ class ChatView(EngineView):
 
     # Under ASGI
 
-    async def afinish(self, call: ChatCall) -> HttpResponseBase:
+    def _open(self, call: ChatCall) -> Pending:
+        """Do what may block: a key may be asked of a vault, the place of a cache."""
+        driver, options = self._begin(call)
+        dialect = self.dialect_class(call)
+        pending = Pending(self, call)
+        if call.stream:
+            chunks = driver.astream(call.messages, **options)
+            pending.place = place = Place(caller(self.request), self.api)
+            place.take()
+            pending.answer = lambda: self._astream(chunks, dialect, place)
+        else:
+            pending.answer = lambda: self._asend(driver, call.messages, options, dialect)
+        return pending
+
+    async def afinish(self, pending: Pending) -> HttpResponseBase:
         """See _finish()."""
         try:
-            response = await self._afinish(call)
+            if pending.answer is None:
+                call = await cast("Any", self._prepare)(self.request, pending.call)
+                pending = cast("Pending", await _in_thread(lambda: self._open(call)))
+            response = await cast("Any", pending.answer)()
         except Exception as error:  # as dispatch() does, which is over by now
             # In a thread: who hears of it may use the database.
             response = await sync_to_async(self.handle_exception)(error)
         self.headers = self.default_response_headers  # finalize_response() of Pending has taken Vary out
-        return self.finalize_response(self.request, response)  # type: ignore[arg-type] # any response, says DRF
+        return self.finalize_response(self.request, response)
 
-    async def _afinish(self, call: ChatCall) -> HttpResponseBase:
-        prepare = self._prepare
-        if prepare is not None and _is_async(prepare):
-            call = await prepare(self.request, call)
-        elif prepare is not None:
-            call = await sync_to_async(prepare)(self.request, call)
-        driver, options = self._begin(call)
-        dialect = self.dialect_class(call)
-        if not call.stream:
-            await arelease_connections()
-            return Response(dialect.reply_body(await driver.asend(call.messages, **options)))
-        place = Place(caller(self.request), self.api)
+    async def _asend(
+        self, driver: ChatDriver, messages: list[Message], options: dict[str, Any], dialect: ChatDialect
+    ) -> HttpResponseBase:
+        return Response(dialect.reply_body(await driver.asend(messages, **options)))
+
+    async def _astream(self, chunks: AsyncStream, dialect: ChatDialect, place: Place) -> HttpResponseBase:
         try:
-            # In a thread: a key may be asked of a vault, the place of a cache.
-            chunks = await sync_to_async(self._open)(driver, call, options, place)
             return await astream_response(
                 self.request._request, chunks, dialect=dialect, on_end=lambda _: place.give_back()
             )
         except BaseException:
             place.abandon()
             raise
-
-    def _open(self, driver: ChatDriver, call: ChatCall, options: dict[str, Any], place: Place) -> Any:
-        chunks = driver.astream(call.messages, **options)
-        place.take()
-        return chunks
 
     # Under both
 
