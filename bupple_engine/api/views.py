@@ -34,7 +34,6 @@ from .completions import CompletionsDialect, model_object, models, no_such_model
 from .content import accepts_events
 from .native import NativeDialect
 from .slots import Place
-from .throttles import caller
 from .ui import UIDialect
 
 
@@ -153,8 +152,11 @@ class ChatView(EngineView):
         data = cast("dict[str, Any]", request.data)  # the parser takes nothing else
         call = self.dialect_class.read(data, self.api)
         self.places, self.sent = call.places, list(call.messages)
-        wants_events = self.dialect_class is NativeDialect and accepts_events(request)
-        call.stream = call.stream or self.always_streams or wants_events
+        call.stream = (
+            call.stream
+            or self.always_streams
+            or (self.dialect_class is NativeDialect and accepts_events(request))
+        )
         call.context = {"user": getattr(request.user, "pk", None), "endpoint": call.endpoint}
         prepare = self._prepare
         if isinstance(request._request, ASGIRequest):
@@ -175,7 +177,7 @@ class ChatView(EngineView):
     def _finish(self, call: ChatCall) -> HttpResponseBase:
         driver, options = self._begin(call)
         dialect = self.dialect_class(call)
-        place = Place(caller(self.request), self.api)
+        place = Place(self.caller, self.api)
         if not call.stream:
             place.take()  # it holds a thread until the whole answer is there
             try:
@@ -202,7 +204,7 @@ class ChatView(EngineView):
         pending = Pending(self, call)
         if call.stream:
             chunks = driver.astream(call.messages, **options)
-            pending.place = place = Place(caller(self.request), self.api)
+            pending.place = place = Place(self.caller, self.api)
             place.take()
             pending.answer = lambda: self._astream(chunks, dialect, place)
         else:
