@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from functools import update_wrapper
+from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
-from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIRequest
 from django.db import transaction
-from django.http import HttpResponse, HttpResponseBase
+from django.http import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -24,112 +21,18 @@ from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import InvalidRequestError
 from bupple_engine.http import astream_response, stream_response
 from bupple_engine.http.problems import Problem, ProblemError
-from bupple_engine.http.release import end_thread, release_connections
+from bupple_engine.http.release import arelease_connections, release_connections
 from bupple_engine.protocol.options import protect
 from bupple_engine.types import Message
 
 from .asked import ChatCall, ChatDialect, default_driver, in_their_terms, moved_places
+from .awaited import EitherWay, Pending, in_thread
 from .base import EngineView, load
 from .completions import CompletionsDialect, model_object, models, no_such_model
 from .content import accepts_events
 from .native import NativeDialect
 from .slots import Place
 from .ui import UIDialect
-
-
-class Pending(HttpResponse):
-    """Stand for a response that is still to be awaited, until DRF's part is over.
-
-    answer awaits it, once all that may block is done; None where PREPARE is to be awaited before.
-    """
-
-    def __init__(self, view: ChatView, call: ChatCall) -> None:
-        super().__init__()
-        self.view, self.call = view, call
-        self.place: Place | None = None
-        self.answer: Callable[[], Awaitable[HttpResponseBase]] | None = None
-
-    def abandon(self) -> None:
-        """Free the place of a client that has left."""
-        if self.place is not None:
-            self.place.abandon()
-
-
-@markcoroutinefunction
-def _MARKED() -> None:
-    pass
-
-
-class _EitherWay:
-    """A view that Django awaits in an event loop, and calls where there is none.
-
-    Under WSGI a coroutine function has a loop and a thread made for each request, which cost as much as all
-    the rest of it. Django asks for the mark of coroutine functions when the request is there; so it is found
-    in a loop alone. Whoever has asked before, as a decorator does, has a call that waits in a thread.
-    """
-
-    def __init__(self, begin: Callable[..., HttpResponseBase]) -> None:
-        update_wrapper(self, begin)
-        self._begin = begin
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_is_coroutine") and _in_loop():
-            return getattr(_MARKED, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __call__(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        if _in_loop():
-            return self._await(request, *args, **kwargs)
-        response = self._begin(request, *args, **kwargs)
-        if isinstance(response, Pending):
-            return async_to_sync(response.view.afinish)(response)
-        return response
-
-    async def _await(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        response = await _in_thread(lambda: self._begin(request, *args, **kwargs))
-        return await response.view.afinish(response) if isinstance(response, Pending) else response
-
-
-def _in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
-
-
-async def _in_thread(work: Callable[[], HttpResponseBase]) -> HttpResponseBase:
-    """Return what work returns in the request's thread, which ends with it where the rest is awaited.
-
-    It is one visit for all that may block: the change of threads costs more than most of what is done there.
-    """
-    lock = threading.Lock()
-    done: list[Pending] = []
-    left = released = False
-
-    def do() -> HttpResponseBase:
-        nonlocal released
-        response = work()
-        if isinstance(response, Pending):
-            released = release_connections()
-            with lock:
-                done.append(response)
-                gone = left
-            if gone:
-                response.abandon()
-        return response
-
-    try:
-        response = await sync_to_async(do)()
-    except BaseException:
-        with lock:
-            left, begun = True, [*done]
-        for pending in begun:
-            pending.abandon()
-        raise
-    if released:
-        end_thread()
-    return response
 
 
 class ChatView(EngineView):
@@ -141,7 +44,7 @@ class ChatView(EngineView):
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
-        view: Any = _EitherWay(super().as_view(**initkwargs))
+        view: Any = EitherWay(super().as_view(**initkwargs))
         # ATOMIC_REQUESTS would hold a transaction for minutes, and Django can't give one to an async view.
         for alias in settings.DATABASES:
             view = transaction.non_atomic_requests(using=alias)(view)
@@ -216,7 +119,7 @@ class ChatView(EngineView):
         try:
             if pending.answer is None:
                 call = await cast("Any", self._prepare)(self.request, pending.call)
-                pending = cast("Pending", await _in_thread(lambda: self._open(call)))
+                pending = cast("Pending", await in_thread(lambda: self._open(call)))
             response = await cast("Any", pending.answer)()
         except Exception as error:  # as dispatch() does, which is over by now
             # In a thread: who hears of it may use the database.
@@ -227,6 +130,7 @@ class ChatView(EngineView):
     async def _asend(
         self, driver: ChatDriver, messages: list[Message], options: dict[str, Any], dialect: ChatDialect
     ) -> HttpResponseBase:
+        await arelease_connections()  # there are some where the view was called in a thread
         return Response(dialect.reply_body(await driver.asend(messages, **options)))
 
     async def _astream(self, chunks: AsyncStream, dialect: ChatDialect, place: Place) -> HttpResponseBase:
