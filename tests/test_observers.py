@@ -142,19 +142,6 @@ SHARED: list[Any] = []
 SITE = f"{__name__}.Shared"
 
 
-@pytest.fixture(
-    params=[(verb, way) for verb in VERBS for way in ["own", "threads"] if way == "own" or verb[0] == "a"],
-    ids="-".join,
-)
-def verb(request: pytest.FixtureRequest) -> str:
-    """Give each verb, the asynchronous ones over aiohttp and over threads."""
-    name: str
-    name, way = request.param
-    if way == "threads":
-        request.getfixturevalue("without_aiohttp")
-    return name
-
-
 @pytest.fixture
 def two(configure: Configure) -> Any:
     """Give a driver that needs no provider."""
@@ -442,16 +429,6 @@ def test_an_observer_of_the_other_world_fails_clearly_inside_a_loop(two: Any, ca
 
     with pytest.raises(RuntimeError, match="AsyncToSync"):
         asyncio.run(main())
-
-
-@pytest.fixture(params=WORLDS)
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    """Give each way in which a stream is read."""
-    if request.param == "threads":
-        request.getfixturevalue("without_aiohttp")
-    world = WORLDS[request.param](request.param)
-    yield world
-    world.leave()
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from bupple_engine.exchange.failure import TransportFailure
 from bupple_engine.transports import use_transport
 from tests.conftest import Configure
 from tests.provider import split
-from tests.verbs import STREAMS, VERBS, run
+from tests.verbs import STREAMS, run
 from tests.virtual import Script, VirtualClock, virtually
 from tests.wires import EVENTS, JSON, KEY, TEXTS, WIRES, Wire
 
@@ -29,18 +29,6 @@ def wire(request: pytest.FixtureRequest) -> Wire:
     """Give each wire."""
     found: Wire = request.param
     return found
-
-
-@pytest.fixture(
-    params=[(verb, way) for verb in VERBS for way in ("own", "threads") if way == "own" or verb[0] == "a"],
-    ids="-".join,
-)
-def verb(request: pytest.FixtureRequest) -> str:
-    """Give each verb, the asynchronous ones with and without aiohttp."""
-    name, way = request.param
-    if way == "threads":
-        request.getfixturevalue("without_aiohttp")
-    return str(name)
 
 
 @pytest.fixture

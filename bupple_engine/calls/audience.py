@@ -31,6 +31,7 @@ class Audience:
         "_begun",
         "_call",
         "_finished",
+        "_heard",
         "_is_awaited",
         "_observers",
         "_unheard",
@@ -41,6 +42,8 @@ class Audience:
         self._call = call
         self._observers = observers
         self._finished = finished
+        # What any of them hears; mostly there is one.
+        self._heard = observers[0].heard if len(observers) == 1 else _heard_by(observers)
         self._begun: list[Observer] = []
         self._beginning: Observer | None = None
         self._is_awaited = False
@@ -86,12 +89,13 @@ class Audience:
 
     def opening(self) -> AbstractContextManager[Any]:
         """Return what is entered around the opening of a request alone."""
-        found = [observer for observer in self._observers if "opening" in observer.heard]
-        return _Opening(found, self._call) if found else _NO_OPENING
+        if "opening" not in self._heard:
+            return _NO_OPENING
+        return _Opening([observer for observer in self._observers if "opening" in observer.heard], self._call)
 
     def attempt(self, attempt: Attempt) -> None:
         """Tell an attempt that has ended; on an event loop, tell_attempts() or the end does it."""
-        if any("attempt" in observer.heard for observer in self._observers):
+        if "attempt" in self._heard:
             self._unheard.append(attempt)
             if not (self._is_awaited and _is_on_a_loop()):
                 self._tell_attempts()
@@ -120,8 +124,9 @@ class Audience:
 
     def watch(self, batches: Batches) -> Batches:
         """Return the batches, told to those that hear of batches; the same where nobody does."""
-        found = [observer for observer in self._observers if "batch" in observer.heard]
-        return self._watch(batches, found) if found else batches
+        if "batch" not in self._heard:
+            return batches
+        return self._watch(batches, [observer for observer in self._observers if "batch" in observer.heard])
 
     def _watch(self, batches: Batches, observers: list[Observer]) -> Batches:
         try:
@@ -137,8 +142,9 @@ class Audience:
 
     def awatch(self, batches: AsyncBatches) -> AsyncBatches:
         """See watch()."""
-        found = [observer for observer in self._observers if "batch" in observer.heard]
-        return self._awatch(batches, found) if found else batches
+        if "batch" not in self._heard:
+            return batches
+        return self._awatch(batches, [observer for observer in self._observers if "batch" in observer.heard])
 
     async def _awatch(self, batches: AsyncBatches, observers: list[Observer]) -> AsyncBatches:
         try:
@@ -158,12 +164,8 @@ class Audience:
         """Note who is to hear the end, and before it of the attempts that nobody was told of."""
         if self._finished.is_heard:
             self._untold.append(self._finished)
-        heard = False
-        for observer in self._begun:
-            if "end" in observer.heard:
-                self._untold.append(observer)
-            heard = heard or "attempt" in observer.heard
-        if heard:
+        self._untold += [observer for observer in self._begun if "end" in observer.heard]
+        if "attempt" in self._heard:
             self._unheard += attempts()
 
     def tell(self, outcome: Outcome) -> None:
@@ -223,6 +225,10 @@ class Audience:
             return self._untold.pop()  # by one of several threads
         except IndexError:
             return None
+
+
+def _heard_by(observers: tuple[Observer, ...]) -> frozenset[str]:
+    return frozenset().union(*(observer.heard for observer in observers))
 
 
 def _is_on_a_loop() -> bool:

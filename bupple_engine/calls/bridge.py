@@ -113,26 +113,9 @@ async def iterate(
             if not reading.cancellation.cancelled:
                 reading.abandon()
 
-    def work() -> None:
-        batches = begin()
-        try:
-            for batch in batches:
-                # A loop that was closed with its generators open never makes room again, nor does a reader
-                # that has turned away: past the call's clocks it is read on, so that these end it.
-                while not (room.wait(1) or loop.is_closed() or reading.is_overdue):
-                    pass
-                if reading.cancellation.cancelled or loop.is_closed():
-                    break
-                room.put(measure(batch))
-                put(batch, None, True)
-        except BaseException as error:
-            put([], error, False)
-        else:
-            put([], None, False)
-        finally:
-            batches.close()
-
-    future = threads.get_executor().submit(contextvars.copy_context().run, work)
+    future = threads.get_executor().submit(
+        contextvars.copy_context().run, _read_ahead, begin, reading, room, put, loop.is_closed
+    )
     # Whatever the thread waits for, and however long it takes to see that nobody does any more.
     reading.cancellation.tell(lambda: put([], None, False))
     try:
@@ -150,6 +133,33 @@ async def iterate(
         if not future.cancel() and reading.is_complete:
             # Its connection is on its way back to the pool, where the next call looks for one.
             await asyncio.wait([asyncio.wrap_future(future)])
+
+
+def _read_ahead(
+    begin: Callable[[], Generator[list[Chunk], None, None]],
+    reading: Reading,
+    room: Room,
+    put: Callable[[list[Chunk], BaseException | None, bool], None],
+    is_closed: Callable[[], bool],
+) -> None:
+    """Put what a generator yields, as far ahead of the reader as there is room."""
+    batches = begin()
+    try:
+        for batch in batches:
+            # A loop that was closed with its generators open never makes room again, nor does a reader
+            # that has turned away: past the call's clocks it is read on, so that these end it.
+            while not (room.wait(1) or is_closed() or reading.is_overdue):
+                pass
+            if reading.cancellation.cancelled or is_closed():
+                break
+            room.put(measure(batch))
+            put(batch, None, True)
+    except BaseException as error:
+        put([], error, False)
+    else:
+        put([], None, False)
+    finally:
+        batches.close()
 
 
 def warn_of_blocking(words: str) -> None:

@@ -284,9 +284,8 @@ class RunningCall:
         state: State = "complete" if self.is_complete else state_of(error)
         outcome = None
         if self._observers or self._signal.is_heard or records.are_kept(state):
-            outcome = self.sum_up(state, error)
+            outcome, noted = self.sum_up(state, error), len(self._attempts)
             records.log_call(outcome)
-            noted = len(self._attempts)
             self._audience.expect(lambda: outcome.attempts[noted:])
         self._attempts = ()  # the frames of an error in them hold this call
         return outcome

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from bupple_engine.calls import bridge
@@ -51,7 +51,7 @@ class ChatDriver(Calling):
 
     # A driver of your own has one of these
 
-    def generate(self, messages: list[Message], options: Options) -> Iterator[Any]:
+    def generate(self, messages: list[Message], options: Options) -> Iterator[Mapping[str, object]]:
         """Yield the answer as dicts: {"content": …} for each piece, {"done": True} at its end.
 
         The last may have finish_reason (stop where it has none), model, usage and metadata. An answer
@@ -62,7 +62,7 @@ class ChatDriver(Calling):
         """
         raise TypeError(f"{type(self).__name__} {ChatDriver.find_lacking()}")
 
-    def agenerate(self, messages: list[Message], options: Options) -> AsyncIterator[Any]:
+    def agenerate(self, messages: list[Message], options: Options) -> AsyncIterator[Mapping[str, object]]:
         """See generate(); an asynchronous generator, in place of it.
 
         It runs in the caller's event loop, in a task of its own, and in send() and stream() in a loop of its

@@ -66,7 +66,7 @@ def flow_of_pieces(driver: Generating, source: object, call: RunningCall) -> Flo
         raise
 
 
-def complete(piece: Any, driver: Generating, call: RunningCall) -> Chunk:
+def complete(piece: object, driver: Generating, call: RunningCall) -> Chunk:
     """Return what generate() has yielded as a chunk with all its keys."""
     if not isinstance(piece, Mapping):
         raise TypeError(f"{type(driver).__name__}.generate() must yield dicts, not {type(piece).__name__}")
@@ -98,7 +98,7 @@ class _Answer:
 class Generated:
     """Be the transport of generate(), which blocks."""
 
-    def __init__(self, generate: Callable[[], Iterator[Any]]) -> None:
+    def __init__(self, generate: Callable[[], Iterator[object]]) -> None:
         self._generate = generate
 
     def open(self, request: Request, waiting: Waiting) -> Pieces:
@@ -109,7 +109,7 @@ class Generated:
 class Pieces(_Answer):
     """What an iterator yields."""
 
-    def __init__(self, pieces: Iterator[Any]) -> None:
+    def __init__(self, pieces: Iterator[object]) -> None:
         super().__init__()
         self._all = pieces
         self._pieces = iter(pieces)
@@ -130,7 +130,7 @@ class Pieces(_Answer):
 class AGenerated:
     """Be the transport of agenerate(), in the caller's event loop or in one of a thread's own."""
 
-    def __init__(self, generate: Callable[[], AsyncIterator[Any]]) -> None:
+    def __init__(self, generate: Callable[[], AsyncIterator[object]]) -> None:
         self._generate = generate
 
     async def aopen(self, request: Request, waiting: Waiting) -> APieces:
@@ -148,7 +148,7 @@ class _Pump:
     What it holds of the task and its context, such as a cancel scope, is so the same at each step.
     """
 
-    def __init__(self, generate: Callable[[], AsyncIterator[Any]], put: Callable[[Any], None]) -> None:
+    def __init__(self, generate: Callable[[], AsyncIterator[object]], put: Callable[[Any], None]) -> None:
         self._generate = generate
         self._put = put
         self._wanted = asyncio.Semaphore(0)
@@ -217,7 +217,7 @@ _tasks: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
 class APieces(_Answer):
     """What an asynchronous generator yields in the loop of its reader."""
 
-    def __init__(self, generate: Callable[[], AsyncIterator[Any]]) -> None:
+    def __init__(self, generate: Callable[[], AsyncIterator[object]]) -> None:
         super().__init__()
         self._arrived: asyncio.Queue[Any] = asyncio.Queue()
         self._pump = _Pump(generate, self._arrived.put_nowait)
@@ -241,7 +241,7 @@ class APieces(_Answer):
 class LoopedPieces(_Answer):
     """What an asynchronous generator yields in an event loop of its own, in a thread of its own."""
 
-    def __init__(self, generate: Callable[[], AsyncIterator[Any]], cancellation: Cancellation) -> None:
+    def __init__(self, generate: Callable[[], AsyncIterator[object]], cancellation: Cancellation) -> None:
         super().__init__()
         self._cancellation = cancellation
         self._arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from functools import partial
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from bupple_engine.types import Usage
@@ -51,15 +52,14 @@ def count(found: Any, *paths: str) -> int | None:
 
     What is negative, endless, too large or another thing than a number is no count.
     """
-    return _first(look_up(found, path) for path in paths)
+    return _first(partial(look_up, found), paths)
 
 
-def _first(values: Iterable[Any]) -> int | None:
+def _first(get: Callable[[str], Any], places: Iterable[str]) -> int | None:
     known = None
-    for value in values:
-        if value is None:
-            continue
-        if number := _whole(value):
+    for place in places:
+        number = _whole(get(place))
+        if number:
             return number
         known = known if number is None else number
     return known
@@ -69,11 +69,8 @@ def read_counts(found: Any, paths: Paths) -> Counted:
     """Return the counts that an object has, by their common names; see count()."""
     # Each place is looked up in one dict: a walk for each costs as much as all the rest of reading an answer.
     flat = _flatten(found, PLACES_DEEP) if isinstance(found, dict) else {}
-    counted: Counted = {}
-    for name, places in paths.items():
-        there = [flat[place] for place in places if place in flat]
-        counted[name] = _first(there) if there else None
-    return counted
+    lacks_all = flat.keys().isdisjoint
+    return {name: None if lacks_all(places) else _first(flat.get, places) for name, places in paths.items()}
 
 
 def _flatten(found: dict[str, Any], depth: int) -> dict[str, Any]:
