@@ -199,16 +199,25 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
         chunk = next(self._ready, None)
         if chunk is not None and not self._closed:
             return chunk
-        return await self._advance()
+        if (batch := await self._read()) is None:
+            raise StopAsyncIteration
+        self._ready = iter(batch)
+        return next(self._ready)
 
-    async def _advance(self) -> Chunk:
+    async def take(self) -> list[Chunk] | None:
+        """Return the chunks that come next, at least one; None at the end."""
+        if ready := list(self._ready):
+            return None if self._closed else ready
+        return await self._read()
+
+    async def _read(self) -> list[Chunk] | None:
         call = self._call
         if self._loop is None:
             self._context = copy_context()
             self._loop = asyncio.get_running_loop()
         # In this order: close(), which looks at the loop last, can be in another thread.
         if self._closed:
-            raise StopAsyncIteration
+            return None
         try:
             if not call.has_begun:
                 await call.abegin()  # which nothing can break, so that aclose() does not wait for it
@@ -221,8 +230,7 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
                 if batch[-1]["done"]:
                     call.last = batch[-1]
                     await call.afinish()
-                self._ready = iter(batch)
-                return next(self._ready)
+                return batch
         except BaseException as error:
             if not (self._closed and isinstance(error, Exception)):
                 self._closed = True
@@ -234,7 +242,7 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
                 self._reader_left.set_result(None)
         self._closed = True
         await call.afinish()
-        raise StopAsyncIteration
+        return None
 
     async def aclose(self) -> None:
         """End the call; safe to call from another task, and more than once."""

@@ -76,6 +76,7 @@ class Exchange:
         self.last: dict[str, Any] | None = None  # model, usage, finish_reason, metadata
         self.status = 0
         self._request_id: Hidden | None = None
+        self._shown_id: str | None = None  # the same, without the secrets that it may quote
         self.clock = clock
         self._chance = chance
         self.started = clock.now()
@@ -133,6 +134,7 @@ class Exchange:
         for name in (*self.wire.request_id_headers, "x-request-id", "apim-request-id", "x-generation-id"):
             if name in headers:
                 self._request_id = Hidden(headers[name])
+                self._shown_id = None
                 break
         self._body = Body(self.wire, self.request, self.answer, status, headers, self.limits, self.clock.wall)
 
@@ -200,8 +202,11 @@ class Exchange:
     @property
     def request_id(self) -> str | None:
         """The provider's name of the last attempt; it is looked at when asked for, as few calls do."""
-        found = self._request_id
-        return None if found is None else one_line(scrub(found.reveal(), self.request.secrets))
+        if self._request_id is None:
+            return None
+        if self._shown_id is None:
+            self._shown_id = one_line(scrub(self._request_id.reveal(), self.request.secrets))
+        return self._shown_id
 
     def describe(
         self, error: BaseException | None = None, pause: float | None = None, ended: float | None = None
