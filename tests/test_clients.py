@@ -79,6 +79,7 @@ def server(request: pytest.FixtureRequest, launch: Callable[[str], Server]) -> I
     if why := KINDS[request.param].missing:
         pytest.skip(why)
     server = launch(request.param)
+    server.state(GATE_SECONDS=20, HEARTBEAT_SECONDS=15)  # which the test before may have changed
     yield server
     assert "Traceback" not in server.written(), server.written()
 
