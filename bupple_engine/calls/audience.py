@@ -93,7 +93,7 @@ class Audience:
         """Tell an attempt that has ended; on an event loop, tell_attempts() or the end does it."""
         if any("attempt" in observer.heard for observer in self._observers):
             self._unheard.append(attempt)
-            if not (self._is_awaited and _is_on_a_loop()):
+            if not (self._is_awaited and bridge.is_on_a_loop()):
                 self._tell_attempts()
 
     def _tell_attempts(self) -> None:
@@ -223,14 +223,6 @@ class Audience:
             return self._untold.pop()  # by one of several threads
         except IndexError:
             return None
-
-
-def _is_on_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 class _Opening(AbstractContextManager[None]):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from inspect import iscoroutinefunction
 from typing import Any, ClassVar, TypeAlias
 
 from asgiref.sync import async_to_sync
@@ -45,12 +46,28 @@ class Observer:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        if wrong := cls._find_wrong():
+            raise TypeError(f"{cls.__qualname__}.{wrong}")
         cls.awaited = frozenset(name for name in _METHODS if cls.defines(f"a{name}"))
         cls.heard = cls.awaited | {name for name in _METHODS if cls.defines(name)}
 
     @classmethod
+    def _find_wrong(cls) -> str:
+        """Return which method is of the wrong kind, "" if none is.
+
+        An `async def begin()` would never be awaited, and so refuse no call.
+        """
+        for name in _METHODS:
+            if cls.defines(name) and iscoroutinefunction(getattr(cls, name)):
+                advice = f"call it a{name}()" if hasattr(Observer, f"a{name}") else "it can't be"
+                return f"{name}() is asynchronous: {advice}"
+            if cls.defines(f"a{name}") and not iscoroutinefunction(getattr(cls, f"a{name}")):
+                return f"a{name}() is not asynchronous: write `async def`, or call it {name}()"
+        return ""
+
+    @classmethod
     def defines(cls, name: str) -> bool:
-        """Tell whether a class has a method of its own."""
+        """Return whether a class has a method of its own."""
         return getattr(cls, name, None) is not getattr(Observer, name, None)
 
     def begin(self, call: Call) -> None:
@@ -160,6 +177,11 @@ def _facts(call: Call, outcome: Outcome) -> dict[str, Any]:
 def blocking(observer: Observer, name: str) -> Callable[..., Any]:
     """Return a method for a synchronous call: an asynchronous twin that stands alone is run to its end."""
     if name in observer.awaited and not observer.defines(name):
+        if bridge.is_on_a_loop():
+            raise RuntimeError(
+                f"{type(observer).__qualname__}.a{name}() can't run in send() or stream() on an event loop:"
+                f" write `await ai().asend(…)`, or give the class a synchronous {name}() as well."
+            )
         return async_to_sync(getattr(observer, f"a{name}"))
     method: Callable[..., Any] = getattr(observer, name)
     return method
@@ -182,20 +204,32 @@ def read_observers(value: Any) -> tuple[Observer, ...]:
     if value is None:
         return ()
     if isinstance(value, Observer):
-        return (value,)
+        value = (value,)
     if isinstance(value, type) or not isinstance(value, Iterable) or isinstance(value, str | bytes | dict):
-        raise InvalidRequestError(f"observers {_no_observer(value)}", param="observers")
+        raise InvalidRequestError(f"observers is {_no_observer(value)}", param="observers")
     found = tuple(value)
     for index, each in enumerate(found):
-        if not isinstance(each, Observer):
-            raise InvalidRequestError(f"observers[{index}] {_no_observer(each)}", param="observers")
+        if wrong := find_fault(each):
+            raise InvalidRequestError(f"observers[{index}] is {wrong}", param="observers")
     return found
+
+
+def find_fault(value: object) -> str:
+    """Return why a value can't hear of calls, as words that follow "is"; "" where it can."""
+    if not isinstance(value, Observer):
+        return _no_observer(value)
+    if value.heard or type(value) is Observer:
+        return ""
+    methods = ", ".join(f"{name}()" for name in _METHODS[:-1])
+    return f"{kind_of(value)}, which hears nothing: define {methods} or end()."
 
 
 def _no_observer(value: object) -> str:
     if isinstance(value, type) and issubclass(value, Observer):
-        return f"is the class {unkeyed(value.__qualname__)}; pass an instance of it."
-    return f"is {kind_of(value)}, no Observer: derive its class from bupple_engine.Observer."
+        return f"the class {unkeyed(value.__qualname__)}; pass an instance of it."
+    if isinstance(value, type):
+        return "a class that is no Observer: derive it from bupple_engine.Observer."
+    return f"{kind_of(value)}, no Observer: derive its class from bupple_engine.Observer."
 
 
 # What the apps of a site have registered, in the order of INSTALLED_APPS.
@@ -203,8 +237,13 @@ _registered: tuple[Observer, ...] = ()
 
 
 def register(observer: Observer) -> None:
-    """Have an app's observer hear all calls of the process; to be called in its AppConfig.ready()."""
+    """Have an app's observer hear all calls of the process; to be called in its AppConfig.ready().
+
+    A TypeError says what makes it no observer.
+    """
     global _registered
+    if wrong := find_fault(observer):
+        raise TypeError(f"What is registered is {wrong}")
     if observer not in _registered:
         _registered = (*_registered, observer)
 
@@ -233,6 +272,8 @@ def price_with(pricing: Pricing | None) -> None:
     It must not change the usage that it is given, and not block. What it raises is logged.
     """
     global _pricing
+    if pricing is not None and not callable(pricing):
+        raise TypeError(f"price_with() takes a callable of call, model and usage, not {kind_of(pricing)}")
     _pricing = pricing
 
 

@@ -276,6 +276,8 @@ class RunningCall:
             error = None
         if (price := pricing()) is not None:
             self._price(price, error)
+        if isinstance(error, EngineError):
+            error.call_id = self.value.id
         state: State = "complete" if self.is_complete else state_of(error)
         outcome = None
         if self._observers or self._signal.is_heard or records.are_kept(state):

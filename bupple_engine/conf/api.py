@@ -19,7 +19,7 @@ from bupple_engine.protocol.options import MAX_SECONDS, suggest
 from bupple_engine.protocol.reading import wrong_words
 from bupple_engine.protocol.values import boolean, integer, number, string
 
-from .engine import Mistake, default_alias, raise_first, read_setting
+from .engine import KEYS, Mistake, default_alias, raise_first, read_setting
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +74,13 @@ def find_api_mistakes() -> Iterator[Mistake]:
     yield from _read()[1]
 
 
+def _advice(key: str) -> str:
+    """Return the hint for an unknown key, which may be one of BUPPLE_ENGINE itself."""
+    if key in KEYS:
+        return f'It stands beside API: BUPPLE_ENGINE = {{"API": {{…}}, "{key}": …}}'
+    return suggest(key, API).strip()
+
+
 def _read() -> tuple[dict[str, Any], list[Mistake]]:
     """Return the values that can be read, by lower-case name, and what is wrong with the others."""
     value = read_setting()
@@ -84,7 +91,7 @@ def _read() -> tuple[dict[str, Any], list[Mistake]]:
     if not isinstance(given, dict):
         return {}, [Mistake("E013", where, f" must be a dict, not {kind_of(given)}.")]
     mistakes = [
-        Mistake("E013", where, f": unknown key {shown(key)}.", suggest(str(key).upper(), API).strip())
+        Mistake("E013", where, f": unknown key {shown(key)}.", _advice(str(key).upper()))
         for key in given
         if key not in API
     ]

@@ -13,12 +13,14 @@ from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.masking.keys import shown, unkeyed
 from bupple_engine.protocol import vendors
-from bupple_engine.protocol.options import Option, Options, suggest
+from bupple_engine.protocol.options import Option, Options, find_fault, suggest
 from bupple_engine.wires.base import Wire
 
 from .engine import Mistake
 
 UNKNOWN = 'A service that has no driver of its own is "DRIVER": "compatible", with its BASE_URL.'
+
+NO_DRIVER = "is no subclass of ChatDriver or Wire"
 
 # What makes a driver of an alias, the driver's name, and the options of its entry.
 Make: TypeAlias = Callable[[str, str, Options], ChatDriver]
@@ -62,15 +64,17 @@ def find(name: str, where: str) -> Maker | Mistake:
         words = f": {shown(name)} can't be imported: {unkeyed(str(reason)).rstrip('.')}."
         hint = _model_hint(name) or 'Write "DRIVER": "package.module.Class", as Python imports it.'
         return Mistake("E008", where, words, hint, InvalidDriverError, error)
-    hint = "Derive it from bupple_engine.drivers.base.ChatDriver."
+    hint = "docs/drivers.md has an example of a driver."
+    if lacking == NO_DRIVER:
+        hint = "Derive it from bupple_engine.drivers.base.ChatDriver."
     return Mistake("E009", where, f": {shown(name)} {lacking}.", hint, InvalidDriverError)
 
 
 def _find_lacking(found: object) -> str:
     """Return what is wrong with what a path leads to, "" where nothing is."""
     if isinstance(found, type) and issubclass(found, ChatDriver | Wire) and found not in (ChatDriver, Wire):
-        return found.find_lacking()
-    return "is no subclass of ChatDriver or Wire"
+        return found.find_lacking() or find_fault(found.options, found.required)
+    return NO_DRIVER
 
 
 def _make_wired(found: type[ChatDriver] | type[Wire], service: str) -> Maker | None:

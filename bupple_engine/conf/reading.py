@@ -16,10 +16,11 @@ from bupple_engine.protocol.reading import read_option, right_line
 from bupple_engine.protocol.scrubbing import scrub, secrets_of
 from bupple_engine.wires.base import Wire
 
-from .engine import Mistake
+from .engine import KEYS, Mistake
 from .naming import Maker, find
 
 STRIP = 'Read it without them: "API_KEY": env.str("BUPPLE_ENGINE_…_API_KEY", default="").strip()'
+SUPER = "super().__init__(alias, name, config)"
 RETYPE = "Copy the key once more from where it was made; an editor may have changed a character of it."
 
 
@@ -77,7 +78,10 @@ class Reading:
             raise mistake.exception()
         if self.maker is None:
             raise LookupError(self.name)
-        return self.maker.make(self.alias, self.name, self.config)
+        driver = self.maker.make(self.alias, self.name, self.config)
+        if not all(hasattr(driver, name) for name in ("alias", "name", "config")):
+            raise TypeError(f"{type(driver).__qualname__}.__init__() must call {SUPER}")
+        return driver
 
 
 def read(alias: str, entry: dict[str, Any]) -> Reading:
@@ -148,8 +152,8 @@ def _read_options(
             continue
         if key not in names:
             hint = elsewhere.of_entry(str(key), known)
-            if key == "API":
-                hint = 'It stands beside DRIVERS: BUPPLE_ENGINE = {"DRIVERS": {…}, "API": {…}}'
+            if key in KEYS:
+                hint = f'It stands beside DRIVERS: BUPPLE_ENGINE = {{"DRIVERS": {{…}}, "{key}": …}}'
             hint = hint or suggest(str(key).upper(), [*names, "DRIVER"]).strip()
             mistakes.append(Mistake("E010", where, f": unknown option {shown(key)}.", hint))
             continue

@@ -41,9 +41,10 @@ from bupple_engine.protocol.reading import read_option
 from bupple_engine.protocol.usage import in_common_terms
 from bupple_engine.transports.shells import acarry_out, carry_out
 from bupple_engine.types import Chunk, Message, Reply
+from bupple_engine.wires.finishes import read_finish
 
 from .extras import Requirement
-from .generated import AGenerated, Generated, flow_of_pieces
+from .generated import AGenerated, Generated, apieces_of, flow_of_pieces, pieces_of
 from .lazy import is_lazy, plain, plain_message, plain_option
 from .probing import Findings, ask_for_models
 
@@ -52,6 +53,9 @@ if TYPE_CHECKING:
 
 
 logger = logging.getLogger("bupple_engine")
+
+# What a piece of generate() may have.
+_PIECE = frozenset({"role", "content", "done", "model", "usage", "finish_reason", "metadata"})
 
 
 class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several will do
@@ -140,8 +144,8 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
         """Yield the answer as dicts: {"content": …} for each piece, {"done": True} at its end.
 
         The last may have finish_reason (stop where it has none), model, usage and metadata. An answer
-        without it counts as cut off. usage has the keys of types.Usage that are known: it is made to add up,
-        and what has another name goes under raw.
+        without it counts as cut off. finish_reason may be a provider's own word. usage has the keys of
+        types.Usage that are known: it is made to add up, and what has another name goes under raw.
         messages are checked; options are the entry's and the call's.
         Raise an EngineError for what goes wrong; release what you hold in a `finally`.
         """
@@ -275,9 +279,9 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
         # The messages are those of the beginning: until then observers may set others.
         source: object
         if self._has_own("agenerate"):
-            source = AGenerated(lambda: self.agenerate(call.messages, call.options))
+            source = AGenerated(lambda: apieces_of(self, self.agenerate(call.messages, call.options)))
         else:
-            source = Generated(lambda: self.generate(call.messages, call.options))
+            source = Generated(lambda: pieces_of(self, self.generate(call.messages, call.options)))
         return flow_of_pieces(self, source, call)
 
     def _can_await(self, call: RunningCall) -> bool:
@@ -353,21 +357,30 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
     def complete(self, piece: Any, call: RunningCall) -> Chunk:
         """Return what generate() has yielded as a chunk with all its keys."""
         if not isinstance(piece, Mapping):
-            raise TypeError(f"{type(self).__name__}.generate() must yield dicts, not {type(piece).__name__}")
+            raise self._must_yield(f"dicts, not {type(piece).__name__}")
+        if not _PIECE.issuperset(piece):
+            odd = next(name for name in piece if name not in _PIECE)
+            raise self._must_yield(f"dicts of {', '.join(sorted(_PIECE))}, not {shown(odd)}")
         done = bool(piece.get("done"))
         chunk: dict[str, Any] = {"role": "assistant", "content": piece.get("content") or "", "done": done}
         if done:
             chunk["model"] = piece.get("model") or call.options.get("model") or self.name
             usage = piece.get("usage")
             if not isinstance(usage, Mapping | None):
-                kind = type(usage).__name__
-                raise TypeError(f"{type(self).__name__}.generate() must yield usage as a dict, not {kind}")
+                raise self._must_yield(f"usage as a dict, not {type(usage).__name__}")
             chunk["usage"] = in_common_terms(usage or {})
-            chunk["finish_reason"] = piece.get("finish_reason") or "stop"
+            reason = piece.get("finish_reason") or "stop"
+            if not isinstance(reason, str):
+                raise self._must_yield(f"finish_reason as a str, not {type(reason).__name__}")
+            chunk["finish_reason"] = read_finish(reason) or "unknown"
             chunk["metadata"] = {"driver": self.name, **(piece.get("metadata") or {})}
         elif piece.get("metadata"):
             chunk["metadata"] = piece["metadata"]
         return cast("Chunk", chunk)
+
+    def _must_yield(self, words: str) -> TypeError:
+        method = "agenerate" if self._has_own("agenerate") else "generate"
+        return TypeError(f"{type(self).__name__}.{method}() must yield {words}")
 
 
 def shown_in_config(value: Any) -> Any:

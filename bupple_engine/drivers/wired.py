@@ -158,6 +158,8 @@ class HTTPDriver(ChatDriver):
         """Return what a transport that is put in place gives to entries that lack it."""
         found: Options = {}
         for name, value in protect(defaults).items():
+            if name not in self.known_options and name.lower() in self.known_options:
+                raise ImproperlyConfigured(f"The transport's defaults[{name!r}] must be in lower case.")
             if name in self.known_options:
                 found[name], wrong = read_option(name, self.known_options[name], value)
                 if wrong:

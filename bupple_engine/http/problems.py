@@ -128,9 +128,14 @@ def report(error: BaseException) -> Problem:
         type(error).__name__,
         one_line(str(error)),
         exc_info=None if expected else (type(error), error, error.__traceback__),
-        extra={"event": "error", "error_id": found.id, "status": found.status},
+        extra={"event": "error", "error_id": found.id, "call_id": _call_id(error), "status": found.status},
     )
     return found
+
+
+def _call_id(error: BaseException) -> str | None:
+    found = error.call_id if isinstance(error, EngineError) else None
+    return str(found) if found is not None else None
 
 
 class ProblemError(Exception):

@@ -47,6 +47,7 @@ _SYSTEM = 'It goes with each call: ai().send("Hello!", system="Answer in one sen
 _NO_TOOLS = "Tools can't be called yet."
 _CONVERSATION = "A conversation is the list of its messages: append each reply, and send the list again."
 _MEDIA = 'Media are parts of a message: {"type": "image", "content": "https://…"} in its list of content.'
+_OBSERVER = 'An Observer goes with each call: ai().send("Hello!", observers=Tokens())'
 _ASYNC = "Call asend() or astream(), and await or iterate over what they return."
 
 # A name of something that is no option here → what to do.
@@ -70,6 +71,14 @@ _ABSENT: Mapping[str, str] = {
         _NO_TOOLS,
     ),
     **dict.fromkeys(("stream", "streaming"), "Call stream() or astream() for an answer word by word."),
+    **dict.fromkeys(
+        (
+            *("observer", "observers", "callback", "callbacks", "callback_manager", "hook", "hooks"),
+            *("listener", "listeners", "on_end", "on_finish", "on_start", "event_handlers"),
+        ),
+        _OBSERVER,
+    ),
+    "context": 'It goes with each call: ai().send("Hello!", context={"tenant": 7})',
     **dict.fromkeys(("asynchronous", "is_async", "use_async"), _ASYNC),
     **dict.fromkeys(
         ("n", "best_of", "candidate_count", "num_generations", "num_completions"),

@@ -8,8 +8,9 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 from bupple_engine.masking import Headers, Hidden, Kind, MaskedDict, SecretURL, conceal, hide, unkeyed_name
+from bupple_engine.masking.printing import kind_of
 
-from .values import api_key, extra, headers, integer, number, path, proxy, stop, string, url
+from .values import api_key, choice, extra, headers, integer, number, path, proxy, stop, string, url
 
 # A day: no clock of an operating system takes any number of seconds.
 MAX_SECONDS = 86_400
@@ -60,9 +61,36 @@ class Option:
     help: str = ""
     example: str = ""
 
+    def __post_init__(self) -> None:
+        if self.parse in (integer, number, choice):
+            raise TypeError(f"Option({self.parse.__name__}) must be Option({self.parse.__name__}(…))")
+        if not callable(self.parse):
+            raise TypeError(f"Option({self.parse!r}) must have a callable, such as string or integer()")
+        if self.env is not None and not callable(self.env):
+            raise TypeError(f"Option(env={self.env!r}) must be a callable, such as str, int or float")
+        if self.secret not in (True, False, SecretURL, MaskedDict, Headers):
+            raise TypeError(f"Option(secret={self.secret!r}) must be True, False, SecretURL or MaskedDict")
+
     def conceal(self, value: Any) -> Any:
         """Return a value of it as it may lie about."""
         return conceal(value, self.secret) if self.secret else value
+
+
+def find_fault(options: object, required: object) -> str:
+    """Return what is wrong with what a class declares, as what follows its name; "" if nothing is."""
+    if not isinstance(options, Mapping):
+        return f"must have `options` as a dict, not {kind_of(options)}"
+    for name, option in options.items():
+        if not isinstance(name, str) or name != name.lower():
+            return f"must name its options in lower case, not {name!r}: only an entry has them in capitals"
+        if not isinstance(option, Option):
+            return f"must have an Option at options[{name!r}], not {kind_of(option)}: write Option(string)"
+    if not isinstance(required, tuple | list):
+        return f"must have `required` as a tuple of names, not {kind_of(required)}"
+    for name in required:
+        if name not in options:
+            return f"requires {name!r}, which its options lack"
+    return ""
 
 
 def timeout(value: Any) -> dict[str, float]:

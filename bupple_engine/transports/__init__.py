@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from bupple_engine import process
 from bupple_engine.calls.seams import Seam
 from bupple_engine.masking import SecretURL
+from bupple_engine.masking.printing import kind_of
 from bupple_engine.protocol.options import Options
 from bupple_engine.protocol.request import Request
 
@@ -42,6 +43,9 @@ def use_transport(transport: AnyTransport) -> AbstractContextManager[None]:
     `defaults`, options that entries lack, such as {"api_key": …}. Blocks may lie in one another; the one that
     was entered last counts. The embedded model and drivers with a generate() of their own open no transport.
     """
+    if isinstance(transport, type) or not (hasattr(transport, "open") or hasattr(transport, "aopen")):
+        what = f"the class {transport.__name__}" if isinstance(transport, type) else kind_of(transport)
+        raise TypeError(f"use_transport() takes an object that has open() or aopen(), not {what}")
     return _seam.use(transport)
 
 
