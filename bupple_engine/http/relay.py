@@ -1,6 +1,6 @@
 """An answer on its way to a reader: a pump reads the chunks, the server's iteration takes what has come.
 
-The pump is a thread under WSGI (blocking.py) and a task under ASGI (aio.py). So there is a heartbeat while
+The pump is a thread under WSGI (wsgi.py) and a task under ASGI (asgi.py). So there is a heartbeat while
 the model is silent, and a reader's leaving ends the provider's connection also while nothing comes from it.
 """
 
