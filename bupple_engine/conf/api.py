@@ -24,7 +24,7 @@ from .engine import KEYS, Mistake, default_alias, raise_first, read_setting
 
 @dataclass(frozen=True, slots=True)
 class APISettings:
-    """BUPPLE_ENGINE['API'] after parsing; classes and PREPARE are still dotted paths or what they name."""
+    """BUPPLE_ENGINE['API'] after parsing; classes and PREPARE are still dotted paths, or already objects."""
 
     permission_classes: list[Any]
     authentication_classes: list[Any] | None  # None: the site's own
@@ -47,7 +47,7 @@ class APISettings:
 
 @cache
 def api_settings() -> APISettings:
-    """Return the settings of the HTTP API; by default staff alone may call it, and clients choose nothing."""
+    """Return the settings of the HTTP API; by default only staff may call it, and clients choose nothing."""
     found, mistakes = _read()
     raise_first(iter(mistakes))
     if found["drivers"] is None:
@@ -56,7 +56,7 @@ def api_settings() -> APISettings:
 
 
 def readable_api_settings() -> APISettings:
-    """Return them for the checks, with the default in place of what is wrong: no mistake hides another."""
+    """Return them for the checks, with defaults in place of what is wrong: no mistake hides another."""
     found, _ = _read()
     found = {key.lower(): parse(default) for key, (default, parse) in API.items()} | found
     if found["drivers"] is None:
@@ -161,7 +161,7 @@ def _rate(value: Any) -> tuple[int, int]:
     return int(calls), _PERIODS[period[0]]
 
 
-# Never a client's: what it could bill to others, or send past every other limit.
+# Never set by a client: it could bill others with these, or bypass every other limit.
 SITE_OPTIONS = ("api_key", "base_url", "proxy", "ca_file", "headers", "extra", "context")
 
 

@@ -22,13 +22,13 @@ UNKNOWN = 'A service that has no driver of its own is "DRIVER": "compatible", wi
 
 NO_DRIVER = "is no subclass of ChatDriver or Wire"
 
-# What makes a driver of an alias, the driver's name, and the options of its entry.
+# Makes a driver from an alias, the driver's name and the options of its entry.
 Make: TypeAlias = Callable[[str, str, Options], ChatDriver]
 
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """What a name stands for: a class of drivers, or a wire that an HTTPDriver speaks."""
+    """What a name stands for: a driver class, or a wire that an HTTPDriver speaks."""
 
     options: Mapping[str, Option]
     required: tuple[str, ...]
@@ -45,7 +45,7 @@ def load(name: str, where: str) -> Maker:
 
 
 def find(name: str, where: str) -> Maker | Mistake:
-    """See load(); what is wrong is returned."""
+    """See load(); a mistake is returned."""
     path, _, service = DRIVERS.get(name, name).partition(":")
     if "." not in path:
         spelt = name.strip().lower().replace("-", "_")
@@ -71,7 +71,7 @@ def find(name: str, where: str) -> Maker | Mistake:
 
 
 def _find_lacking(found: object) -> str:
-    """Return what is wrong with what a path leads to, "" where nothing is."""
+    """Return what is wrong with what a path leads to; "" if nothing is."""
     if isinstance(found, type) and issubclass(found, ChatDriver | Wire) and found not in (ChatDriver, Wire):
         return found.find_lacking() or find_fault(found.options, found.required)
     return NO_DRIVER
@@ -80,7 +80,7 @@ def _find_lacking(found: object) -> str:
 def _make_wired(found: type[ChatDriver] | type[Wire], service: str) -> Maker | None:
     if issubclass(found, ChatDriver):
         return None
-    from bupple_engine.drivers.wired import HTTPDriver  # and requests, which not every site needs
+    from bupple_engine.drivers.wired import HTTPDriver  # it imports requests, which not every site needs
 
     wire = found(service)
     return Maker(

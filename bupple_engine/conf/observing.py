@@ -1,4 +1,4 @@
-"""OBSERVERS: who hears of every call of the site."""
+"""OBSERVERS: the observers of every call of the site."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ LIST = 'Write "OBSERVERS": ["package.module.Class"]'
 
 @cache
 def observers() -> tuple[Observer, ...]:
-    """Return the observers that OBSERVERS names; each is made once a process."""
+    """Return the observers that OBSERVERS names; each is created once per process."""
     value = read_setting()
     found = [*_find_observers(value.get("OBSERVERS", ()))] if isinstance(value, dict) else []
     return tuple(right(each) for each in found)

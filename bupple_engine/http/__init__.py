@@ -181,7 +181,7 @@ def _is_asynchronous(chunks: Any) -> bool:
 
 
 def _asks_anew(request: HttpRequest, chunks: Any) -> bool:
-    """Return whether an EventSource reconnects to an answer that nobody stored: it would be paid for twice."""
+    """Return whether an EventSource reconnects to an answer that is not kept and would be paid for twice."""
     if "Last-Event-ID" not in request.headers:
         return False
     return chunks is None or (isinstance(chunks, Stream | AsyncStream) and not chunks.has_begun)

@@ -1,4 +1,4 @@
-"""Usage in common terms: what providers count of a call, read by paths and made to add up. No I/O."""
+"""Usage in common terms: what providers count, read by paths and made to add up. No I/O."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ PARTS = (
 )
 COUNTS = (*NO_USAGE, *PARTS)
 
-# Count → where an object may have it, the first that is not 0 being the one; a dot goes into an object.
+# Count → the paths at which an object may have it, of which the first that is not 0 counts.
 Paths: TypeAlias = Mapping[str, tuple[str, ...]]
 PLACES_DEEP = 3  # names in a path
 Counted: TypeAlias = dict[str, int | None]
 
-# Beyond it not every reader of JSON has whole numbers, and nobody has counted so far.
+# Beyond this, not every JSON reader has whole numbers, and no count is that large.
 _MOST = 2**53 - 1
 _COSTLIEST = 900_000_000
 _TICK = Decimal("1e-10")
@@ -31,25 +31,26 @@ _STANDARD = frozenset({"", "standard", "default", "auto", "on_demand", "unspecif
 
 
 class ReportedCost(NamedTuple):
-    """Where a service reports what an answer cost, and in what part of a US dollar."""
+    """Where a service reports what an answer cost, and in which fraction of a US dollar."""
 
     path: str
     per_dollar: int = 1
     own_key_path: str = ""  # true where the caller's own key at the vendor paid for the answer
-    own_key_cost: str = ""  # and what it paid there, beside the service's own fee
+    own_key_cost: str = ""  # and what it paid there, on top of the service's own fee
 
 
 def look_up(found: Any, path: str) -> Any:
-    """Return what stands at a path, None where there is nothing."""
+    """Return what stands at a path; None if nothing does."""
     outer, _, inner = path.partition(".")
     found = found.get(outer) if isinstance(found, dict) else None
     return look_up(found, inner) if inner else found
 
 
 def count(found: Any, *paths: str) -> int | None:
-    """Return the first number at these paths that is not 0; 0 where there is none but zeros; else None.
+    """Return the first number at these paths that is not 0; 0 if there are only zeros; None if there are
+    none.
 
-    What is negative, endless, too large or another thing than a number is no count.
+    What is negative, infinite, too large or not a number does not count.
     """
     return _first(look_up(found, path) for path in paths)
 
@@ -67,13 +68,14 @@ def _first(values: Iterable[Any]) -> int | None:
 
 def read_counts(found: Any, paths: Paths) -> Counted:
     """Return the counts that an object has, by their common names; see count()."""
-    # Each place is looked up in one dict: a walk for each costs as much as all the rest of reading an answer.
+    # Each path is looked up in one dict: walking them one by one costs as much as the rest of reading an
+    # answer.
     flat = _flatten(found, PLACES_DEEP) if isinstance(found, dict) else {}
     return {name: _first(map(flat.get, places)) for name, places in paths.items()}
 
 
 def _flatten(found: dict[str, Any], depth: int) -> dict[str, Any]:
-    """Return what stands at each path of so many names at most."""
+    """Return what stands at each path of at most so many names."""
     flat = {}
     for name, value in found.items():
         if "." in name:
@@ -95,8 +97,8 @@ def usage_of(
 ) -> Usage:
     """Return a usage whose parts fit into its counts, and whose total is their sum.
 
-    Reasoning that a service counts beside the completion goes into it: where reasoning_beside says so, where
-    there is more of it than of the completion, or where only so its total comes out.
+    Reasoning that a service counts besides the completion is added to it: if reasoning_beside says so, if
+    there is more of it than of the completion, or if the total comes out only that way.
     """
     part = {name: counted.get(name) or 0 for name in PARTS}
     usage: Usage = NO_USAGE.copy()
@@ -125,9 +127,9 @@ def usage_of(
 
 
 def in_common_terms(usage: Mapping[str, Any]) -> Usage:
-    """Return a usage that a driver of one's own gives by the common names, made to add up.
+    """Return the usage of a third party's driver, which has the common names, made to add up.
 
-    What has another name goes under `raw`, unless there is one.
+    Other names go under `raw`, unless it has one.
     """
     own = usage.get("raw")
     raw = own if isinstance(own, Mapping) else {k: v for k, v in usage.items() if k not in _NAMES}
@@ -143,13 +145,13 @@ def in_common_terms(usage: Mapping[str, Any]) -> Usage:
 
 
 def on_record(usage: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what a log record has of a usage: the counts, and of the other common terms those there are."""
+    """Return what a log record has of a usage: the counts, and the other common terms it has."""
     known = usage or {}
     return {**NO_USAGE, **{name: value for name, value in known.items() if name != "raw"}}
 
 
 def cost_of(raw: Mapping[str, Any], place: ReportedCost) -> str | None:
-    """Return what a service says that an answer cost, None where it does not say all of it."""
+    """Return what a service says an answer cost; None if it does not report all of it."""
     cost = dollars(look_up(raw, place.path), place.per_dollar)
     if cost is None or not place.own_key_path or look_up(raw, place.own_key_path) is not True:
         return cost
@@ -158,7 +160,7 @@ def cost_of(raw: Mapping[str, Any], place: ReportedCost) -> str | None:
 
 
 def dollars(value: object, per_dollar: int = 1) -> str | None:
-    """Return an amount as a plain decimal string, to ten places; None for what is no amount."""
+    """Return an amount as a plain decimal string with up to ten places; None if it is not an amount."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     try:
@@ -171,13 +173,13 @@ def dollars(value: object, per_dollar: int = 1) -> str | None:
 
 
 def tier_of(word: object) -> str:
-    """Return the tier that a provider names, "" for the standard one and for what is no name."""
+    """Return the tier that a provider names; "" for the standard one, and for what is not a name."""
     name = word.lower().removeprefix("service_tier_") if isinstance(word, str) else ""
     return name if name not in _STANDARD and re.fullmatch(r"[a-z][a-z_-]{0,30}", name) else ""
 
 
 def _sides(counted: Counted, part: dict[str, int], reasoning_beside: bool) -> tuple[int, int]:
-    """Return the prompt's count and the completion's, with what only the total holds."""
+    """Return the counts of prompt and completion, including what only the total contains."""
     prompt, completion = counted.get("prompt_tokens") or 0, counted.get("completion_tokens") or 0
     total, reasoning = counted.get("total_tokens") or 0, part["reasoning"]
     if reasoning_beside or reasoning > completion or total == prompt + completion + reasoning:
@@ -185,7 +187,7 @@ def _sides(counted: Counted, part: dict[str, int], reasoning_beside: bool) -> tu
     rest = max(total - prompt - completion, 0)
     if counted.get("prompt_tokens") is None or rest == part["cache_read"] + part["cache_write"]:
         return prompt + rest, completion
-    # Gemini's thoughts, for one, which its OpenAI-compatible API has in the total alone.
+    # Gemini's thoughts, for one, which its OpenAI-compatible API has only in the total.
     return prompt, completion + rest
 
 
