@@ -3,24 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 import queue
 import threading
-from collections.abc import (
-    AsyncGenerator,
-    AsyncIterable,
-    AsyncIterator,
-    Awaitable,
-    Callable,
-    Generator,
-    Iterable,
-    Iterator,
-    Mapping,
-)
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, Iterator, Mapping
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from bupple_engine.calls.cancellation import Cancellation
 from bupple_engine.calls.running import RunningCall
@@ -30,11 +19,11 @@ from bupple_engine.exchange.failure import TransportFailure
 from bupple_engine.exchange.flow import Flow, Last, Open, Read
 from bupple_engine.masking import MaskedDict
 from bupple_engine.masking.keys import unkeyed
-from bupple_engine.masking.printing import kind_of
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.scrubbing import clean, secrets_of
 from bupple_engine.transports.base import Waiting
-from bupple_engine.types import Chunk
+
+from .pieces import complete
 
 END: Any = object()
 CLOSE_SECONDS = 5.0  # how long a synchronous reader waits for the `finally` of an agenerate()
@@ -48,11 +37,10 @@ class Generating(Protocol):
 
     @property
     def label(self) -> str: ...
-    def complete(self, piece: Any, call: RunningCall) -> Chunk: ...
 
 
-def flow_of_pieces(driver: Generating, source: object, call: RunningCall) -> Flow:
-    """Return the flow of what a driver's own code yields; errors have their evidence."""
+def flow_of_pieces(driver: Generating, source: object, where: str, call: RunningCall) -> Flow:
+    """Return the flow of what a driver's own method, named by where, yields; errors have their evidence."""
     texts, reasoning = call.texts, call.reasoning
     read = Read()
     read.seconds = 0.0  # such a driver keeps its own clocks
@@ -60,7 +48,7 @@ def flow_of_pieces(driver: Generating, source: object, call: RunningCall) -> Flo
         clock = CLOCK.get()
         yield Open(source, _NOTHING_SENT, 0.0, 0.0, clock)
         while (piece := (yield read)) is not END:
-            chunk = driver.complete(piece, call)
+            chunk = complete(piece, where, driver.name, call)
             texts.append(chunk["content"])
             if not chunk["done"] and (metadata := chunk.get("metadata")):
                 reasoning.append(metadata.get("reasoning") or "")
@@ -76,31 +64,6 @@ def flow_of_pieces(driver: Generating, source: object, call: RunningCall) -> Flo
         error.partial_content, error.in_stream, error.attempts = "".join(texts), True, 1
         clean(error, secrets_of(call.options))
         raise
-
-
-def pieces_of(driver: object, found: object) -> Iterator[Any]:
-    """Return what generate() has returned, or raise a TypeError that says what to write instead."""
-    where = f"{type(driver).__name__}.generate()"
-    if inspect.iscoroutine(found):
-        found.close()  # else Python warns that nobody awaited it
-    if isinstance(found, AsyncIterable | Awaitable):
-        raise TypeError(f"{where} is asynchronous: call it agenerate(), and have it yield dicts")
-    if not isinstance(found, Iterable) or isinstance(found, str | bytes | Mapping):
-        raise TypeError(f"{where} must yield dicts, not return {kind_of(found)}")
-    return cast("Iterator[Any]", found)
-
-
-def apieces_of(driver: object, found: object) -> AsyncIterator[Any]:
-    """See pieces_of()."""
-    where = f"{type(driver).__name__}.agenerate()"
-    if inspect.iscoroutine(found):
-        found.close()
-        raise TypeError(f"{where} must yield dicts, not return them")
-    if not isinstance(found, AsyncIterable):
-        if isinstance(found, Iterable):
-            raise TypeError(f"{where} is not asynchronous: write `async def`, or call it generate()")
-        raise TypeError(f"{where} must yield dicts, not return {kind_of(found)}")
-    return cast("AsyncIterator[Any]", found)
 
 
 class _Answer:
