@@ -1,4 +1,4 @@
-"""Who hears of one call: its observers, told in order, and never to the harm of its answer."""
+"""The observers of one call, told in order, and never to the harm of its answer."""
 
 from __future__ import annotations
 
@@ -104,7 +104,7 @@ class Audience:
                 report_failure(observer, "attempt", self._call)
 
     async def atell_attempts(self) -> None:
-        """Tell what attempt() was given on an event loop, where telling might have blocked it."""
+        """Tell of the attempts noted on an event loop, which telling might have blocked."""
         for observer, attempt in self._take_unheard():
             try:
                 await observer.aattempt(self._call, attempt)
@@ -119,7 +119,7 @@ class Audience:
                     yield observer, attempt
 
     def watch(self, batches: Batches) -> Batches:
-        """Return the batches, told to those that hear of batches; the same where nobody does."""
+        """Return the batches, passed by the observers of batches if there are any."""
         found = [observer for observer in self._observers if "batch" in observer.heard]
         return self._watch(batches, found) if found else batches
 

@@ -1,4 +1,4 @@
-"""Who hears of calls: a site's observers, those of its apps, and those of one call."""
+"""The observers of calls: a site's, those of its apps, and those of one call."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ _METHODS = ("begin", "opening", "tool", "attempt", "batch", "end")
 
 
 class Observer:
-    """Hear of calls: derive from it, and define what you want to hear.
+    """Observe calls: derive from it, and define the methods that you need.
 
     In the order of a call: begin, opening around the opening of each request, attempt after each, batch for
-    what came, end. One instance hears all calls of a process, from all threads and event loops, at once: keep
+    what came, end. One instance serves all calls of a process, in all threads and event loops at once: keep
     what belongs to one call in call.facts, or under call.id.
 
-    An `a…` twin is what an asynchronous call awaits. Where a class has none, its method runs in a thread and
-    may block. Where it has the twin alone, a synchronous call runs that by async_to_sync, as Django does for
-    asynchronous receivers of signals; inside a running event loop that fails.
+    An asynchronous call awaits the method's `a…` twin. If a class has no twin, its method runs in a thread
+    and may block. If it has only the twin, a synchronous call runs that with async_to_sync, as Django does
+    for asynchronous receivers of signals; inside a running event loop that fails.
 
-    What an observer raises is logged, and ends nobody's answer; begin() alone can refuse a call.
+    What an observer raises is logged and does not end the answer; only begin() can refuse a call.
     """
 
-    # What a class hears, in either world; and what it has a twin of its own for.
+    # The methods that a class defines, sync or async; and those for which it has its own twin.
     heard: ClassVar[frozenset[str]] = frozenset()
     awaited: ClassVar[frozenset[str]] = frozenset()
 
@@ -71,10 +71,10 @@ class Observer:
         return getattr(cls, name, None) is not getattr(Observer, name, None)
 
     def begin(self, call: Call) -> None:
-        """Hear of a call before any I/O, a stream's when its first chunk is asked for.
+        """Observe a call before any I/O; for a stream, when its first chunk is asked for.
 
-        Raise to refuse it: the caller gets what was raised, the observers that had begun hear an end with the
-        state refused, nothing is sent and nothing logged. Set call.messages to a new list to send others:
+        Raise to refuse it: the caller gets what was raised, observers that had begun get an end with the
+        state refused, and nothing is sent or logged. Set call.messages to a new list to send other messages:
         they are checked, and the request is built anew, before the next observer begins.
         """
 
@@ -83,28 +83,28 @@ class Observer:
         await bridge.carry_out(lambda: self.begin(call))
 
     def opening(self, call: Call) -> AbstractContextManager[Any]:
-        """Return what is entered around the opening of each request, and left in the same thread and task.
+        """Return a context manager to enter around the opening of each request, in one thread and task.
 
-        It has no twin, since it sets what the libraries below look at, such as the context of a span: it must
-        not block. It can't swallow an error.
+        It has no twin, because it sets what the libraries below look at, such as the context of a span. It
+        must not block, and can't swallow an error.
         """
         return nullcontext()
 
     def tool(self, call: Call, tool_call: Any) -> AbstractContextManager[Any]:
-        """Return what is entered around the work of a tool that a run carries out; see opening()."""
+        """Return a context manager to enter around a tool's work; see opening()."""
         return nullcontext()
 
     def attempt(self, call: Call, attempt: Attempt) -> None:
-        """Hear of one request on the wire that has ended, whether another follows or not."""
+        """Observe a request on the wire that has ended, whether or not another follows."""
 
     async def aattempt(self, call: Call, attempt: Attempt) -> None:
         """See attempt()."""
         await bridge.carry_out(lambda: self.attempt(call, attempt))
 
     def batch(self, call: Call, chunks: list[Chunk]) -> None:
-        """Hear the chunks that came at once, before the caller does.
+        """Observe the chunks that came at once, before the caller gets them.
 
-        The caller gets the same dicts: don't change them. Where it is not defined, nothing is spent on it.
+        The caller gets the same dicts: don't change them. A class that doesn't define it pays nothing for it.
         """
 
     async def abatch(self, call: Call, chunks: list[Chunk]) -> None:
@@ -112,19 +112,19 @@ class Observer:
         await bridge.carry_out(lambda: self.batch(call, chunks))
 
     def end(self, outcome: Outcome) -> None:
-        """Hear how a call ended, once, before its caller has the last chunk.
+        """Observe how a call ended, once, before its caller gets the last chunk.
 
-        For what the garbage collector ends it runs in a thread of its own. Where a cancellation or a signal
-        cut begin() off, end() is heard all the same.
+        For a stream ended by the garbage collector it runs in a thread of its own. It also follows a begin()
+        that a cancellation or a signal cut off.
         """
 
     async def aend(self, outcome: Outcome) -> None:
-        """See end(); it is not cancelled with the call, only with its event loop."""
+        """See end(); it is not cancelled with the call, but only with its event loop."""
         await bridge.carry_out(lambda: self.end(outcome))
 
 
 class CallFinished(Observer):
-    """Send the signal, as the last that hears an end; a call that never began leaves none."""
+    """Send the signal, after all other observers' end; a call that never began sends none."""
 
     def __init__(self, sender: type) -> None:
         self._sender = sender
@@ -136,7 +136,7 @@ class CallFinished(Observer):
 
     @property
     def may_be_heard(self) -> bool:
-        """Whether the signal has receivers, be it of other drivers; has_listeners() takes a lock."""
+        """Whether the signal has receivers, if only for other drivers; has_listeners() takes a lock."""
         return bool(call_finished.receivers)
 
     def end(self, outcome: Outcome) -> None:
@@ -175,7 +175,7 @@ def _facts(call: Call, outcome: Outcome) -> dict[str, Any]:
 
 
 def blocking(observer: Observer, name: str) -> Callable[..., Any]:
-    """Return a method for a synchronous call: an asynchronous twin that stands alone is run to its end."""
+    """Return an observer's method for a synchronous call; a twin without a method is run to its end."""
     if name in observer.awaited and not observer.defines(name):
         if bridge.is_on_a_loop():
             raise RuntimeError(
@@ -200,7 +200,7 @@ def report_failure(observer: Observer, name: str, call: Call) -> None:
 
 
 def read_observers(value: Any) -> tuple[Observer, ...]:
-    """Return what a caller passed as `observers`, or raise an InvalidRequestError that names what is none."""
+    """Return what a caller passed as `observers`; an InvalidRequestError names what is none."""
     if value is None:
         return ()
     if isinstance(value, Observer):
@@ -232,14 +232,14 @@ def _no_observer(value: object) -> str:
     return f"{kind_of(value)}, no Observer: derive its class from bupple_engine.Observer."
 
 
-# What the apps of a site have registered, in the order of INSTALLED_APPS.
+# What the site's apps have registered, in the order of INSTALLED_APPS.
 _registered: tuple[Observer, ...] = ()
 
 
 def register(observer: Observer) -> None:
-    """Have an app's observer hear all calls of the process; to be called in its AppConfig.ready().
+    """Have an app's observer observe all calls of the process; call it in AppConfig.ready().
 
-    A TypeError says what makes it no observer.
+    Raises a TypeError for what is no observer.
     """
     global _registered
     if wrong := find_fault(observer):
@@ -249,7 +249,7 @@ def register(observer: Observer) -> None:
 
 
 def unregister(observer: Observer) -> None:
-    """Take back what register() did."""
+    """Undo register()."""
     global _registered
     _registered = tuple(each for each in _registered if each is not observer)
 
@@ -259,17 +259,17 @@ def registered() -> tuple[Observer, ...]:
     return _registered
 
 
-# From a call, the model that answered and the usage, None where it is not known, to the usage that the last
-# chunk, the Reply and the Outcome shall have.
+# Takes a call, the model that answered and the usage (None if unknown), and returns the usage that the last
+# chunk, the Reply and the Outcome are to have.
 Pricing: TypeAlias = Callable[[Call, str, Usage | None], Usage | None]
 
 _pricing: Pricing | None = None
 
 
 def price_with(pricing: Pricing | None) -> None:
-    """Have all calls priced, before any observer hears of their end; None ends it.
+    """Have all calls priced before any observer's end; None stops it.
 
-    It must not change the usage that it is given, and not block. What it raises is logged.
+    The callable must neither change the usage that it gets nor block. What it raises is logged.
     """
     global _pricing
     if pricing is not None and not callable(pricing):
@@ -278,5 +278,5 @@ def price_with(pricing: Pricing | None) -> None:
 
 
 def pricing() -> Pricing | None:
-    """Return what prices calls."""
+    """Return the callable that prices calls."""
     return _pricing

@@ -1,4 +1,4 @@
-"""A driver that has only generate() or agenerate(), as a flow: its pieces are what a transport gives."""
+"""The flow of a driver that has only generate() or agenerate(): its pieces stand for a transport's bytes."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ _NOTHING_SENT = Request("generate:", MaskedDict(), b"", stream=True)
 
 
 class Generating(Protocol):
-    """What is asked of a driver for its flow."""
+    """What a flow needs from its driver."""
 
     name: str
 
@@ -67,7 +67,7 @@ def flow_of_pieces(driver: Generating, source: object, where: str, call: Running
 
 
 class _Answer:
-    """What both kinds of answers have in common with a transport's."""
+    """What both kinds of pieces have in common with a transport's answers."""
 
     status = 200
 
@@ -76,7 +76,7 @@ class _Answer:
 
 
 class Generated:
-    """Be the transport of generate(), which blocks."""
+    """The transport of a generate(), which blocks."""
 
     def __init__(self, generate: Callable[[], Iterator[Any]]) -> None:
         self._generate = generate
@@ -102,13 +102,13 @@ class Pieces(_Answer):
         """Do nothing: what is behind the last piece is of no use."""
 
     def close(self) -> None:
-        """End the generator, where it is one: its `finally` runs."""
+        """Close the generator, if it is one, so that its `finally` runs."""
         if isinstance(self._all, Generator):
             self._all.close()
 
 
 class AGenerated:
-    """Be the transport of agenerate(), in the caller's event loop or in one of a thread's own."""
+    """The transport of an agenerate(), in the caller's event loop or in one of its own thread."""
 
     def __init__(self, generate: Callable[[], AsyncIterator[Any]]) -> None:
         self._generate = generate
@@ -123,9 +123,9 @@ class AGenerated:
 
 
 class _Pump:
-    """Run an asynchronous generator in one task from its begin to its end, a piece whenever one is asked for.
+    """Run an asynchronous generator in one task from beginning to end, one piece each time one is asked for.
 
-    What it holds of the task and its context, such as a cancel scope, is so the same at each step.
+    So what it holds of the task and its context, such as a cancel scope, is the same at each step.
     """
 
     def __init__(self, generate: Callable[[], AsyncIterator[Any]], put: Callable[[Any], None]) -> None:
@@ -244,7 +244,7 @@ class LoopedPieces(_Answer):
         """End the generator, and wait until its `finally` has run."""
         self._cancellation.attach(None)
         self._stop()
-        if self._thread is not threading.current_thread():  # of the garbage collector's
+        if self._thread is not threading.current_thread():  # it is where the garbage collector closes
             self._thread.join(CLOSE_SECONDS)
 
     def _stop(self) -> None:
