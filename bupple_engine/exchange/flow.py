@@ -1,7 +1,7 @@
-"""The part of a call that repeats, for both worlds: a generator that does no I/O and says what it wishes.
+"""The part of a call that repeats, for sync and async: a generator that does no I/O and yields wishes.
 
 A shell carries the wishes out, one synchronously and one asynchronously (transports/shells.py). A flow may
-yield from another: so calls can be put together without a word on threads or event loops.
+yield from another, so calls can be combined without a word about threads or event loops.
 """
 
 from __future__ import annotations
@@ -21,13 +21,13 @@ from .exchange import Exchange
 from .failure import TransportFailure
 from .verdict import Again, Done
 
-# How long the body may take to end behind the answer, for its connection to be of use again.
+# How long the body may take to end after the answer, so that its connection can be used again.
 DRAIN_SECONDS = 0.1
 
 
 @dataclass(slots=True)
 class Open:
-    """Open a request on a source, a transport; it is given the response, once its head is there.
+    """Open a request on a source, a transport; the flow is sent the response once its head is there.
 
     connect and read are seconds.
     """
@@ -40,9 +40,9 @@ class Open:
 
 
 class Read:
-    """Read from the response, waiting for so many seconds at most; it is given what came.
+    """Read from the response, waiting at most so many seconds; the flow is sent what came.
 
-    A flow may yield the same object each time: a wish a read would cost as much as what is done for it.
+    A flow may yield the same object each time: a new one per read would cost as much as the read's own work.
     """
 
     __slots__ = ("seconds",)
@@ -52,7 +52,7 @@ class Read:
 
 @dataclass(slots=True)
 class Last:
-    """Hand the last chunks on; whatever their reader does, drain the response then, and close it."""
+    """Hand on the last chunks; then drain the response and close it, whatever their reader does."""
 
     chunks: list[Chunk]
     seconds: float
@@ -74,17 +74,17 @@ class Close:
 
 CLOSE = Close()
 
-# A list of chunks is to be handed on; an Attempt, which another follows, is to be told to the call.
+# A list of chunks is handed on to the caller; an Attempt that another one follows, to the call.
 Wish: TypeAlias = Open | Read | Last | Pause | Close | Attempt | list[Chunk]
-# What a wish is given depends on it. An EngineError and a TransportFailure are thrown into the flow; all else
-# that is raised while a wish is carried out ends the flow.
+# What is sent back depends on the wish. An EngineError or TransportFailure is thrown into the flow; anything
+# else raised while a wish is carried out ends the flow.
 Flow: TypeAlias = Generator[Wish, Any, None]
 
 
 def flow_of(begin: Callable[[], tuple[Exchange, object]]) -> Flow:
-    """Return the flow of an exchange over a transport; it raises the error that the caller shall see.
+    """Return the flow of an exchange over a transport; it raises the error that the caller is to see.
 
-    begin() is asked for both when the flow begins: until then observers may have the request built anew.
+    begin() returns both when the flow begins: until then observers may have the request built anew.
     """
     exchange, source = begin()
     read = Read()

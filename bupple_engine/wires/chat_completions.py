@@ -37,12 +37,12 @@ from .openai import COUNTS, KEY_PREFIXES, refused_sampling
 from .parser import is_end_mark
 from .services import Service, service_at
 
-# The fields that a limit on the answer goes by: where one is refused, the provider names the other.
+# The two names of the limit on an answer: a provider that refuses one names the other.
 LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 
 
 class ChatCompletionsWire(Wire):
-    """POST {base}/chat/completions; how a service differs is said by the attributes."""
+    """POST {base}/chat/completions; the attributes say how a service differs."""
 
     name = "openai_chat"
     options: ClassVar = {
@@ -144,7 +144,7 @@ class ChatCompletionsWire(Wire):
         return body
 
     def build_messages(self, turns: list[Turn]) -> list[dict[str, Any]]:
-        """Return the turns as the API's messages; blank ones are left out."""
+        """Return the turns as the API's messages, without blank ones."""
         messages: list[dict[str, Any]] = []
         if self.one_system_message:
             system, turns = system_and_rest(turns)
@@ -186,7 +186,7 @@ class ChatCompletionsWire(Wire):
         return {}
 
     def simplify(self, parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-        """Return text alone as a string, which every server takes."""
+        """Return mere text as a string, which every server takes."""
         if all(part["type"] == "text" for part in parts):
             return "\n\n".join(part["text"] for part in parts)
         return parts
