@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import pkgutil
+import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
@@ -364,3 +367,36 @@ def test_an_error_names_its_call(configure: Configure) -> None:
     with pytest.raises(InvalidRequestError) as refused:
         ai().send(" ")
     assert refused.value.call_id is None
+
+
+# Upgrades
+
+MOVES = re.findall(
+    r"^  \| `(bupple_engine[\w.]+)` \| `(bupple_engine[\w.]+)` \|$",
+    (Path(__file__).parent.parent / "CHANGELOG.md").read_text(encoding="utf-8"),
+    re.MULTILINE,
+)
+
+
+@pytest.mark.parametrize(("was", "now"), MOVES)
+def test_what_has_moved_is_where_the_changelog_says(was: str, now: str) -> None:
+    assert pkgutil.resolve_name(now)
+    with pytest.raises((ImportError, AttributeError)):
+        pkgutil.resolve_name(was)
+
+
+def test_the_changelog_lists_what_has_moved() -> None:
+    assert len(MOVES) >= 7
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        *("ai", "http.encode", "http.stream_response", "env.engine_settings", "urls.urlpatterns"),
+        *("api.ChatCall", "drivers.base.ChatDriver", "options.Option", "exceptions.EngineError"),
+        *("signals.call_finished", "types.Message", "masking.Secret"),
+        "api.authentication.BearerAuthentication",
+    ],
+)
+def test_what_sites_import_stays(name: str) -> None:
+    assert pkgutil.resolve_name(f"bupple_engine.{name}")
