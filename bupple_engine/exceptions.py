@@ -27,6 +27,8 @@ RuntimeError
 
 from __future__ import annotations
 
+from uuid import UUID
+
 from django.core.exceptions import ImproperlyConfigured
 
 from .masking.printing import one_line
@@ -41,7 +43,8 @@ class EngineError(RuntimeError):
     """A call that failed, with its evidence; `except RuntimeError` catches it.
 
     code is the HTTP status, or 0 where there was none; type is the provider's own word; retry_after is
-    in seconds; partial_content is the text that had arrived; usage what had been reported until then.
+    in seconds; partial_content is the text that had arrived; usage what had been reported until then;
+    call_id finds the call's records in the log, and is None where no call had begun.
     """
 
     retryable: bool = False
@@ -60,6 +63,7 @@ class EngineError(RuntimeError):
     partial_content: str
     usage: Usage | None
     attempts: int
+    call_id: UUID | None
 
     def __init__(
         self,
@@ -76,7 +80,7 @@ class EngineError(RuntimeError):
         self.type = type
         self.param = param
         self.retry_after = retry_after
-        self.driver = self.alias = self.model = self.request_id = self.usage = None
+        self.driver = self.alias = self.model = self.request_id = self.usage = self.call_id = None
         self.in_stream = False
         self.partial_content = ""
         self.attempts = 0

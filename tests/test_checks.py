@@ -258,14 +258,14 @@ PLACES: dict[str, list[tuple[Any, ...]]] = {
         (
             engine(OBSERVERS=[f"{HERE}.Unwatched"]),
             FIRST,
-            "KeyError: 'room'",
-            "imports",
+            "can't be created: KeyError: 'room'",
+            "without arguments",
         ),
         (
             engine(OBSERVERS=[f"{HERE}.Silent"]),
             FIRST,
-            "is no Observer",
-            "Derive it",
+            "is no Observer: derive it from bupple_engine.Observer",
+            "docs/observers.md",
         ),
     ],
     "E013": [

@@ -292,7 +292,7 @@ def test_the_first_call_is_on_the_first_screen() -> None:
 
 
 def test_the_tree_of_the_architecture_is_that_of_the_files() -> None:
-    tree, _, _ = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("## The walk")
+    tree, _, _ = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").partition("\n## ")
     named, folders = set(), {0: ROOT}
     for indent, line in re.findall(r"^( {4,})(\S.*)$", tree, re.MULTILINE):
         above = max(depth for depth in folders if depth < len(indent))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import re
 import signal
 import threading
 from collections.abc import Callable, Iterator
@@ -235,14 +236,24 @@ def test_nobody_waits_for_keys_that_are_used_up(configure: Configure, provider: 
             run(ai(), verb, HELLO)
 
 
-@pytest.mark.parametrize("name", ["begin", "opening", "attempt", "batch", "end"])
-def test_a_method_that_is_awaited_has_the_name_of_one(name: str) -> None:
+@pytest.mark.parametrize(
+    ("name", "advice"),
+    [
+        ("begin", "call it abegin()"),
+        ("attempt", "call it aattempt()"),
+        ("batch", "call it abatch()"),
+        ("end", "call it aend()"),
+        ("opening", "it can't be"),
+        ("tool", "it can't be"),
+    ],
+)
+def test_a_method_that_is_awaited_has_the_name_of_one(name: str, advice: str) -> None:
     """One that is not would never run, and a budget never refuse."""
 
     async def method(self: Any, *given: Any) -> None:
         pass
 
-    with pytest.raises(TypeError, match=f"Wrong.{name}\\(\\) is a coroutine function: call it a{name}\\(\\)"):
+    with pytest.raises(TypeError, match=re.escape(f"Wrong.{name}() is asynchronous: {advice}")):
         type("Wrong", (Observer,), {name: method})
 
 
@@ -251,6 +262,9 @@ class Equal(Observer):
     """Be equal to others of its kind."""
 
     number: int = 0
+
+    def end(self, outcome: Outcome) -> None:
+        """Observe, as only an observer that does may be registered."""
 
 
 def test_registered_are_observers_each_for_itself() -> None:

@@ -27,7 +27,7 @@ MAX_URL = 10_000  # characters; signed ones have up to two thousand
 
 @dataclass
 class ChatCall:
-    """A client's call, checked; PREPARE may change all of it, and what it sets is not checked again.
+    """A client's call, checked; PREPARE may change all of it, and its changes are not checked again.
 
     driver is an alias. options are those of ai(driver).send(), api_key among them. data is the whole body
     as the client sent it. context goes to call_finished.
@@ -47,9 +47,9 @@ class ChatCall:
 class ChatDialect(Dialect):
     """A dialect in which clients also ask.
 
-    read() is called once a request, behind authentication. The instance for the answer is made of what it
-    returned; one for an error, where nothing has been read, of None. reply_body() is called in place of
-    encode() where the call is no stream.
+    read() is called once per request, after authentication. The instance for the answer is made from what it
+    returned; one for an error before that is made from None. reply_body() is called in place of encode() if
+    the call is no stream.
     """
 
     def __init__(self, call: ChatCall | None = None) -> None:
@@ -66,14 +66,14 @@ class ChatDialect(Dialect):
 
 
 def default_driver(api: APISettings) -> str | None:
-    """Return the driver of a client that names none: the default one where it is listed, else the first."""
+    """Return the driver for a client that names none: the default if it is listed, otherwise the first."""
     if (alias := default_alias()) in api.drivers:
         return alias
     return api.drivers[0] if api.drivers else None
 
 
 def choose_driver(data: Mapping[str, Any], api: APISettings) -> tuple[str | None, str | None]:
-    """Return the driver and model that a body names; the default driver where it names none."""
+    """Return the driver and model that a body names, or the default driver."""
     for name in ("driver", "model"):
         if data.get(name) is not None and not isinstance(data[name], str):
             raise wrong(name, "must be a string")
@@ -118,7 +118,7 @@ def check_option(where: str, name: str, value: Any, api: APISettings) -> Any:
 
 
 def check_messages(messages: Any, api: APISettings) -> list[Message]:
-    """Return the messages within the bounds, and without what a client may not say."""
+    """Return the messages, held to the bounds and without what a client may not send."""
     if not isinstance(messages, list):
         raise wrong("messages", "must be a list")
     count = sum(

@@ -42,7 +42,7 @@ REFUSED = (BadRequest, MultiPartParserError, SuspiciousOperation, UnreadablePost
 
 
 class EngineView(APIView):
-    """Serve one endpoint; dialect_class says how a failure is reported."""
+    """Serve one endpoint; dialect_class determines how a failure is reported."""
 
     parser_classes = (BoundedJSONParser,)
     content_negotiation_class = Negotiation
@@ -52,7 +52,7 @@ class EngineView(APIView):
 
     @cached_property
     def api(self) -> APISettings:
-        """The settings of the HTTP API, read once a request."""
+        """The settings of the HTTP API, read once per request."""
         return conf.api_settings()
 
     @cached_property
@@ -94,7 +94,7 @@ class EngineView(APIView):
         return self.tell
 
     def tell(self, error: Exception, context: Any = None) -> HttpResponseBase:
-        """Return the response for an error, as JSON, but for a page of the browsable API."""
+        """Return the response for an error, as JSON except on a page of the browsable API."""
         set_rollback()
         problem = problem_of(error)
         if problem is None:

@@ -1,4 +1,4 @@
-"""The body of a request, as a stream: with a length or without one, never longer than it may be."""
+"""The body of a request as a stream, with or without a length, never read beyond its bound."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class BodyTooLarge(APIException):
 
 
 class LengthRequired(APIException):
-    """The body has no Content-Length, and this server does not tell its end."""
+    """The body has no Content-Length, and this server does not mark its end."""
 
     status_code = status.HTTP_411_LENGTH_REQUIRED
     default_detail = "Send the body with a Content-Length: this server can't tell the end of one without."
@@ -54,7 +54,7 @@ def open_body(request: Request, api: APISettings) -> None:
 
 
 def read_body(stream: Any, limit: int) -> bytes:
-    """Return a body; of one that is longer than limit bytes no more than a byte beyond them."""
+    """Return a body; of one that is longer than limit bytes, at most one byte more."""
     try:
         body: bytes = stream.read(limit + 1)[: limit + 1]
     except Exception as error:  # a client that has left, and each server's own words for broken chunks

@@ -15,7 +15,7 @@ FIELDS = ("messages", "driver", "model", "options")
 
 
 class NativeDialect(ChatDialect, EventStream):
-    """The native event stream, and a Reply for who waits for the whole answer."""
+    """The native event stream, and a Reply for clients that wait for the whole answer."""
 
     @staticmethod
     def read(data: Mapping[str, Any], api: APISettings) -> ChatCall:

@@ -1,4 +1,4 @@
-"""What drf-spectacular says of our endpoints; loaded where it is in INSTALLED_APPS."""
+"""What drf-spectacular says about our endpoints; loaded if it is in INSTALLED_APPS."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Who is answered at the same time: places, which free themselves where a worker dies."""
+"""Who is answered at the same time: places, which free themselves if a worker dies."""
 
 from __future__ import annotations
 
@@ -109,7 +109,7 @@ class Place:
 
 
 def renew() -> None:
-    """Prolong the leases of this process's streams."""
+    """Renew the leases of this process's streams."""
     with _lock:
         leases = dict(_leases)
     for key, token in leases.items():

@@ -1,4 +1,4 @@
-"""How many calls a client may make, counted in Django's cache, which several workers share."""
+"""How many calls a client may make, counted in Django's cache, which workers share."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The endpoints: DRF as far as who may call and what came in; the answer is awaited without a thread."""
+"""The endpoints: DRF handles who may call and what came in; the answer is awaited without a thread."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from .ui import UIDialect
 
 
 class ChatView(EngineView):
-    """Answer a conversation: a Reply, or the native event stream for who accepts text/event-stream."""
+    """Answer a conversation: a Reply, or the native event stream if the client accepts it."""
 
     always_streams: ClassVar[bool] = False
     places: Mapping[str, str] = MappingProxyType({})  # of the call, once it is read
@@ -122,7 +122,7 @@ class ChatView(EngineView):
                 pending = cast("Pending", await in_thread(lambda: self._open(call)))
             response = await cast("Any", pending.answer)()
         except Exception as error:  # as dispatch() does, which is over by now
-            # In a thread: who hears of it may use the database.
+            # In a thread: receivers of Django's signals may use the database.
             response = await sync_to_async(self.handle_exception)(error)
         self.headers = self.default_response_headers  # finalize_response() of Pending has taken Vary out
         return self.finalize_response(self.request, response)
@@ -232,7 +232,7 @@ CHAT_COMPLETIONS_INSTEAD = (
 
 
 class UnknownView(EngineView):
-    """Say of a path under v1/ that there is nothing, and what there is; to anyone."""
+    """Say, to anyone, that there is nothing at a path under v1/, and what there is."""
 
     dialect_class = CompletionsDialect
     has_page = False
@@ -248,7 +248,7 @@ class UnknownView(EngineView):
 
 
 class LostView(UnknownView):
-    """Say to a client of v1/ whose base URL lacks the v1 what its base URL is; to anyone."""
+    """Say, to anyone, what the base URL is of a client that left v1 out of it."""
 
     def initial(self, request: Request, *args: Any, **kwargs: Any) -> None:
         base, path, _ = request.path.rpartition(str(kwargs["path"]))

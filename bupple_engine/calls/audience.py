@@ -1,4 +1,4 @@
-"""Who hears of one call: its observers, told in order, and never to the harm of its answer."""
+"""The observers of one call, told in order, and never to the harm of its answer."""
 
 from __future__ import annotations
 
@@ -123,7 +123,7 @@ class Audience:
         """Tell an attempt that has ended; on an event loop, tell_attempts() or the end does it."""
         if "attempt" in self._heard:
             self._note(attempt)
-            if not (self._is_awaited and _is_on_a_loop()):
+            if not (self._is_awaited and bridge.is_on_a_loop()):
                 self._tell_attempts()
 
     def _tell_attempts(self) -> None:
@@ -131,7 +131,7 @@ class Audience:
             self._hear(observer, "attempt", self._call, attempt)
 
     async def atell_attempts(self) -> None:
-        """Tell what attempt() was given on an event loop, where telling might have blocked it."""
+        """Tell of the attempts noted on an event loop, which telling might have blocked."""
         for observer, attempt in self._take_unheard():
             await self._ahear(observer, "attempt", self._call, attempt)
 
@@ -143,7 +143,7 @@ class Audience:
         self._unheard += [(each, attempt) for each in self._observers if "attempt" in each.heard]
 
     def watch(self, batches: Batches) -> Batches:
-        """Return the batches, told to those that hear of batches; the same where nobody does."""
+        """Return the batches, passed by the observers of batches if there are any."""
         if "batch" not in self._heard:
             return batches
         return self._watch(batches, [observer for observer in self._observers if "batch" in observer.heard])
@@ -251,14 +251,6 @@ def _heard_by(observers: tuple[Observer, ...]) -> frozenset[str]:
 def _not_the_end(observer: Observer) -> RuntimeError:
     """Return what is raised for an error that would be taken for the end of a stream."""
     return RuntimeError(f"{type(observer).__qualname__}.begin() raised a StopIteration, as next() does")
-
-
-def _is_on_a_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 class _Opening(AbstractContextManager[None]):

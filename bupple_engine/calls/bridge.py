@@ -172,13 +172,19 @@ def _read_ahead(
         batches.close()
 
 
-def warn_of_blocking(words: str) -> None:
-    """Say, once a process, that an event loop waits for a synchronous call."""
+def is_on_a_loop() -> bool:
+    """Return whether this thread runs an event loop now."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:
-        return
-    say_once(words)
+        return False
+    return True
+
+
+def warn_of_blocking(words: str) -> None:
+    """Log, once per process, that an event loop waits for a synchronous call."""
+    if is_on_a_loop():
+        say_once(words)
 
 
 @cache

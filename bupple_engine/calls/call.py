@@ -18,12 +18,11 @@ Verb: TypeAlias = Literal["send", "stream", "embed", "run"]
 class Call:
     """One call, as its observers see it; asend() is the verb "send", astream() the verb "stream".
 
-    id is a UUID of version 7, the same in every log record, attempt and Outcome of the call. parent and step
-    name the run that the call is a step of. driver is the service's name, model what is asked for, "" where
-    the driver chooses. messages are as the driver gets them, those of `system` first; an observer's begin()
-    may set them. options hold what the entry and the call say, keys and all that may be secret wrapped; to
-    change them changes nothing. context is what the caller passed. facts are what observers leave for each
-    other, by name.
+    id is a UUID of version 7, the same in every log record and in the Outcome of the call. parent and step
+    name the run that the call is a step of. driver is the service's name; model is the one asked for, "" if
+    the driver chooses. messages are as the driver gets them, `system` first; an observer's begin() may set
+    or change them, and nothing else here. options are a copy of those of the entry and the call; what may be
+    secret is wrapped. context is what the caller passed. facts are what observers leave each other, by name.
     """
 
     def __init__(
@@ -57,9 +56,9 @@ class Call:
 
     @property
     def id(self) -> UUID:
-        """What the call is known by; it is made when it is first asked for, as few calls do."""
+        """The call's id, made when it is first asked for: most calls never need one."""
         found: UUID | None = self.__dict__.get("_id")
-        # setdefault: of two threads that make one at once, both get the same.
+        # setdefault: two threads that make one at the same time get the same.
         return found if found is not None else cast("UUID", self.__dict__.setdefault("_id", new_id()))
 
     def __repr__(self) -> str:

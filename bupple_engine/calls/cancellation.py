@@ -9,13 +9,13 @@ from contextlib import suppress
 
 
 class Cancellation:
-    """Close the door to a call's new waits and break its present one."""
+    """Refuse a call's further waits and break the present one."""
 
     __slots__ = ("_break", "_lock", "_wake", "cancelled")
 
     def __init__(self) -> None:
         self.cancelled = False  # whether cancel() was called
-        # Reentrant: the collector may drop, and so close, a stream in the midst of attach().
+        # Reentrant: the garbage collector may close a stream in the middle of attach().
         self._lock = threading.RLock()
         self._break: Callable[[], None] | None = None
         self._wake: Callable[[], None] | None = None
@@ -29,21 +29,21 @@ class Cancellation:
                     work()
 
     def wait(self, seconds: float) -> None:
-        """Sleep, or less where the call is cancelled meanwhile."""
+        """Sleep, but no longer than until the call is cancelled."""
         woken = threading.Event()
         self.attach(woken.set)
         woken.wait(seconds)
         self.attach(None)
 
     def attach(self, break_wait: Callable[[], None] | None) -> None:
-        """Say what breaks the wait that follows; it is called at once where the call is cancelled already."""
+        """Set what breaks the wait that follows; it is called at once if the call is cancelled already."""
         with self._lock:
             self._break = break_wait
             if break_wait is not None and self.cancelled:
                 break_wait()
 
     def tell(self, wake: Callable[[], None]) -> None:
-        """Say what wakes whoever waits for the thread that waits; see attach()."""
+        """Set what wakes whoever waits for the waiting thread; see attach()."""
         with self._lock:
             self._wake = wake
             if self.cancelled:

@@ -21,10 +21,10 @@ def end_in(
     work: Callable[[], Coroutine[Any, Any, None]],
     call: RunningCall,
 ) -> None:
-    """Have a loop end a call, from any thread; where the loop itself ends first, it ends the generator.
+    """Have a loop end a call, from any thread; if the loop itself ends first, it closes the generator.
 
-    The context is the reader's: the garbage collector runs in anyone's, such as that of a sync_to_async
-    which allows no other beside it.
+    The context is the reader's: the garbage collector runs in any, such as that of a sync_to_async, which
+    allows no second one.
     """
 
     def begin() -> None:

@@ -1,12 +1,12 @@
-"""Who hears of calls: a site's observers, those of its apps, and those of one call."""
+"""The observers of calls: a site's, those of its apps, and those of one call."""
 
 from __future__ import annotations
 
 import asyncio
-import inspect
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
+from inspect import iscoroutinefunction
 from typing import Any, ClassVar, TypeAlias
 
 from asgiref.sync import async_to_sync
@@ -28,42 +28,55 @@ _METHODS = ("begin", "opening", "tool", "attempt", "batch", "end")
 
 
 class Observer:
-    """Hear of calls: derive from it, and define what you want to hear.
+    """Observe calls: derive from it, and define the methods that you need.
 
     In the order of a call: begin, opening around the opening of each request, attempt after each, batch for
-    what came, end. One instance hears all calls of a process, from all threads and event loops, at once: keep
+    what came, end. One instance serves all calls of a process, in all threads and event loops at once: keep
     what belongs to one call in call.facts, or under call.id.
 
-    An `a…` twin is what an asynchronous call awaits. Where a class has none, its method runs in a thread and
-    may block. Where it has the twin alone, a synchronous call runs that by async_to_sync, as Django does for
-    asynchronous receivers of signals; inside a running event loop that fails.
+    An asynchronous call awaits the method's `a…` twin. If a class has no twin, its method runs in a thread
+    and may block. If it has only the twin, a synchronous call runs that with async_to_sync, as Django does
+    for asynchronous receivers of signals; inside a running event loop that fails.
 
-    What an observer raises is logged, and ends nobody's answer; begin() alone can refuse a call. But what
-    ends the process or the task, and the time limit of a task queue, is raised on, wherever it comes.
+    What an observer raises is logged and does not end the answer; only begin() can refuse a call. But what
+    ends the process or the task, and the time limit of a task queue, is raised on from every method.
     """
 
-    # What a class hears, in either world; and what it has a twin of its own for.
+    # The methods that a class defines, sync or async; and those for which it has its own twin.
     heard: ClassVar[frozenset[str]] = frozenset()
     awaited: ClassVar[frozenset[str]] = frozenset()
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
-        for name in _METHODS:
-            if inspect.iscoroutinefunction(getattr(cls, name, None)):
-                raise TypeError(f"{cls.__name__}.{name}() is a coroutine function: call it a{name}().")
+        if wrong := cls._find_wrong():
+            raise TypeError(f"{cls.__qualname__}.{wrong}")
         cls.awaited = frozenset(name for name in _METHODS if cls.defines(f"a{name}"))
         cls.heard = cls.awaited | {name for name in _METHODS if cls.defines(name)}
 
     @classmethod
+    def _find_wrong(cls) -> str:
+        """Return which method is of the wrong kind, "" if none is.
+
+        An `async def begin()` would never be awaited, and so refuse no call.
+        """
+        for name in _METHODS:
+            if cls.defines(name) and iscoroutinefunction(getattr(cls, name)):
+                advice = f"call it a{name}()" if hasattr(Observer, f"a{name}") else "it can't be"
+                return f"{name}() is asynchronous: {advice}"
+            if cls.defines(f"a{name}") and not iscoroutinefunction(getattr(cls, f"a{name}")):
+                return f"a{name}() is not asynchronous: write `async def`, or call it {name}()"
+        return ""
+
+    @classmethod
     def defines(cls, name: str) -> bool:
-        """Tell whether a class has a method of its own."""
+        """Return whether a class has a method of its own."""
         return getattr(cls, name, None) is not getattr(Observer, name, None)
 
     def begin(self, call: Call) -> None:
-        """Hear of a call before any I/O, a stream's when its first chunk is asked for.
+        """Observe a call before any I/O; for a stream, when its first chunk is asked for.
 
-        Raise to refuse it: the caller gets what was raised, the observers that had begun hear an end with the
-        state refused, nothing is sent and nothing logged. Set call.messages to a new list to send others:
+        Raise to refuse it: the caller gets what was raised, observers that had begun get an end with the
+        state refused, and nothing is sent or logged. Set call.messages to a new list to send other messages:
         they are checked, and the request is built anew, before the next observer begins.
         """
 
@@ -72,28 +85,28 @@ class Observer:
         await bridge.carry_out(lambda: self.begin(call))
 
     def opening(self, call: Call) -> AbstractContextManager[Any]:
-        """Return what is entered around the opening of each request, and left in the same thread and task.
+        """Return a context manager to enter around the opening of each request, in one thread and task.
 
-        It has no twin, since it sets what the libraries below look at, such as the context of a span: it must
-        not block. It can't swallow an error.
+        It has no twin, because it sets what the libraries below look at, such as the context of a span. It
+        must not block, and can't swallow an error.
         """
         return nullcontext()
 
     def tool(self, call: Call, tool_call: Any) -> AbstractContextManager[Any]:
-        """Return what is entered around the work of a tool that a run carries out; see opening()."""
+        """Return a context manager to enter around a tool's work; see opening()."""
         return nullcontext()
 
     def attempt(self, call: Call, attempt: Attempt) -> None:
-        """Hear of one request on the wire that has ended, whether another follows or not."""
+        """Observe a request on the wire that has ended, whether or not another follows."""
 
     async def aattempt(self, call: Call, attempt: Attempt) -> None:
         """See attempt()."""
         await bridge.carry_out(lambda: self.attempt(call, attempt))
 
     def batch(self, call: Call, chunks: list[Chunk]) -> None:
-        """Hear the chunks that came at once, before the caller does.
+        """Observe the chunks that came at once, before the caller gets them.
 
-        The caller gets the same dicts: don't change them. Where it is not defined, nothing is spent on it.
+        The caller gets the same dicts: don't change them. A class that doesn't define it pays nothing for it.
         """
 
     async def abatch(self, call: Call, chunks: list[Chunk]) -> None:
@@ -101,19 +114,19 @@ class Observer:
         await bridge.carry_out(lambda: self.batch(call, chunks))
 
     def end(self, outcome: Outcome) -> None:
-        """Hear how a call ended, once, before its caller has the last chunk.
+        """Observe how a call ended, once, before its caller gets the last chunk.
 
-        For what the garbage collector ends it runs in a thread of its own. Where a cancellation or a signal
-        cut begin() off, end() is heard all the same.
+        For a stream ended by the garbage collector it runs in a thread of its own. It also follows a begin()
+        that a cancellation or a signal cut off.
         """
 
     async def aend(self, outcome: Outcome) -> None:
-        """See end(); it is not cancelled with the call, only with its event loop."""
+        """See end(); it is not cancelled with the call, but only with its event loop."""
         await bridge.carry_out(lambda: self.end(outcome))
 
 
 class CallFinished(Observer):
-    """Send the signal, as the last that hears an end; a call that never began leaves none."""
+    """Send the signal, after all other observers' end; a call that never began sends none."""
 
     def __init__(self, sender: type) -> None:
         self._sender = sender
@@ -125,7 +138,7 @@ class CallFinished(Observer):
 
     @property
     def may_be_heard(self) -> bool:
-        """Whether the signal has receivers, be it of other drivers; has_listeners() takes a lock."""
+        """Whether the signal has receivers, if only for other drivers; has_listeners() takes a lock."""
         return bool(call_finished.receivers)
 
     def end(self, outcome: Outcome) -> None:
@@ -168,8 +181,13 @@ def _facts(call: Call, outcome: Outcome) -> dict[str, Any]:
 
 
 def blocking(observer: Observer, name: str) -> Callable[..., Any]:
-    """Return a method for a synchronous call: an asynchronous twin that stands alone is run to its end."""
+    """Return an observer's method for a synchronous call; a twin without a method is run to its end."""
     if name in observer.awaited and not observer.defines(name):
+        if bridge.is_on_a_loop():
+            raise RuntimeError(
+                f"{type(observer).__qualname__}.a{name}() can't run in send() or stream() on an event loop:"
+                f" write `await ai().asend(…)`, or give the class a synchronous {name}() as well."
+            )
         return async_to_sync(getattr(observer, f"a{name}"))
     method: Callable[..., Any] = getattr(observer, name)
     return method
@@ -204,41 +222,56 @@ def report_failure(observer: Observer, name: str, call: Call) -> None:
 
 
 def read_observers(value: Any) -> tuple[Observer, ...]:
-    """Return what a caller passed as `observers`, or raise an InvalidRequestError that names what is none."""
+    """Return what a caller passed as `observers`; an InvalidRequestError names what is none."""
     if value is None:
         return ()
     if isinstance(value, Observer):
-        return (value,)
+        value = (value,)
     if isinstance(value, type) or not isinstance(value, Iterable) or isinstance(value, str | bytes | dict):
-        raise InvalidRequestError(f"observers {_no_observer(value)}", param="observers")
+        raise InvalidRequestError(f"observers is {_no_observer(value)}", param="observers")
     found = tuple(value)
     for index, each in enumerate(found):
-        if not isinstance(each, Observer):
-            raise InvalidRequestError(f"observers[{index}] {_no_observer(each)}", param="observers")
+        if wrong := find_fault(each):
+            raise InvalidRequestError(f"observers[{index}] is {wrong}", param="observers")
     return found
+
+
+def find_fault(value: object) -> str:
+    """Return why a value can't hear of calls, as words that follow "is"; "" where it can."""
+    if not isinstance(value, Observer):
+        return _no_observer(value)
+    if value.heard or type(value) is Observer:
+        return ""
+    methods = ", ".join(f"{name}()" for name in _METHODS[:-1])
+    return f"{kind_of(value)}, which hears nothing: define {methods} or end()."
 
 
 def _no_observer(value: object) -> str:
     if isinstance(value, type) and issubclass(value, Observer):
-        return f"is the class {unkeyed(value.__qualname__)}; pass an instance of it."
-    return f"is {kind_of(value)}, no Observer: derive its class from bupple_engine.Observer."
+        return f"the class {unkeyed(value.__qualname__)}; pass an instance of it."
+    if isinstance(value, type):
+        return "a class that is no Observer: derive it from bupple_engine.Observer."
+    return f"{kind_of(value)}, no Observer: derive its class from bupple_engine.Observer."
 
 
-# What the apps of a site have registered, in the order of INSTALLED_APPS.
+# What the site's apps have registered, in the order of INSTALLED_APPS.
 _registered: tuple[Observer, ...] = ()
 
 
 def register(observer: Observer) -> None:
-    """Have an app's observer hear all calls of the process; to be called in its AppConfig.ready()."""
+    """Have an app's observer observe all calls of the process; call it in AppConfig.ready().
+
+    Raises a TypeError for what is no observer.
+    """
     global _registered
-    if not isinstance(observer, Observer):
-        raise TypeError(f"What is registered {_no_observer(observer)}")
+    if wrong := find_fault(observer):
+        raise TypeError(f"What is registered is {wrong}")
     if not any(each is observer for each in _registered):
         _registered = (*_registered, observer)
 
 
 def unregister(observer: Observer) -> None:
-    """Take back what register() did."""
+    """Undo register()."""
     global _registered
     _registered = tuple(each for each in _registered if each is not observer)
 
@@ -248,22 +281,24 @@ def registered() -> tuple[Observer, ...]:
     return _registered
 
 
-# From a call, the model that answered and the usage, None where it is not known, to the usage that the last
-# chunk, the Reply and the Outcome shall have.
+# Takes a call, the model that answered and the usage (None if unknown), and returns the usage that the last
+# chunk, the Reply and the Outcome are to have.
 Pricing: TypeAlias = Callable[[Call, str, Usage | None], Usage | None]
 
 _pricing: Pricing | None = None
 
 
 def price_with(pricing: Pricing | None) -> None:
-    """Have all calls priced, before any observer hears of their end; None ends it.
+    """Have all calls priced before any observer's end; None stops it.
 
-    It must not change the usage that it is given, and not block. What it raises is logged.
+    The callable must neither change the usage that it gets nor block. What it raises is logged.
     """
     global _pricing
+    if pricing is not None and not callable(pricing):
+        raise TypeError(f"price_with() takes a callable of call, model and usage, not {kind_of(pricing)}")
     _pricing = pricing
 
 
 def pricing() -> Pricing | None:
-    """Return what prices calls."""
+    """Return the callable that prices calls."""
     return _pricing

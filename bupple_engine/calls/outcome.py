@@ -1,4 +1,4 @@
-"""How an answer ended, and what there was of it until then."""
+"""How a call ended, and what had come until then."""
 
 from __future__ import annotations
 
@@ -22,16 +22,16 @@ State: TypeAlias = Literal["complete", "interrupted", "failed", "refused"]
 class Outcome:
     """What had come of an answer, however it ended.
 
-    state is complete where the whole answer came; interrupted where its reader left, somebody stopped it, the
-    server ended, a time limit was raised, or the stream was cut off; refused where an observer's begin()
-    raised, so that nothing was sent; failed for all else. text and reasoning are what had come until then,
-    usage what was known of it. error is what ended the answer, None where it was complete or its reader left.
+    state is complete if the whole answer came; interrupted if its reader left, it was stopped, the server
+    ended, a time limit was raised, or the stream was cut off; refused if an observer's begin() raised, so
+    that nothing was sent; failed for everything else. text and reasoning are what had come until then, usage
+    is what was known of it. error is what ended the answer; None if it was complete or its reader left.
 
-    call is None for chunks that are no call's. model and driver are those that answered, else those that were
-    asked; target is the alias that answered. metadata is the answer's, the provider's echo included. attempts
-    are the requests that were sent, trail the targets that were tried, messages those of a run. started,
-    first_chunk and ended are seconds of the call's clock (time.monotonic): started is None where nothing was
-    sent, first_chunk where no chunk of a stream came, and for send().
+    call is None for a site's own chunks. model and driver are those that answered, or else those that were
+    asked; target is the alias that answered. metadata is the answer's, including the provider's echo.
+    attempts are the requests that were sent, trail the targets that were tried, messages those of a run.
+    started, first_chunk and ended are seconds of the call's clock (time.monotonic); started is None if
+    nothing was sent, first_chunk if no chunk of a stream came, and for send().
     """
 
     # A field whose default a factory makes may be made when it is first asked for: see make_outcome().
@@ -56,7 +56,7 @@ class Outcome:
 
     @property
     def seconds(self) -> float | None:
-        """How long it took; None where nothing was sent."""
+        """How long it took, in seconds; None if nothing was sent."""
         return None if self.started is None or self.ended is None else self.ended - self.started
 
     if not TYPE_CHECKING:  # a type checker knows the fields
@@ -94,20 +94,20 @@ def make_outcome(facts: dict[str, Any], later: Later | None = None) -> Outcome:
 
 
 def state_of(error: BaseException | None) -> State:
-    """Return how an answer ended that is not complete."""
+    """Return the state of an answer that is not complete."""
     return "interrupted" if error is None or interrupts(error) else "failed"
 
 
 def interrupts(error: BaseException) -> bool:
-    """Tell whether an error came from outside of a call, or cut its stream off: the provider did not fail."""
+    """Return whether an error came from outside the call or cut its stream off: the provider did not fail."""
     return isinstance(error, StreamInterruptedError) or comes_from_outside(error)
 
 
 def comes_from_outside(error: BaseException) -> bool:
-    """Tell whether an error was raised for other reasons than what the code that it came from does.
+    """Return whether an error was raised for a reason outside the code that it came from.
 
-    The time limits of task queues are Exceptions like any other, but for what raises them: the handler of a
-    signal. Celery's is known by its name too, for its pools that have no signals. Source:
+    The time limits of task queues are ordinary Exceptions, recognized by what raises them: the handler of a
+    signal. Celery's is also recognized by name, for its pools without signals. Source:
     https://docs.celeryq.dev/en/stable/userguide/workers.html#time-limits
     """
     if isinstance(error, EngineError):

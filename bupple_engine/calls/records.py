@@ -1,4 +1,4 @@
-"""The log record of a call, made of its Outcome."""
+"""The log record of a call, made from its Outcome."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ logger = logging.getLogger("bupple_engine")
 
 
 def are_kept(state: State) -> bool:
-    """Tell whether the log takes the record of a call that ended so."""
+    """Return whether the log takes the record of a call that ended in this state."""
     return logger.isEnabledFor(_level(state))
 
 

@@ -7,7 +7,7 @@ import time
 
 
 class Room:
-    """How far one thread may run ahead of another that reads: put() is the one's, take() the other's.
+    """How far a writing thread, which calls put(), may run ahead of a reading one, which calls take().
 
     Each side has a count of its own, so that neither needs a lock.
     """
@@ -19,7 +19,7 @@ class Room:
         self._unbounded = False
 
     def put(self, size: int) -> None:
-        """Note what the reader has to take."""
+        """Add to what the reader has to take."""
         self._put += size
 
     def take(self, size: int) -> None:
@@ -29,12 +29,12 @@ class Room:
             self._changed.set()
 
     def lift(self) -> None:
-        """Have nobody wait for room any more; safe to call from any thread."""
+        """Let the writer go on without waiting; safe to call from any thread."""
         self._unbounded = True
         self._changed.set()
 
     def wait(self, seconds: float) -> bool:
-        """Wait until there is room; False where there is none after so many seconds."""
+        """Wait until there is room; return False if there is none after so many seconds."""
         deadline = None
         while self._put - self._taken > self._size and not self._unbounded:
             now = time.monotonic()

@@ -1,4 +1,4 @@
-"""A call while it runs: its wait, what has come, and who is told of its beginning and its end."""
+"""A call while it runs: its wait, what has come, and the observers of its beginning and end."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ _NO_OPENING: AbstractContextManager[Any] = nullcontext()
 class RunningCall:
     """Carry one Call out, from the checked messages to the last observer.
 
-    build makes the request of value.messages; it is asked again where an observer has set others.
+    build makes the request from value.messages; it is called again if an observer has set others.
     """
 
     def __init__(
@@ -77,7 +77,7 @@ class RunningCall:
 
     @property
     def _audience(self) -> Audience:
-        """Who hears of it; most calls are heard by nobody."""
+        """Its observers; most calls have none."""
         if self._audience_made is None:
             self._audience_made = Audience(self.value, self._observers, self._signal)
         return self._audience_made
@@ -96,7 +96,7 @@ class RunningCall:
 
     @property
     def is_finished(self) -> bool:
-        """Whether its end was told."""
+        """Whether its end has been reported."""
         return self._finished
 
     @property
@@ -112,11 +112,11 @@ class RunningCall:
 
     @property
     def _is_of_parent(self) -> bool:
-        """Whether it was begun before this process was forked off: the parent reads it, and tells its end."""
+        """Whether it began before this process was forked: the parent reads it, and reports its end."""
         return self._started is not None and self._process != os.getpid()
 
     def usage(self, error: BaseException | None = None) -> Usage | None:
-        """Return what the provider has reported of the tokens until now, or the error that ended the call."""
+        """Return the usage that the provider, or the error that ended the call, has reported until now."""
         found = self._usage
         if found is None and self.last is not None:
             found = self.last.get("usage")
@@ -127,14 +127,14 @@ class RunningCall:
         return found
 
     def abandon(self) -> None:
-        """Break the call's wait, unless it is for the end of a body whose answer is whole."""
+        """Break the call's wait, unless the answer is whole and only the end of its body is missing."""
         if not self.is_complete and not self._is_of_parent:  # whose connection this would shut down
             self.cancellation.cancel()
 
     # Its beginning
 
     def begin(self) -> None:
-        """Have the observers begin, and note that I/O begins now; raises what refuses the call."""
+        """Have the observers begin, then start the call; raises what refuses it."""
         if self._started is not None:
             return
         if self._observers:
@@ -171,7 +171,7 @@ class RunningCall:
         self._started = CLOCK.get().now()
 
     def _refuse(self, error: BaseException) -> Outcome:
-        """Return what those hear that had begun; nothing is sent."""
+        """Return the Outcome for the observers that had begun; nothing is sent."""
         self._finished = True
         self._audience.refuse(error)
         return self.sum_up("interrupted" if comes_from_outside(error) else "refused", error)
@@ -179,22 +179,22 @@ class RunningCall:
     # What happens meanwhile
 
     def attempt(self, attempt: Attempt) -> None:
-        """Note an attempt that has ended, and tell it to those that hear of attempts."""
+        """Note an attempt that has ended, and tell the observers."""
         self._attempts = (*self._attempts, attempt)
         if self._observers:
             self._audience.attempt(attempt)
 
     def opening(self) -> AbstractContextManager[Any]:
-        """Return what the thread, or the task, that opens a request enters around it alone."""
+        """Return what is entered around the opening of a request, in its thread and task."""
         return self._audience.opening() if self._observers else _NO_OPENING
 
     async def atell_attempts(self) -> None:
-        """Tell what attempt() was given on an event loop."""
+        """Tell the observers of the attempts that attempt() noted on an event loop."""
         if self._observers:
             await self._audience.atell_attempts()
 
     def watch(self, batches: Batches) -> Batches:
-        """Return the batches, told to those that hear of batches; the same where nobody does."""
+        """Return the batches, passed by the observers of batches if there are any."""
         return self._audience.watch(batches) if self._observers else batches
 
     def awatch(self, batches: AsyncBatches) -> AsyncBatches:
@@ -204,7 +204,7 @@ class RunningCall:
     # Its end
 
     def finish(self, error: BaseException | None = None) -> None:
-        """Log the call and tell its observers, the first time."""
+        """Log the call and tell its observers, once."""
         if (outcome := self._end(error)) is not None:
             self._audience.tell(outcome)
 
@@ -214,12 +214,12 @@ class RunningCall:
             await self._audience.atell(outcome)
 
     def finish_elsewhere(self) -> None:
-        """See finish(): it is called by the garbage collector, so that others are told by a thread."""
+        """See finish(): called by the garbage collector, so a thread tells the observers."""
         if self.has_begun and not self._is_of_parent:  # by the log, too: a handler may have a lock
             threads.leave(self.finish)
 
     def sum_up(self, state: State, error: BaseException | None = None) -> Outcome:
-        """Return what has come until now, as the Outcome of a call that ended so."""
+        """Return what has come until now, as the Outcome of a call that ends in this state."""
         last: Any = self.last or {}
         call, exchange, ended = self.value, self.exchange, CLOCK.get().now()
         metadata = last.get("metadata") or {}
@@ -271,7 +271,7 @@ class RunningCall:
         return make
 
     def _end(self, error: BaseException | None) -> Outcome | None:
-        """Return what is to be told, None where it has been told, or nobody hears it."""
+        """Return the Outcome to report; None if it has been reported, or nobody wants it."""
         if self._is_of_parent:  # whose thread may have held the lock
             return None
         with self._lock:
@@ -282,6 +282,8 @@ class RunningCall:
             error = None
         if (price := pricing()) is not None:
             self._price(price, error)
+        if isinstance(error, EngineError):
+            error.call_id = self.value.id
         state: State = "complete" if self.is_complete else state_of(error)
         outcome = None
         if self._observers or self._signal.is_heard or records.are_kept(state):
@@ -292,7 +294,7 @@ class RunningCall:
         return outcome
 
     def _price(self, price: Pricing, error: BaseException | None) -> None:
-        """Have the usage priced that the last chunk, the Reply and the Outcome have."""
+        """Have the usage priced, for the last chunk, the Reply and the Outcome."""
         model = (self.last.get("model") if self.last is not None else "") or self.value.model
         try:
             self._usage = price(self.value, model, self.usage(error))

@@ -1,4 +1,4 @@
-"""Where a process gets its time, its ids and its chance from, each from one place that tests can take."""
+"""Where a process gets its time, ids and chance from, each a place where tests can put their own."""
 
 from __future__ import annotations
 
@@ -18,9 +18,9 @@ T = TypeVar("T")
 
 
 class Seam(Generic[T]):
-    """Give what was put in place last, for all threads and tasks of the process; else the real thing.
+    """Hold what was put in place last, for all threads and tasks of the process, or else the real thing.
 
-    It is no ContextVar: a server's threads, executors and queues outlive contexts.
+    It is not a ContextVar: a server's threads, executors and queues outlive contexts.
     """
 
     def __init__(self, real: T) -> None:
@@ -33,7 +33,7 @@ class Seam(Generic[T]):
 
     @contextmanager
     def use(self, value: T) -> Iterator[None]:
-        """Have a value in place inside the block; of several the one that came last."""
+        """Put a value in place inside the block; of several, the latest counts."""
         mark = object()
         with self._lock:
             self._held = (*self._held, (mark, value))
@@ -77,10 +77,10 @@ CHANCE: Seam[Callable[[], float]] = Seam(chance.SystemRandom().random)
 
 
 def new_id() -> UUID:
-    """Return an id that nothing else has."""
+    """Return a new, unique id."""
     return IDS.get()()
 
 
 def random() -> float:
-    """Return a number of chance from 0 to 1, without 1: what spreads retries."""
+    """Return a random number from 0 up to 1, excluding 1: it spreads retries."""
     return CHANCE.get()()

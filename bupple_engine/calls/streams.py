@@ -19,38 +19,38 @@ from .running import RunningCall
 
 BLOCKS = "stream() holds up the event loop that it is read in: write `async for chunk in ai().astream(…)`."
 
-# What a stream reads from, as long as the stream is there. Else the garbage collector, finding both at once,
+# What streams read from, for as long as they exist. Otherwise the garbage collector, finding both at once,
 # would finalize a socket before the stream closes it, or a generator while its loop runs it.
 _live: set[object] = set()
 
 
 class _OfCall:
-    """What a stream of either kind tells of its call."""
+    """What both kinds of streams know about their call."""
 
     _call: RunningCall
 
     @property
     def has_begun(self) -> bool:
-        """Whether a chunk was asked for, and so anything sent."""
+        """Whether a chunk was asked for, so that something was sent."""
         return self._call.has_begun
 
     @property
     def usage(self) -> Usage | None:
-        """What the provider has reported of the tokens until now."""
+        """The usage that the provider has reported until now."""
         return self._call.usage()
 
     def sum_up(self, state: State, error: BaseException | None = None) -> Outcome:
-        """Return what has come until now, as the Outcome of a call that ended so."""
+        """Return what has come until now, as the Outcome of a call that ends in this state."""
         return self._call.sum_up(state, error)
 
 
 class Stream(_OfCall, Iterator[Chunk]):
     """Iterate over the chunks of an answer; nothing is sent before the first is asked for.
 
-    Closing it, from any thread and also while another waits for a chunk, ends the provider's connection
-    at once; the waiting one and all later ones get StopIteration. Only a stream that gave its chunk with
-    done=True is complete. What ends a stream otherwise raises an EngineError. Use it in a `with` block, or
-    read it to its end.
+    Closing it, from any thread and also while another one waits for a chunk, ends the provider's connection
+    at once; the waiting thread and all later reads get StopIteration. Only a stream that yielded its chunk
+    with done=True is complete; whatever else ends it raises an EngineError. Use it in a `with` block, or read
+    it to its end.
     """
 
     def __init__(self, call: RunningCall, batches: Generator[list[Chunk], None, None]) -> None:
@@ -80,13 +80,14 @@ class Stream(_OfCall, Iterator[Chunk]):
 
     @property
     def is_timed(self) -> bool:
-        """Whether take() heeds its seconds, which is known once the answer has begun."""
+        """Whether take() keeps to its seconds, which is known once the answer has begun."""
         return self._call.is_timed
 
     def take(self, seconds: float) -> list[Chunk] | None:
-        """Return the chunks that come next, after one wait of so many seconds at most; None at the end.
+        """Return the chunks that come next, after one wait of at most so many seconds; None at the end.
 
-        It returns no chunks also where what has come says nothing. One that is not is_timed waits longer.
+        The list is empty if nothing came in time, or nothing that makes a chunk. A stream that is not
+        is_timed may wait longer.
         """
         if ready := list(self._ready):
             return None if self._closed else ready
@@ -127,7 +128,7 @@ class Stream(_OfCall, Iterator[Chunk]):
             call.finish(error)
             raise
         self._closed = True
-        with suppress(ValueError):  # whoever closed it is at it
+        with suppress(ValueError):  # whoever closed the stream is inside
             self._batches.close()
         call.finish()
         raise StopIteration
@@ -138,7 +139,7 @@ class Stream(_OfCall, Iterator[Chunk]):
             self._call.finish()
 
     def _shut(self) -> bool:
-        """End the answer, and tell whether the call is to be finished here."""
+        """End the answer, and return whether the call is to be finished here."""
         if self._closed:
             return False
         self._closed = True

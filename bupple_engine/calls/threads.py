@@ -1,4 +1,4 @@
-"""The threads of a process for what may block: how many, what they are given, and what follows a fork."""
+"""The threads of a process for work that may block: how many, what they do, and what follows a fork."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _max_threads: Callable[[], int] | None = None
 
 
 def limit_threads(count: Callable[[], int]) -> None:
-    """Have the number of threads be what count() returns when the first of them is needed."""
+    """Set the number of threads to what count() returns when the first of them is needed."""
     global _max_threads
     _max_threads = count
 
@@ -42,7 +42,7 @@ def get_executor() -> ThreadPoolExecutor:
 
 @process.after_change
 def reset() -> None:
-    """Forget the threads: they are not there after a fork, and their number may be set anew."""
+    """Forget the threads: their number may have changed."""
     global _executor, _lock
     _lock = threading.Lock()
     executor, _executor = _executor, None
@@ -58,7 +58,7 @@ def _after_fork() -> None:
 
 
 def submit(work: Callable[[], object]) -> None:
-    """Have a thread do something whose end nobody waits for."""
+    """Do work in a thread, without waiting for it."""
     try:
         get_executor().submit(contextvars.copy_context().run, work)
     except RuntimeError:
@@ -70,7 +70,7 @@ _drain: threading.Thread | None = None
 
 
 def leave(work: Callable[[], object]) -> None:
-    """Have a thread do what the garbage collector must not: it may be inside anything, such as a held lock.
+    """Do in a thread what the garbage collector must not: it may be inside anything, such as a held lock.
 
     For the same reason it takes no lock here; a SimpleQueue's put() may interrupt itself.
     """
@@ -88,7 +88,7 @@ def _do(work: Callable[[], object]) -> None:
     try:
         work()
     except Exception:
-        logger.exception("What was to be done for a stream that nobody closed failed")
+        logger.exception("Ending a stream that nobody closed failed")
 
 
 @process.at_exit

@@ -166,7 +166,7 @@ def _whole(name: str) -> str:
 
 
 def _is_alike(name: str, other: str) -> bool:
-    """Tell whether two names may be meant for one alias: most of their letters are the same in all."""
+    """Return whether two names may be meant for one alias: most of their letters are the same."""
     match = _of_an_alias(other)
     if match is None:
         return True

@@ -33,7 +33,7 @@ CHECKS = {
     "E013": "something in `API` is wrong",
     "E014": "our URLs are included, but `rest_framework` is not in INSTALLED_APPS",
     "E018": "`OBSERVERS` is no list of dotted paths",
-    "E019": "a dotted path in `OBSERVERS` can't be imported, or leads to no `Observer`",
+    "E019": "a dotted path in `OBSERVERS` can't be imported, or leads to no `Observer` that hears anything",
     "W001": "`BUPPLE_ENGINE` is not set",
     "W002": "there is no driver",
     "W003": "a driver that needs an `API_KEY` has none",

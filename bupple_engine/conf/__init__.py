@@ -1,4 +1,4 @@
-"""The only reader of settings.BUPPLE_ENGINE, which follows a test that overrides it."""
+"""The only reader of settings.BUPPLE_ENGINE; it follows a test that overrides the setting."""
 
 from .api import API, APISettings, api_settings, find_api_mistakes, readable_api_settings
 from .engine import KEYS, Mistake, default_alias, entries, entry, find_mistakes, max_threads

@@ -19,12 +19,12 @@ from bupple_engine.protocol.options import MAX_SECONDS, suggest
 from bupple_engine.protocol.reading import wrong_words
 from bupple_engine.protocol.values import boolean, integer, number, string
 
-from .engine import Mistake, default_alias, raise_first, read_setting
+from .engine import KEYS, Mistake, default_alias, raise_first, read_setting
 
 
 @dataclass(frozen=True, slots=True)
 class APISettings:
-    """BUPPLE_ENGINE['API'] after parsing; classes and PREPARE are still dotted paths or what they name."""
+    """BUPPLE_ENGINE['API'] after parsing; classes and PREPARE are still dotted paths, or already objects."""
 
     permission_classes: list[Any]
     authentication_classes: list[Any] | None  # None: the site's own
@@ -47,7 +47,7 @@ class APISettings:
 
 @cache
 def api_settings() -> APISettings:
-    """Return the settings of the HTTP API; by default staff alone may call it, and clients choose nothing."""
+    """Return the settings of the HTTP API; by default only staff may call it, and clients choose nothing."""
     found, mistakes = _read()
     raise_first(iter(mistakes))
     if found["drivers"] is None:
@@ -56,7 +56,7 @@ def api_settings() -> APISettings:
 
 
 def readable_api_settings() -> APISettings:
-    """Return them for the checks, with the default in place of what is wrong: no mistake hides another."""
+    """Return them for the checks, with defaults in place of what is wrong: no mistake hides another."""
     found, _ = _read()
     found = {key.lower(): parse(default) for key, (default, parse) in API.items()} | found
     if found["drivers"] is None:
@@ -74,6 +74,13 @@ def find_api_mistakes() -> Iterator[Mistake]:
     yield from _read()[1]
 
 
+def _advice(key: str) -> str:
+    """Return the hint for an unknown key, which may be one of BUPPLE_ENGINE itself."""
+    if key in KEYS:
+        return f'It stands beside API: BUPPLE_ENGINE = {{"API": {{…}}, "{key}": …}}'
+    return suggest(key, API).strip()
+
+
 def _read() -> tuple[dict[str, Any], list[Mistake]]:
     """Return the values that can be read, by lower-case name, and what is wrong with the others."""
     value = read_setting()
@@ -84,7 +91,7 @@ def _read() -> tuple[dict[str, Any], list[Mistake]]:
     if not isinstance(given, dict):
         return {}, [Mistake("E013", where, f" must be a dict, not {kind_of(given)}.")]
     mistakes = [
-        Mistake("E013", where, f": unknown key {shown(key)}.", suggest(str(key).upper(), API).strip())
+        Mistake("E013", where, f": unknown key {shown(key)}.", _advice(str(key).upper()))
         for key in given
         if key not in API
     ]
@@ -154,7 +161,7 @@ def _rate(value: Any) -> tuple[int, int]:
     return int(calls), _PERIODS[period[0]]
 
 
-# Never a client's: what it could bill to others, or send past every other limit.
+# Never set by a client: it could bill others with these, or bypass every other limit.
 SITE_OPTIONS = ("api_key", "base_url", "proxy", "ca_file", "headers", "extra", "context")
 
 

@@ -27,9 +27,9 @@ T = TypeVar("T")
 
 
 class Mistake(NamedTuple):
-    """One thing that is wrong in the settings: ai() raises the first, `manage.py check` tells all of them.
+    """One thing that is wrong in the settings: ai() raises the first, `manage.py check` reports all of them.
 
-    The words go on where the address ends; the hint says what to do.
+    The words continue the address; the hint says what to do.
     """
 
     id: str
@@ -50,7 +50,7 @@ class Mistake(NamedTuple):
 
 
 def find_mistakes() -> Iterator[Mistake]:
-    """Yield all that is wrong in BUPPLE_ENGINE, but for what is inside an entry and inside API."""
+    """Yield all that is wrong in BUPPLE_ENGINE, except inside an entry or API."""
     value = read_setting()
     yield from _wrong_shape(value)
     if isinstance(value, dict):
@@ -67,9 +67,9 @@ def raise_first(mistakes: Iterator[Mistake]) -> None:
 
 
 def read_setting() -> Any:
-    """Return BUPPLE_ENGINE, what may be secret in it wrapped; of a wrong type, what stands for it."""
+    """Return BUPPLE_ENGINE with what may be secret wrapped, or a stand-in for a value of a wrong type."""
     value = getattr(settings, "BUPPLE_ENGINE", None)
-    # A report of errors prints what a frame holds.
+    # Error reporters print the locals of a frame.
     if isinstance(value, dict):
         return MaskedDict({key: _wrap(key, inner) for key, inner in value.items()})
     return value if value is None else Misfit(value)
@@ -147,12 +147,12 @@ def _wrong_max_threads(value: dict[str, Any]) -> Iterator[Mistake]:
 
 
 def default_alias() -> str:
-    """Return DEFAULT; where it is left out, the only driver's alias."""
+    """Return DEFAULT, or if it is left out the only driver's alias."""
     return _plain_default() or _checked_default()
 
 
 def _plain_default() -> str | None:
-    """Return DEFAULT where nothing is wrong with it: most calls ask for no more, and each call asks."""
+    """Return DEFAULT if nothing is wrong with it; every call asks, and most need no more than this."""
     value = getattr(settings, "BUPPLE_ENGINE", None)
     if isinstance(value, dict) and value.keys() <= set(KEYS):
         alias, drivers = value.get("DEFAULT"), value.get("DRIVERS")
@@ -172,14 +172,14 @@ def _look_up_default() -> str | Mistake:
 
 
 def entry(alias: str | Hidden) -> MaskedDict:
-    """Return the entry of a driver, what is secret in it wrapped."""
+    """Return the entry of a driver with its secrets wrapped."""
     return right(_look_up(alias))
 
 
 def _look_up(alias: str | Hidden) -> MaskedDict | Mistake:
     """Return an entry, or what is wrong with it.
 
-    Raised is it by another: a report of errors prints the locals, and here are those of all entries.
+    The caller raises it: error reporters print the locals, which here include all entries.
     """
     value, name = read_setting(), reveal(alias)
     if wrong := next(chain(_wrong_shape(value), _wrong_drivers(value)), None):
@@ -193,7 +193,7 @@ def _look_up(alias: str | Hidden) -> MaskedDict | Mistake:
 
 
 def right(found: T | Mistake) -> T:
-    """Return what was looked up, or raise it where it is a mistake."""
+    """Return what was looked up, or raise it if it is a mistake."""
     if isinstance(found, Mistake):
         raise found.exception()
     return found
@@ -215,7 +215,7 @@ def _wrong_entry(alias: Any, entry: Any) -> Iterator[Mistake]:
 
 
 def entries() -> Iterator[tuple[str, dict[str, Any] | Mistake]]:
-    """Yield each alias with its entry, what is secret in it wrapped, or with what is wrong with it."""
+    """Yield each alias with its entry, secrets wrapped, or with what is wrong with it."""
     value = read_setting()
     drivers = value.get("DRIVERS") if isinstance(value, dict) else None
     for alias, entry in drivers.items() if isinstance(drivers, dict) else ():
@@ -223,7 +223,7 @@ def entries() -> Iterator[tuple[str, dict[str, Any] | Mistake]]:
 
 
 def max_threads() -> int:
-    """Return how many threads may run streams for asynchronous callers where aiohttp is missing."""
+    """Return how many threads may run calls for asynchronous callers where aiohttp is missing."""
     return right(_look_up_max_threads())
 
 

@@ -20,7 +20,7 @@ from .reading import Variable, read_variable
 
 PREFIX = "BUPPLE_ENGINE_"
 DEFAULT = f"{PREFIX}DEFAULT"
-# DEFAULT_DRIVER makes no entry "default": whoever writes it means DEFAULT.
+# DEFAULT_DRIVER makes no entry "default": DEFAULT is what is meant by it.
 _BRACED = re.compile(r"\$\{(\w+)\}")
 _ALIAS = re.compile(rf"{PREFIX}(?!DEFAULT_DRIVER$)(\w+)_DRIVER")
 
@@ -30,15 +30,15 @@ def engine_settings(
 ) -> dict[str, Any]:
     """Return the dict for settings.BUPPLE_ENGINE that the environment describes.
 
-    A driver is there where one of its variables is, or where it is the default. BUPPLE_ENGINE_<NAME>_DRIVER
-    makes an entry of any name, by its driver's short name or dotted path: its alias is <NAME> in lower case.
-    An option is read by the `env` of its Option.
-    The default is what BUPPLE_ENGINE_DEFAULT names (BUPPLE_DEFAULT_ENGINE_DRIVER is understood too); without
-    it, the only driver that has what it needs; else the argument. What is wrong with a value is told by
-    `manage.py check`, and by ai(): nothing raises while the settings are read.
+    A driver has an entry if one of its variables is set, or if it is the default.
+    BUPPLE_ENGINE_<NAME>_DRIVER, a driver's short name or dotted path, makes an entry whose alias is <NAME> in
+    lower case. An option is read by the `env` of its Option. The default is what BUPPLE_ENGINE_DEFAULT names
+    (BUPPLE_DEFAULT_ENGINE_DRIVER is understood too), otherwise the only driver that has what it needs,
+    otherwise the argument. `manage.py check` and ai() report wrong values: nothing raises while the settings
+    are read.
     """
     drivers = list(drivers)
-    for name in drivers:  # before a key is read, which a report of errors would print
+    for name in drivers:  # before a key is read, which an error reporter would print
         if not isinstance(name, str):
             raise TypeError(f"drivers must be names, not {shown(name)}.")
     env = env or environ.Env()
@@ -57,8 +57,8 @@ def engine_settings(
 
 def own_aliases(environment: Mapping[str, str]) -> list[str]:
     """Return the aliases that a variable BUPPLE_ENGINE_<NAME>_DRIVER of an environment makes."""
-    # By name first: a value of django-environ's FileAwareEnv is read from a file, and that of another program
-    # may be missing.
+    # By name first: django-environ's FileAwareEnv reads values from files, and another program's file may be
+    # missing.
     found = [(name, match) for name in environment if (match := _ALIAS.fullmatch(name))]
     return sorted(match[1].lower() for name, match in found if str(environment[name]).strip())
 
@@ -72,12 +72,12 @@ def known_variables(environment: Mapping[str, str] = os.environ) -> set[str]:
 
 
 def driver_of(alias: str, environment: Mapping[str, str] = os.environ) -> str:
-    """Return the name of the driver that an environment gives an alias."""
+    """Return the name of the driver that an environment assigns to an alias."""
     return environment.get(variable(alias, "DRIVER"), "").strip() or alias
 
 
 def suffixes(driver: str) -> list[str]:
-    """Return the options of a driver that have a variable; those of COMMON where it can't be imported."""
+    """Return the options of a driver that have a variable; those of COMMON if it can't be imported."""
     maker = find(driver, driver)
     return _with_variables(COMMON if isinstance(maker, Mistake) else maker.options)
 
@@ -87,20 +87,20 @@ def _with_variables(options: Mapping[str, Option]) -> list[str]:
 
 
 def variable(alias: str, option: str) -> str:
-    """Return the name of the variable that an alias's option goes by."""
+    """Return the name of the variable of an alias's option."""
     return re.sub(r"\W", "_", f"{PREFIX}{alias}_{option}".upper())
 
 
 def _entry(env: environ.Env, alias: str, there: Iterable[str]) -> dict[str, Any]:
-    entry: dict[str, Any] = MaskedDict()  # what raises behind it in a settings file shows its locals
+    entry: dict[str, Any] = MaskedDict()  # what raises after it in a settings file shows its locals
     mine = [name for name in there if name.startswith(variable(alias, ""))]
     if not mine:
         return entry
     driver = _read(env, variable(alias, "DRIVER"))
     if driver:
         entry["DRIVER"] = driver
-    # A module of the site's own may want the settings, which are being read: what else its driver knows is
-    # left for it to read.
+    # A site's own module may import the settings, which are still being read: the options of its driver are
+    # read later.
     known = load(driver or alias, alias).options if (driver or alias) in DRIVERS else COMMON
     for name in _with_variables(known):
         if text := _read(env, variable(alias, name)):
@@ -126,18 +126,18 @@ def _read(env: environ.Env, name: str) -> str:
     raw = str(env.ENVIRON.get(name, "")).strip()
     braced = _BRACED.fullmatch(raw)  # as a shell writes it; django-environ reads "$NAME" alone
     text: str = env.str(braced[1] if braced else name, default="").strip()
-    return text or raw  # "$NAME" of none
+    return text or raw  # "$NAME" of a variable that is not set
 
 
 def _only_ready(entries: Mapping[str, Mapping[str, Any]]) -> str:
-    """Return the one entry that has what its driver needs, "" where there are none or several."""
+    """Return the one entry that has what its driver needs; "" if there are none or several."""
     ready = [alias for alias, entry in entries.items() if "API_KEY" in entry or not _needs_key(alias, entry)]
     return ready[0] if len(ready) == 1 else ""
 
 
 def _needs_key(alias: str, entry: Mapping[str, Any]) -> bool:
-    """Return whether an entry can't be called without a key; of a driver of the site's own, nobody knows."""
+    """Return whether an entry needs a key; False for a site's own driver, which can't be asked yet."""
     name = str(entry.get("DRIVER", alias))
     if name not in DRIVERS:
-        return False  # its module may want the settings, which are being read
+        return False  # its module may import the settings, which are still being read
     return "api_key" in load(name, name).required

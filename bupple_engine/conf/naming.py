@@ -13,20 +13,22 @@ from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.masking.keys import shown, unkeyed
 from bupple_engine.protocol import vendors
-from bupple_engine.protocol.options import Option, Options, suggest
+from bupple_engine.protocol.options import Option, Options, find_fault, suggest
 from bupple_engine.wires.base import Wire
 
 from .engine import Mistake
 
 UNKNOWN = 'A service that has no driver of its own is "DRIVER": "compatible", with its BASE_URL.'
 
-# What makes a driver of an alias, the driver's name, and the options of its entry.
+NO_DRIVER = "is no subclass of ChatDriver or Wire"
+
+# Makes a driver from an alias, the driver's name and the options of its entry.
 Make: TypeAlias = Callable[[str, str, Options], ChatDriver]
 
 
 @dataclass(frozen=True, slots=True)
 class Maker:
-    """What a name stands for: a class of drivers, or a wire that an HTTPDriver speaks."""
+    """What a name stands for: a driver class, or a wire that an HTTPDriver speaks."""
 
     options: Mapping[str, Option]
     required: tuple[str, ...]
@@ -43,7 +45,7 @@ def load(name: str, where: str) -> Maker:
 
 
 def find(name: str, where: str) -> Maker | Mistake:
-    """See load(); what is wrong is returned."""
+    """See load(); a mistake is returned."""
     path, _, service = DRIVERS.get(name, name).partition(":")
     if "." not in path:
         spelt = name.strip().lower().replace("-", "_")
@@ -62,21 +64,23 @@ def find(name: str, where: str) -> Maker | Mistake:
         words = f": {shown(name)} can't be imported: {unkeyed(str(reason)).rstrip('.')}."
         hint = _model_hint(name) or 'Write "DRIVER": "package.module.Class", as Python imports it.'
         return Mistake("E008", where, words, hint, InvalidDriverError, error)
-    hint = "Derive it from bupple_engine.drivers.base.ChatDriver."
+    hint = "docs/drivers.md has an example of a driver."
+    if lacking == NO_DRIVER:
+        hint = "Derive it from bupple_engine.drivers.base.ChatDriver."
     return Mistake("E009", where, f": {shown(name)} {lacking}.", hint, InvalidDriverError)
 
 
 def _find_lacking(found: object) -> str:
-    """Return what is wrong with what a path leads to, "" where nothing is."""
+    """Return what is wrong with what a path leads to; "" if nothing is."""
     if isinstance(found, type) and issubclass(found, ChatDriver | Wire) and found not in (ChatDriver, Wire):
-        return found.find_lacking()
-    return "is no subclass of ChatDriver or Wire"
+        return found.find_lacking() or find_fault(found.options, found.required)
+    return NO_DRIVER
 
 
 def _make_wired(found: type[ChatDriver] | type[Wire], service: str) -> Maker | None:
     if issubclass(found, ChatDriver):
         return None
-    from bupple_engine.drivers.wired import HTTPDriver  # and requests, which not every site needs
+    from bupple_engine.drivers.wired import HTTPDriver  # it imports requests, which not every site needs
 
     wire = found(service)
     return Maker(

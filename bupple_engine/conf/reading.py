@@ -1,4 +1,4 @@
-"""What an entry of DRIVERS says: the driver that it names, its options, and what is wrong with it."""
+"""What an entry of DRIVERS says: its driver, its options, and what is wrong with it."""
 
 from __future__ import annotations
 
@@ -16,21 +16,22 @@ from bupple_engine.protocol.reading import read_option, right_line
 from bupple_engine.protocol.scrubbing import scrub, secrets_of
 from bupple_engine.wires.base import Wire
 
-from .engine import Mistake
+from .engine import KEYS, Mistake
 from .naming import Maker, find
 
 STRIP = 'Read it without them: "API_KEY": env.str("BUPPLE_ENGINE_…_API_KEY", default="").strip()'
-RETYPE = "Copy the key once more from where it was made; an editor may have changed a character of it."
+SUPER = "super().__init__(alias, name, config)"
+RETYPE = "Copy the key again from where it was created; an editor may have changed a character of it."
 
 
 class Variable(str):
-    """The text of an environment variable that the driver's option shall read, if there is such an option."""
+    """The text of an environment variable, to be read by the driver's option if it has one of that name."""
 
     __slots__ = ()
 
 
 def read_variable(option: Option, text: str) -> Any:
-    """Return what an option's env makes of a variable; what it can't read stands, for parse to refuse."""
+    """Return what an option's env makes of a variable, or text that it can't read, for parse to refuse."""
     try:
         return option.env(text) if option.env is not None else text
     except ValueError:
@@ -55,7 +56,7 @@ class Reading:
 
     @property
     def known(self) -> Mapping[str, Option]:
-        """The options that the driver knows; none where its name says nothing."""
+        """The options that the driver knows; none if there is no such driver."""
         return self.maker.options if self.maker is not None else {}
 
     @property
@@ -64,7 +65,7 @@ class Reading:
         return self.maker.required if self.maker is not None else ()
 
     def hide(self, text: str) -> str:
-        """Return a text of someone else's without what is secret in the entry."""
+        """Return someone else's text with the entry's secrets masked."""
         return unkeyed(scrub(text, self._secrets()))
 
     def _secrets(self) -> Iterator[str]:
@@ -77,11 +78,14 @@ class Reading:
             raise mistake.exception()
         if self.maker is None:
             raise LookupError(self.name)
-        return self.maker.make(self.alias, self.name, self.config)
+        driver = self.maker.make(self.alias, self.name, self.config)
+        if not all(hasattr(driver, name) for name in ("alias", "name", "config")):
+            raise TypeError(f"{type(driver).__qualname__}.__init__() must call {SUPER}")
+        return driver
 
 
 def read(alias: str, entry: dict[str, Any]) -> Reading:
-    """Return what an entry says, whose secrets are wrapped."""
+    """Return what an entry says; its secrets are wrapped."""
     where = f"BUPPLE_ENGINE['DRIVERS'][{shown(alias)}]"
     name = reveal(entry.get("DRIVER", alias))
     if not isinstance(name, str):
@@ -99,7 +103,7 @@ def read(alias: str, entry: dict[str, Any]) -> Reading:
 
 
 def _with_variables(entry: dict[str, Any], known: Mapping[str, Option]) -> dict[str, Any]:
-    """Return an entry whose variables are read; those of no option are left out, of which a check tells."""
+    """Return an entry with its variables read; those of no option are left out, and reported by a check."""
     if not any(isinstance(reveal(value), Variable) for value in entry.values()):
         return entry
     found: dict[str, Any] = MaskedDict()
@@ -113,7 +117,7 @@ def _with_variables(entry: dict[str, Any], known: Mapping[str, Option]) -> dict[
 
 
 def _no_driver(entry: Mapping[str, Any]) -> str:
-    """Return the hint where an entry has no DRIVER: it may have one in small letters."""
+    """Return the hint for an entry without DRIVER: it may be there in lower case."""
     keys = [key for key in entry if isinstance(key, str) and key.upper() in ("DRIVER", "BACKEND", "ENGINE")]
     if keys:
         return f'The options of an entry are in capitals: write "DRIVER" in place of {shown(keys[0])}.'
@@ -121,14 +125,14 @@ def _no_driver(entry: Mapping[str, Any]) -> str:
 
 
 def _masked(mistake: Mistake, entry: dict[str, Any]) -> Mistake:
-    """Return a mistake without the entry's secrets, which a module that can't be imported may quote."""
+    """Return a mistake with the entry's secrets masked: the error of a failed import may quote them."""
     secrets = [*secrets_of(entry)]
     quotes = mistake.cause is not None and scrub(str(mistake.cause), secrets) != str(mistake.cause)
     return mistake._replace(words=scrub(mistake.words, secrets), cause=None if quotes else mistake.cause)
 
 
 def parse_entry(entry: dict[str, Any], known: Mapping[str, Option], where: str) -> Options:
-    """Return an entry's options by lower-case name, the defaults of those that it lacks among them."""
+    """Return an entry's options by lower-case name, including the defaults of those that it lacks."""
     config, mistakes = _read_options(entry, known, where)
     for mistake in mistakes:
         raise mistake.exception()
@@ -148,8 +152,8 @@ def _read_options(
             continue
         if key not in names:
             hint = elsewhere.of_entry(str(key), known)
-            if key == "API":
-                hint = 'It stands beside DRIVERS: BUPPLE_ENGINE = {"DRIVERS": {…}, "API": {…}}'
+            if key in KEYS:
+                hint = f'It stands beside DRIVERS: BUPPLE_ENGINE = {{"DRIVERS": {{…}}, "{key}": …}}'
             hint = hint or suggest(str(key).upper(), [*names, "DRIVER"]).strip()
             mistakes.append(Mistake("E010", where, f": unknown option {shown(key)}.", hint))
             continue
@@ -161,7 +165,8 @@ def _read_options(
         if not wrong:
             config[name] = found
         elif key == "API_KEY" and isinstance(reveal(value), str):
-            # It comes from an environment, and may be right in another: no error of the settings file.
+            # It comes from the environment, and may be right in another one: not an error of the settings
+            # file.
             hint = RETYPE if wrong.startswith("has the character") else STRIP
             mistakes.append(Mistake("W007", address, f" {wrong}.", hint))
         else:

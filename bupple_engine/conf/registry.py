@@ -23,7 +23,7 @@ _drivers: dict[str, ChatDriver] = {}
 
 
 def ai(alias: str | None = None, /, **options: Any) -> ChatDriver:
-    """Return the driver of an alias, of the default one without; options are laid over its entry.
+    """Return the driver of an alias, or the default driver; options are laid over its entry.
 
     Raises an InvalidDriverError for an alias that the settings lack, an ImproperlyConfigured for an
     entry that is wrong, and an InvalidRequestError for a wrong option.

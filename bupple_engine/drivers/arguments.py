@@ -1,4 +1,4 @@
-"""What a caller passes to a call, read: messages in every form, and options."""
+"""How a call's arguments are read: messages in every form, and options."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ def listed(messages: Any) -> Any:
 def parse_options(
     options: Mapping[str, Any], known: Mapping[str, Option], *, of_entry: bool = False
 ) -> Options:
-    """Return a call's options as clean values, or an entry's; None is an option that is not given."""
+    """Return a call's options, or an entry's, as clean values; None means not given."""
     parsed: Options = {}
     for name in options:
         option = known.get(name)

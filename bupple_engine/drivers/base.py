@@ -1,4 +1,4 @@
-"""The chat driver interface: what a driver is asked, and what one of your own has."""
+"""The chat driver interface: what a driver offers, and what one of your own implements."""
 
 from __future__ import annotations
 
@@ -26,27 +26,26 @@ if TYPE_CHECKING:
 class ChatDriver(Calling):
     """One entry of the settings: send(), stream(), their async twins, and get_config().
 
-    A driver of your own has generate() or agenerate(), or send(), stream() and their twins of its own; one
-    that has none of these can't be made. `options` names what its entry may hold beside the common keys;
+    A driver of your own has generate() or agenerate(), or its own send(), stream() and their twins; one that
+    has none of these can't be created. `options` names what its entry may hold besides the common keys;
     alias, name, config and get_config() are in entry.py. One instance serves all threads and event loops of a
     process: keep no state of a call on it.
 
     What is called, and when:
 
-    * __init__(), once a process and entry, at the first ai() or `manage.py check`, and once more for each
-      ai(alias, **options). It sends nothing. An ImproperlyConfigured, or any other error, is a mistake of
-      the entry (E012).
-    * check(), requirements(), endpoint() and get_config() by `manage.py check` and the admin page, also where
-      there is no network. They send nothing, and ask no callable key.
-    * generate() or agenerate(), once a send() or stream(), behind all that can be told of a call before any
-      I/O. It raises an EngineError for what goes wrong; whatever else it raises reaches the caller as it is.
-    * models(), offers() and probe() by the live check and `manage.py bupple_models`. They may send requests,
-      and raise an EngineError; what else they raise the live check reports.
+    * __init__(), once per process and entry, at the first ai() or `manage.py check`, and again for each
+      ai(alias, **options). It sends nothing. Any error that it raises is a mistake of the entry (E012).
+    * check(), requirements(), endpoint() and get_config(), by `manage.py check` and the admin page, even
+      without a network. They send nothing, and call no callable key.
+    * generate() or agenerate(), once per send() or stream(), after everything that can be checked before any
+      I/O. It raises an EngineError for what goes wrong; any other error reaches the caller as it is.
+    * models(), offers() and probe(), by the live check and `manage.py bupple_models`. They may send requests
+      and raise an EngineError; the live check reports any other error.
     """
 
     required: tuple[str, ...] = ()  # the options that a call can't do without
-    # Whether the list of models is refused without a good key, so that having it says something of the key;
-    # None where that says nothing.
+    # Whether the list of models needs a valid key, so that getting it proves the key; None if it proves
+    # nothing.
     models_need_key: bool | None = None
 
     # A driver of your own has one of these
@@ -54,9 +53,9 @@ class ChatDriver(Calling):
     def generate(self, messages: list[Message], options: Options) -> Iterator[Mapping[str, object]]:
         """Yield the answer as dicts: {"content": …} for each piece, {"done": True} at its end.
 
-        The last may have finish_reason (stop where it has none), model, usage and metadata. An answer
-        without it counts as cut off. usage has the keys of types.Usage that are known: it is made to add up,
-        and what has another name goes under raw.
+        The last may have finish_reason (stop by default), model, usage and metadata. An answer without it
+        counts as cut off. finish_reason may be a provider's own word. usage has the keys of
+        types.Usage that are known: it is made to add up, and what has another name goes under raw.
         messages are checked; options are the entry's and the call's.
         Raise an EngineError for what goes wrong; release what you hold in a `finally`.
         """
@@ -75,9 +74,9 @@ class ChatDriver(Calling):
     def send(self, messages: list[Message] | str = "", **options: Any) -> Reply:
         """Return the whole answer, or raise an EngineError.
 
-        messages may be a string, which is what the user says. Beside the driver's options a call takes
+        messages may be a string, which is what the user says. Besides the driver's options a call takes
         `system`, a system message that goes before all others, `context`, which the signal passes on, and
-        `observers`, an Observer or several that hear of this call alone.
+        `observers`, one Observer or several, of this call only.
         """
         options = protect(options)
         call = self._begin(messages, options, "send")
@@ -123,8 +122,8 @@ class ChatDriver(Calling):
     def models(self) -> list[str]:
         """Return the names of the models that the provider offers now, in its order; it costs no tokens.
 
-        Raises an EngineError where the provider does not tell them, an UnsupportedFeatureError where it has
-        no list.
+        Raises an EngineError if the provider does not list them, an UnsupportedFeatureError if it has no
+        list.
         """
         raise UnsupportedFeatureError(f"{self.name} has no list of models: its driver has no models().")
 
@@ -133,21 +132,21 @@ class ChatDriver(Calling):
         return await bridge.run(self.models, self._make_call(self.config))
 
     def offers(self, model: str, models: list[str]) -> bool | None:
-        """Return whether a model is among those of models(); None where their list does not say."""
+        """Return whether a model is among those of models(); None if the list does not say."""
         return model in models
 
     def endpoint(self) -> str:
-        """Return the URL that calls go to, what is secret in it masked; "" where nobody can tell."""
+        """Return the URL that calls go to, with its secrets masked; "" if it is not known."""
         return ""
 
     def requirements(self) -> Sequence[Requirement]:
-        """Return the extras that the driver makes use of, or can't do without."""
+        """Return the extras that the driver uses or needs."""
         return ()
 
     def probe(self, seconds: float) -> Findings:
-        """Return what can be found out of the provider within so many seconds, for no tokens.
+        """Return what can be found out about the provider within so many seconds, without spending tokens.
 
-        A provider that fails is a finding, no exception.
+        A provider that fails is a finding, not an exception.
         """
         from .probing import ask_for_models  # a site that never probes has none of it
 
@@ -156,8 +155,8 @@ class ChatDriver(Calling):
     def check(self) -> Iterable[CheckMessage]:
         """Return what is wrong with the entry, as Django's CheckMessages with ids of your own.
 
-        `manage.py check` calls it, also where there is no network: send nothing, and ask no callable key.
-        Where a message has no obj, the entry's address is put there.
+        `manage.py check` calls it, even without a network: send nothing, and call no callable key. A message
+        without obj gets the entry's address.
         """
         return ()
 
@@ -170,7 +169,7 @@ class ChatDriver(Calling):
 
     @classmethod
     def find_lacking(cls) -> str:
-        """Return what a class lacks to be a driver, "" where it lacks nothing."""
+        """Return what a class lacks to be a driver; "" if nothing."""
         ways = ({"generate"}, {"agenerate"}, {"_flow"}, {"send", "stream"})
         own = {name for name in set().union(*ways) if cls._has_own(name)}
         words = "must have generate() or agenerate(), which yields the answer"
@@ -179,17 +178,21 @@ class ChatDriver(Calling):
     def _flow(self, call: RunningCall) -> Flow:
         """Return what a call does, in both worlds."""
         from .generated import AGenerated, Generated, flow_of_pieces  # most sites have no such driver
+        from .pieces import apieces_of, pieces_of
 
         # The messages are those of the beginning: until then observers may set others.
-        source: object
         if self._has_own("agenerate"):
-            source = AGenerated(lambda: self.agenerate(call.messages, call.options))
+            where = f"{type(self).__name__}.agenerate()"
+            source: object = AGenerated(
+                lambda: apieces_of(self.agenerate(call.messages, call.options), where)
+            )
         else:
-            source = Generated(lambda: self.generate(call.messages, call.options))
-        return flow_of_pieces(self, source, call)
+            where = f"{type(self).__name__}.generate()"
+            source = Generated(lambda: pieces_of(self.generate(call.messages, call.options), where))
+        return flow_of_pieces(self, source, where, call)
 
     def _can_await(self, call: RunningCall) -> bool:
-        """Tell whether all that the flow opens can be awaited; else an asynchronous call runs in a thread."""
+        """Return whether all that the flow opens can be awaited; if not, async calls run in a thread."""
         return self._has_own("agenerate")
 
     @classmethod

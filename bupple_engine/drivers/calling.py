@@ -29,7 +29,7 @@ from .lazy import plain
 
 
 class Calling(Entry, ABC):
-    """Carry the calls of one entry out; the flow, and what can be told before it, are the driver's."""
+    """Carry out the calls of one entry; the driver supplies the flow, and what is checked before it."""
 
     @cached_property
     def _call_finished(self) -> CallFinished:
@@ -54,10 +54,10 @@ class Calling(Entry, ABC):
 
     @abstractmethod
     def _can_await(self, call: RunningCall) -> bool:
-        """Tell whether all that the flow opens can be awaited; else an asynchronous call runs in a thread."""
+        """Return whether all that the flow opens can be awaited; if not, async calls run in a thread."""
 
     def _prepare(self, call: RunningCall) -> None:  # most have nothing to add
-        """Raise what can be told of a call before any I/O."""
+        """Raise whatever is wrong with a call that can be known before any I/O."""
 
     # The beginning of a call
 

@@ -16,7 +16,7 @@ from .base import ChatDriver
 
 
 class EchoDriver(ChatDriver):
-    """Stream the last user message, or the last one, back word by word; a word counts as a token."""
+    """Stream the last user message, or else the last message, back word by word; a word counts as a token."""
 
     options: ClassVar = {**COMMON, "delay": Option(number(0, 60), default=0)}
 

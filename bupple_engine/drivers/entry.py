@@ -1,4 +1,4 @@
-"""One entry of the settings, of which a driver is made: how it is shown, copied and pickled."""
+"""The entry of the settings from which a driver is made: how it is shown, copied and pickled."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from bupple_engine.protocol.options import COMMON, Option, Options, clocks
 
 
 class Entry:
-    """An alias, the name of its driver, its options, and who hears of its calls."""
+    """An alias, the name of its driver, its options, and the observers of its calls."""
 
     options: ClassVar[Mapping[str, Option]] = COMMON
     observers: tuple[Observer, ...] = ()  # those of the settings
@@ -31,7 +31,7 @@ class Entry:
 
     @cached_property
     def label(self) -> str:
-        """The alias as it may be shown: somebody may have pasted a key for it."""
+        """The alias as it may be shown: a key may have been pasted as one."""
         return unkeyed(self.alias)
 
     @property
@@ -53,7 +53,7 @@ class Entry:
         return config
 
     def __reduce_ex__(self, protocol: Any) -> Any:
-        """Have pickle write the alias down, which ai() makes a driver of again; the options are secret."""
+        """Pickle only the alias, from which ai() makes the driver again; the options are secret."""
         if self.has_overrides:
             raise TypeError(
                 f"A driver made by ai({self.label!r}, **options) can't be pickled: its options may be secret."

@@ -1,4 +1,4 @@
-"""What a driver needs beside this package: the extras, whether they are there, and how they are installed."""
+"""What a driver needs besides this package: the extras, whether they are there, and how to install them."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ CLONE = "path/to/bupple_engine"
 
 
 class Requirement(NamedTuple):
-    """An extra that a driver makes use of, or can't do without."""
+    """An extra that a driver uses or needs."""
 
     name: str
     is_ready: bool
@@ -19,7 +19,7 @@ class Requirement(NamedTuple):
 
 
 def speed() -> Requirement:
-    """Return the extra for fast JSON, which every wire makes use of."""
+    """Return the extra for fast JSON, which every wire uses."""
     return Requirement("speed", find_spec("orjson") is not None)
 
 

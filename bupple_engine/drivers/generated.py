@@ -1,4 +1,4 @@
-"""A driver that has only generate() or agenerate(), as a flow: its pieces are what a transport gives."""
+"""The flow of a driver that has only generate() or agenerate(): its pieces stand for a transport's bytes."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Protocol, cast
+from typing import Any, Protocol
 
 from bupple_engine.calls.cancellation import Cancellation
 from bupple_engine.calls.running import RunningCall
@@ -21,9 +21,9 @@ from bupple_engine.masking import MaskedDict
 from bupple_engine.masking.keys import unkeyed
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.scrubbing import clean, secrets_of
-from bupple_engine.protocol.usage import in_common_terms
 from bupple_engine.transports.base import Waiting
-from bupple_engine.types import Chunk
+
+from .pieces import complete
 
 END: Any = object()
 CLOSE_SECONDS = 5.0  # how long a synchronous reader waits for the `finally` of an agenerate()
@@ -31,7 +31,7 @@ _NOTHING_SENT = Request("generate:", MaskedDict(), b"", stream=True)
 
 
 class Generating(Protocol):
-    """What is asked of a driver for its flow."""
+    """What a flow needs from its driver."""
 
     name: str
 
@@ -39,8 +39,8 @@ class Generating(Protocol):
     def label(self) -> str: ...
 
 
-def flow_of_pieces(driver: Generating, source: object, call: RunningCall) -> Flow:
-    """Return the flow of what a driver's own code yields; errors have their evidence."""
+def flow_of_pieces(driver: Generating, source: object, where: str, call: RunningCall) -> Flow:
+    """Return the flow of what a driver's own method, named by where, yields; errors have their evidence."""
     texts, reasoning = call.texts, call.reasoning
     read = Read()
     read.seconds = 0.0  # such a driver keeps its own clocks
@@ -48,7 +48,7 @@ def flow_of_pieces(driver: Generating, source: object, call: RunningCall) -> Flo
         clock = CLOCK.get()
         yield Open(source, _NOTHING_SENT, 0.0, 0.0, clock)
         while (piece := (yield read)) is not END:
-            chunk = complete(piece, driver, call)
+            chunk = complete(piece, where, driver.name, call)
             texts.append(chunk["content"])
             if not chunk["done"] and (metadata := chunk.get("metadata")):
                 reasoning.append(metadata.get("reasoning") or "")
@@ -70,36 +70,8 @@ def flow_of_pieces(driver: Generating, source: object, call: RunningCall) -> Flo
         raise error from None
 
 
-def complete(piece: object, driver: Generating, call: RunningCall) -> Chunk:
-    """Return what generate() has yielded as a chunk with all its keys."""
-    if not isinstance(piece, Mapping):
-        raise _wrong(driver, "dicts", piece)
-    done = bool(piece.get("done"))
-    content, metadata, usage = piece.get("content") or "", piece.get("metadata"), piece.get("usage")
-    if not isinstance(content, str):
-        raise _wrong(driver, "content as a str", content)
-    if metadata is not None and not isinstance(metadata, Mapping):
-        raise _wrong(driver, "metadata as a dict", metadata)
-    if usage is not None and not isinstance(usage, Mapping):
-        raise _wrong(driver, "usage as a dict", usage)
-    chunk: dict[str, Any] = {"role": "assistant", "content": content, "done": done}
-    if done:
-        chunk["model"] = piece.get("model") or call.options.get("model") or driver.name
-        chunk["usage"] = in_common_terms(usage or {})
-        chunk["finish_reason"] = piece.get("finish_reason") or "stop"
-        chunk["metadata"] = {"driver": driver.name, **(metadata or {})}
-    elif metadata:
-        chunk["metadata"] = metadata
-    return cast("Chunk", chunk)
-
-
-def _wrong(driver: Generating, what: str, value: Any) -> TypeError:
-    kind = type(value).__name__
-    return TypeError(f"{type(driver).__name__}.generate() must yield {what}, not {kind}")
-
-
 class _Answer:
-    """What both kinds of answers have in common with a transport's."""
+    """What both kinds of pieces have in common with a transport's answers."""
 
     status = 200
 
@@ -108,7 +80,7 @@ class _Answer:
 
 
 class Generated:
-    """Be the transport of generate(), which blocks."""
+    """The transport of a generate(), which blocks."""
 
     def __init__(self, generate: Callable[[], Iterator[object]]) -> None:
         self._generate = generate
@@ -134,13 +106,13 @@ class Pieces(_Answer):
         """Do nothing: what is behind the last piece is of no use."""
 
     def close(self) -> None:
-        """End the generator, where it is one: its `finally` runs."""
+        """Close the generator, if it is one, so that its `finally` runs."""
         if isinstance(self._all, Generator):
             self._all.close()
 
 
 class AGenerated:
-    """Be the transport of agenerate(), in the caller's event loop or in one of a thread's own."""
+    """The transport of an agenerate(), in the caller's event loop or in one of its own thread."""
 
     def __init__(self, generate: Callable[[], AsyncIterator[object]]) -> None:
         self._generate = generate
@@ -155,9 +127,9 @@ class AGenerated:
 
 
 class _Pump:
-    """Run an asynchronous generator in one task from its begin to its end, a piece whenever one is asked for.
+    """Run an asynchronous generator in one task from beginning to end, one piece each time one is asked for.
 
-    What it holds of the task and its context, such as a cancel scope, is so the same at each step.
+    So what it holds of the task and its context, such as a cancel scope, is the same at each step.
     """
 
     def __init__(self, generate: Callable[[], AsyncIterator[object]], put: Callable[[Any], None]) -> None:
@@ -276,7 +248,7 @@ class LoopedPieces(_Answer):
         """End the generator, and wait until its `finally` has run."""
         self._cancellation.attach(None)
         self._stop()
-        if self._thread is not threading.current_thread():  # of the garbage collector's
+        if self._thread is not threading.current_thread():  # it is where the garbage collector closes
             self._thread.join(CLOSE_SECONDS)
 
     def _stop(self) -> None:

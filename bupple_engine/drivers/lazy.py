@@ -1,4 +1,4 @@
-"""Strings that are made when they are looked at, such as gettext_lazy's; a call makes them at its start."""
+"""Strings that are made when they are used, such as gettext_lazy's; a call makes them at its start."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def is_lazy(value: Any) -> bool:
 
 
 def plain(value: Any) -> Any:
-    """Return a value with the lazy strings in it, also those of a list, as strings of now."""
+    """Return a value with its lazy strings, also those in a list, made plain strings."""
     if isinstance(value, list | tuple) and any(map(is_lazy, value)):
         return [plain(item) for item in value]
     return str(value) if is_lazy(value) else value

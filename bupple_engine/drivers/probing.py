@@ -24,11 +24,11 @@ ABSENT = (404, 405, 501)  # the statuses of a path that is not there
 
 @dataclass(frozen=True, slots=True)
 class Findings:
-    """What a probe found; True is yes, False is no, None could not be told.
+    """What a probe found: True is yes, False is no, None is unknown.
 
     reachable: an answer came from where calls go. latency: the seconds that it took. model: the one that
-    answers, where only the provider names it. error: what went wrong, "" where nothing did. advice: what to
-    do, also where all is well but something could not be told.
+    answers, if only the provider names it. error: what went wrong; "" if nothing did. advice: what to do,
+    also if all is well but something remains unknown.
     """
 
     reachable: bool | None = None
@@ -41,7 +41,7 @@ class Findings:
 
 
 class Listed(Protocol):
-    """What is asked of a driver whose list of models tells something."""
+    """What a probe needs from a driver that has a list of models."""
 
     config: Options
     required: tuple[str, ...]
@@ -57,7 +57,7 @@ class Listed(Protocol):
 
 
 class Knockable(Listed, Protocol):
-    """The same, and an empty request that no provider answers but where the API is there."""
+    """The same, and an empty request, which is refused in a known way where the API exists."""
 
     def knock(self) -> None: ...
 
@@ -66,7 +66,7 @@ L = TypeVar("L", bound=Listed)
 
 
 def ask_for_models(driver: Listed, seconds: float) -> Findings:
-    """Return what a driver's list of models tells, within so many seconds."""
+    """Return what a driver's list of models shows, within so many seconds."""
     began = time.monotonic()
     try:
         models = _limited(driver, seconds).models()
@@ -79,7 +79,7 @@ def ask_for_models(driver: Listed, seconds: float) -> Findings:
 
 
 def ask_provider(driver: Knockable, seconds: float) -> Findings:
-    """Return what the list of models tells, and in place of one an empty request."""
+    """Return what the list of models shows, or an empty request if there is no list."""
     deadline = time.monotonic() + seconds
     try:
         models = _limited(driver, seconds).models()
@@ -97,7 +97,7 @@ def ask_provider(driver: Knockable, seconds: float) -> Findings:
 
 
 def _with_calls(driver: Knockable, found: Findings, deadline: float) -> Findings:
-    """Return what was found, with what speaks against calls though there is a list of models.
+    """Return what was found, and what suggests that calls will fail although there is a list of models.
 
     A vendor has both; a server that BASE_URL names may speak another API, or take no key for its list alone.
     """
@@ -120,7 +120,7 @@ def _with_calls(driver: Knockable, found: Findings, deadline: float) -> Findings
 
 
 def _knock(driver: Knockable, deadline: float) -> EngineError | None:
-    """Return what a provider says of an empty request."""
+    """Return what a provider says about an empty request."""
     try:
         _limited(driver, max(deadline - time.monotonic(), 0.1)).knock()
     except EngineError as error:
@@ -136,7 +136,7 @@ def _limited(driver: L, seconds: float) -> L:
 
 
 def of_list(driver: Listed, models: list[str]) -> Findings:
-    """Return what a list of models tells."""
+    """Return what a list of models shows."""
     model = driver.config.get("model")
     found = Findings(reachable=True)
     advice = []
@@ -165,11 +165,11 @@ def of_list(driver: Listed, models: list[str]) -> Findings:
 
 
 def of_error(error: EngineError) -> Findings:
-    """Return what a failed request tells."""
+    """Return what a failed request shows."""
     words = error.message or type(error).__name__
     words += f" (status {error.code})" if error.code else ""
     found = Findings(reachable=True, error=words, advice=error.advice)
-    # A proxy that wants credentials (407) is no answer of the provider's.
+    # A proxy that wants credentials (407) is not an answer from the provider.
     if isinstance(error, ProviderConnectionError) and error.code in (0, 407):
         advice = "Check BASE_URL, PROXY and the way from this machine to there."
         return replace(found, reachable=False, advice=advice)

@@ -50,7 +50,7 @@ logger = logging.getLogger("bupple_engine")
 
 
 class HTTPDriver(ChatDriver):
-    """A provider spoken to over HTTP; all that is the provider's own is in its wire."""
+    """A provider spoken to over HTTP; everything that is particular to it is in its wire."""
 
     def __init__(self, alias: str, name: str, config: Options, wire: Wire) -> None:
         super().__init__(alias, name, EntryOptions(config))
@@ -83,7 +83,7 @@ class HTTPDriver(ChatDriver):
         return listing.models
 
     async def amodels(self) -> list[str]:
-        call = await sync_to_async(self._begin_listing)()  # the key may have to be asked for
+        call = await sync_to_async(self._begin_listing)()  # the key may come from a vault
         listing = Listing(self.wire, call.options)
         while not listing.finished:
             call = self._turn_page(listing, call)
@@ -99,7 +99,7 @@ class HTTPDriver(ChatDriver):
         chosen = self.config.get("base_url")
         if chosen:
             return repr(chosen)
-        # Where the entry must say it, the wire's own is a pattern for who writes the entry.
+        # Where the entry must have one, the wire's own is only a pattern for it.
         return "" if "base_url" in self.required else mask_url(self.wire.base_url(self.config))
 
     def requirements(self) -> list[extras.Requirement]:
@@ -109,9 +109,9 @@ class HTTPDriver(ChatDriver):
         return ask_provider(self, seconds)
 
     def knock(self) -> None:
-        """Send an empty object to where messages go, which is no message; raise what the provider says of it.
+        """Send an empty object to where messages go, and raise what the provider says about it.
 
-        An InvalidRequestError of status 400 or 422 means that the API is there.
+        An InvalidRequestError with status 400 or 422 means that the API is there.
         """
         call = self._make_call(self.config)
         self._check_entry(call, self.wire.required)
@@ -127,7 +127,7 @@ class HTTPDriver(ChatDriver):
         return call
 
     def _turn_page(self, listing: Listing, before: RunningCall) -> RunningCall:
-        """Return the call for the next page, under the clock of the first."""
+        """Return the call for the next page, under the first one's clock."""
         call = self._make_call(before.options)
         call.transport = before.transport
         call.exchange = self._exchange(listing, listing.build_page(), call)
@@ -158,7 +158,7 @@ class HTTPDriver(ChatDriver):
         )
 
     def _check_entry(self, call: RunningCall, required: Iterable[str]) -> None:
-        """Raise what the entry lacks, and ask for the key."""
+        """Raise for what the entry lacks, and call a callable key."""
         call.transport = transport_in_place()
         if defaults := getattr(call.transport, "defaults", None):
             call.options = {**self._read_defaults(defaults), **call.options}
@@ -172,15 +172,17 @@ class HTTPDriver(ChatDriver):
                 raise ImproperlyConfigured(f"BUPPLE_ENGINE['DRIVERS'][{self.label!r}]: {words}")
         if options is self.config and not self._asks_for_key:
             return
-        if (key := options.get("api_key")) and not key.is_fixed:  # a fixed one was looked at where it was set
+        if (key := options.get("api_key")) and not key.is_fixed:  # a fixed one was checked where it was set
             options = call.options = {**options, "api_key": key.ask()}
             if wrong := unfit(options["api_key"].reveal()):
                 raise ImproperlyConfigured(f"BUPPLE_ENGINE['DRIVERS'][{self.label!r}]['API_KEY'] {wrong}.")
 
     def _read_defaults(self, defaults: Mapping[str, object]) -> Options:
-        """Return what a transport that is put in place gives to entries that lack it."""
+        """Return the options that a transport in place supplies where entries lack them."""
         found: Options = {}
         for name, value in protect(defaults).items():
+            if name not in self.known_options and name.lower() in self.known_options:
+                raise ImproperlyConfigured(f"The transport's defaults[{name!r}] must be in lower case.")
             if name in self.known_options:
                 found[name], wrong = read_option(name, self.known_options[name], value)
                 if wrong:
@@ -233,8 +235,8 @@ def _prepared(call: RunningCall) -> Exchange:
 
 @cache
 def _warn_of_threads() -> None:
-    """Say once a process that asynchronous calls run in threads."""
+    """Log, once per process, that asynchronous calls run in threads."""
     logger.warning(
-        "aiohttp is not installed: asynchronous calls run in threads, one a stream. Install the extra: %s",
+        "aiohttp is not installed: each asynchronous call runs in a thread. Install the extra: %s",
         extras.command("async"),
     )

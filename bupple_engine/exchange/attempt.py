@@ -8,12 +8,12 @@ from bupple_engine.types import Usage
 
 
 class Attempt(NamedTuple):
-    """What is known of one attempt once it has ended.
+    """What is known about one attempt once it has ended.
 
-    number counts from 1. alias and model are what was asked. status is 0 where no head of an answer came.
-    started, first_chunk and ended are seconds of the call's clock (time.monotonic); first_chunk is None
-    where no chunk of a stream came, and for send(). error is None where the attempt completed the answer,
-    and where its reader left. pause is the seconds until the next attempt, None where none follows.
+    number counts from 1. alias and model are what was asked. status is 0 if no head of an answer came.
+    started, first_chunk and ended are seconds of the call's clock (time.monotonic); first_chunk is None if no
+    chunk of a stream came, and for send(). error is None if the attempt completed the answer, or its reader
+    left. pause is the seconds until the next attempt; None if there is none.
     """
 
     number: int

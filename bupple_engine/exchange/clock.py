@@ -1,4 +1,4 @@
-"""What tells the time to a call, and waits for it. No I/O."""
+"""The clock of a call: it gives the time, and waits. No I/O."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ class Breakable(Protocol):
     """What may end a pause early."""
 
     def wait(self, seconds: float) -> object:
-        """Return after so many seconds, or earlier where it is broken."""
+        """Return after so many seconds, or earlier if it is broken."""
 
 
 class Clock(Protocol):
-    """All the time of a call goes through one of these: a test puts a virtual one in place.
+    """All time of a call goes through one of these, so that a test can put a virtual one in its place.
 
     now() and wall() are asked several times a read: they must not block.
     """

@@ -1,4 +1,4 @@
-"""What the events of a stream say, in every form in which providers have sent one. No I/O."""
+"""What the events of a stream say, in every form that providers send. No I/O."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Events:
         self._secrets = secrets
 
     def parse(self, event: Event) -> None:
-        """Write one event down; raise the error that it reports."""
+        """Write down one event; raise the error that it reports."""
         answer, text = self._answer, event.data
         try:
             payload = loads(text)
@@ -87,7 +87,7 @@ class Events:
             self.take(event.event if end == len(text) else "message", payload, value)
 
     def take(self, name: str, payload: Any, text: str) -> None:
-        """Write one event's value down, whatever it is."""
+        """Write down one event's value, whatever it is."""
         if payload is None or (isinstance(payload, list) and not any(payload)):
             return  # it keeps the connection alive
         if isinstance(payload, list) and all(isinstance(item, dict) for item in payload):

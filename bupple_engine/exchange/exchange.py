@@ -30,8 +30,8 @@ from .reader import Body
 from .records import are_kept, log_attempt
 from .verdict import Again, Done, Failed, Verdict
 
-# How long a complete answer may take to end its body; then it is handed on without its last words on usage. A
-# finish reason is not the end: some services think on behind it for several seconds.
+# How long a complete answer may take to end its body before it is handed on, perhaps without its usage. A
+# finish reason is not the end: some services go on thinking after it for several seconds.
 END_SECONDS = 30.0
 
 
@@ -45,8 +45,8 @@ class Named(Protocol):
 class Exchange:
     """The state of one call over any number of attempts.
 
-    Its flow repeats: open_attempt(), then receive_head() and receive() until `finished`; where that fails,
-    settle() has the verdict.
+    Its flow repeats: open_attempt(), then receive_head() and receive() until `finished`; if that fails,
+    settle() returns the verdict.
     """
 
     def __init__(
@@ -102,7 +102,7 @@ class Exchange:
     def timeout(self) -> float:
         """Return the seconds that the next wait may take.
 
-        Raises the clock that has run out, and the error that came behind the chunks handed on.
+        Raises when a clock has run out, and for an error that came after the chunks handed on.
         """
         if self._pending:
             raise self._pending
@@ -154,7 +154,7 @@ class Exchange:
             else:
                 body.end()
         except EngineError as error:
-            # What was read whole is not handed on in part: it can be asked for again.
+            # What is read whole is not handed on in part: it can be requested again.
             if body.is_read_whole or not self.answer.chunks:
                 raise
             self._pending = error
@@ -169,7 +169,7 @@ class Exchange:
         return chunks
 
     def settle(self, failure: TransportFailure | EngineError) -> Verdict:
-        """Return what becomes of a failed attempt: a whole answer all the same, another one, or an error."""
+        """Return what becomes of a failed attempt: a whole answer after all, another attempt, or an error."""
         failure = self._pending or failure
         if isinstance(failure, TransportFailure) and not failure.timed_out and self._body is not None:
             failure = self._body.told_error() or failure
@@ -184,7 +184,7 @@ class Exchange:
             self._amended, self.request = True, amended
             seconds: float | None = 0.0
         elif self.first_chunk_at is not None:
-            seconds = None  # what was given is not given again
+            seconds = None  # what was handed on is not handed on twice
         else:
             left = self.started + self.clocks.total - self.clock.now()
             attempt = self.attempts - self._amended
@@ -196,12 +196,12 @@ class Exchange:
         return Failed(error)
 
     def reply(self) -> Reply:
-        """Return the whole answer; to be called once finished."""
+        """Return the whole answer; call it once finished."""
         return reply_of(self.answer, cast("dict[str, Any]", self.last))
 
     @property
     def request_id(self) -> str | None:
-        """The provider's name of the last attempt; it is looked at when asked for, as few calls do."""
+        """The provider's id of the last attempt, cleaned when it is first asked for."""
         if self._request_id is None:
             return None
         if self._shown_id is None:
@@ -211,7 +211,7 @@ class Exchange:
     def describe(
         self, error: BaseException | None = None, pause: float | None = None, ended: float | None = None
     ) -> Attempt:
-        """Return what is known of the present attempt, which ends now unless it has ended before."""
+        """Return what is known about the present attempt, which ends now unless it has already."""
         first = self.first_chunk_at
         usage = error.usage if isinstance(error, EngineError) else None
         if usage is None and self.answer.usage:
@@ -253,7 +253,7 @@ class Exchange:
         return ProviderConnectionError(f"{failure}{self._place(failure)}")
 
     def _place(self, failure: TransportFailure) -> str:
-        """Return the sentences that say where nobody could be reached, and what to look at."""
+        """Return the sentences that say which URL could not be reached, and what to check."""
         url = mask_url(self.request.url.partition("?")[0])
         if failure.connected or "://" not in url:
             return ""

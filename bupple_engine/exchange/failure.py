@@ -6,7 +6,7 @@ from __future__ import annotations
 class TransportFailure(Exception):
     """Say that the bytes did not come.
 
-    connected tells a failed connection from a broken one.
+    connected tells a broken connection from one that never stood.
     """
 
     def __init__(self, message: str, *, timed_out: bool = False, connected: bool = True) -> None:

@@ -1,7 +1,7 @@
-"""The part of a call that repeats, for both worlds: a generator that does no I/O and says what it wishes.
+"""The part of a call that repeats, for sync and async: a generator that does no I/O and yields wishes.
 
 A shell carries the wishes out, one synchronously and one asynchronously (transports/shells.py). A flow may
-yield from another: so calls can be put together without a word on threads or event loops.
+yield from another, so calls can be combined without a word about threads or event loops.
 """
 
 from __future__ import annotations
@@ -16,14 +16,14 @@ from .failure import TransportFailure
 from .verdict import Again, Done
 from .wishes import CLOSE, Flow, Last, Open, Pause, Read
 
-# How long the body may take to end behind the answer, for its connection to be of use again.
+# How long the body may take to end after the answer, so that its connection can be used again.
 DRAIN_SECONDS = 0.1
 
 
 def flow_of(begin: Callable[[], tuple[Exchange, object]]) -> Flow:
-    """Return the flow of an exchange over a transport; it raises the error that the caller shall see.
+    """Return the flow of an exchange over a transport; it raises the error that the caller is to see.
 
-    begin() is asked for both when the flow begins: until then observers may have the request built anew.
+    begin() returns both when the flow begins: until then observers may have the request built anew.
     """
     exchange, source = begin()
     read = Read()

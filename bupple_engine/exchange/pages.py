@@ -1,4 +1,4 @@
-"""A provider's list of models, read a page at a time as an answer is read. No I/O."""
+"""A provider's list of models, read page by page as an answer is. No I/O."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ MAX_PAGES = 100
 
 
 class Listing(Parser):
-    """Have an exchange read the pages of a wire's list; models holds the names of those that were read."""
+    """Have an exchange read the pages of a wire's list; models holds the names read so far."""
 
     payloads = (dict, list)
 

@@ -51,7 +51,7 @@ class Body:
         self._limits = limits
         self._wall = wall
         self._decoder = Decoder(limits.event)
-        # Set: the body is read whole, as JSON. What is an answer shows by its first bytes which it is.
+        # Set: the body is read whole, as JSON. The first bytes of an answer show which it is.
         self._whole: list[bytes] | None = None if 200 <= status < 300 else []
         self._size = 0
         self._begun = False  # enough has come to tell events from JSON
@@ -65,7 +65,7 @@ class Body:
         return self._whole is not None or not self._stream
 
     def feed(self, data: bytes) -> None:
-        """Take a piece of the body; raise the error that it tells."""
+        """Take a piece of the body; raise the error that it reports."""
         if self._whole is not None:
             self._collect(data)
         elif self._stream:
@@ -109,7 +109,7 @@ class Body:
         return None
 
     def _is_whole(self, begun: bytes) -> bool | None:
-        """Return by its first bytes whether an answer is no event stream; None where they are too few.
+        """Return whether an answer's first bytes show that it is no event stream; None if they are too few.
 
         Whatever was asked for, it may be an error that came with status 200, the answer of a server that
         cannot stream, a web page, or the events of one that can do nothing else.
@@ -136,7 +136,7 @@ class Body:
             raise _too_large("answer", "MAX_RESPONSE_BYTES", self._limits.response)
 
     def end(self) -> None:
-        """Take the end of the body; raise what it means, where the answer is not whole."""
+        """Take the end of the body; raise what it means if the answer is not whole."""
         if self._whole is not None:
             self._receive_whole(b"".join(self._whole))
         elif not self._begun and not self._stream:
@@ -152,7 +152,7 @@ class Body:
         self.finished = True
 
     def _read_tail(self) -> None:
-        """Read the last event though nothing ends it, where the wire may."""
+        """Read the last event although nothing ends it, if the wire allows that."""
         tail = self._decoder.tail()
         if len(self._decoder.stray) != self._strays:
             self._parse_stray()
@@ -169,12 +169,12 @@ class Body:
         self.finished = True
 
     def _beginning(self) -> str:
-        """Return what a stream without an answer began with: it may be an error in a shape of its own."""
+        """Return what a stream without an answer began with, which may be an error in a shape of its own."""
         is_telling = self.answer.is_blank and self._first[:1] == "{"
         return f"; it began with {self._events.excerpt(self._first)!r}" if is_telling else ""
 
     def told_error(self) -> EngineError | None:
-        """Return the error that came whole when the stream broke off or ended, though no line ended it."""
+        """Return the error that had come whole when the stream ended, although no line ended it."""
         tail = None if self._whole is not None else self._decoder.tail()
         text = tail.data if tail else b"".join(self._whole or ()).decode("utf-8-sig", "replace")
         payload = loads_leniently(text.strip())

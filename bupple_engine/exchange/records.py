@@ -10,12 +10,12 @@ logger = logging.getLogger("bupple_engine")
 
 
 def are_kept(error: BaseException | None) -> bool:
-    """Tell whether the log takes the record of an attempt that ended so."""
+    """Return whether the log takes the record of an attempt that ended this way."""
     return logger.isEnabledFor(_level(error))
 
 
 def log_attempt(attempt: Attempt, driver: str, call_id: str | None) -> None:
-    """Write the record of an attempt, with the pause before the next where one follows."""
+    """Write the record of an attempt, with the pause before the next one if there is one."""
     outcome = type(attempt.error).__name__ if attempt.error else "complete"
     then = f", again in {attempt.pause:.2f} s" if attempt.pause is not None else ""
     logger.log(

@@ -1,4 +1,4 @@
-"""What an answer means whose status is an error's, or a redirect's. No I/O."""
+"""What an answer with the status of an error or a redirect means. No I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bupple_engine.wires.parser import Parser
 def status_error(
     wire: Parser, status: int, headers: Mapping[str, str], payload: Any, excerpt: str, now: float
 ) -> EngineError:
-    """Return the error that an answer is.
+    """Return the error that an answer stands for.
 
     payload is the body's JSON, None where it has none, excerpt its first characters, now the time since 1970.
     """

@@ -1,4 +1,4 @@
-"""What the flow of a call wishes done: its words with the shells that do it (transports/shells.py)."""
+"""What the flow of a call wishes done, and the shells in transports/shells.py carry out."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from .clock import Clock
 
 @dataclass(slots=True)
 class Open:
-    """Open a request on a source, a transport; it is given the response, once its head is there.
+    """Open a request on a source, a transport; the flow is sent the response once its head is there.
 
     connect and read are seconds.
     """
@@ -28,9 +28,9 @@ class Open:
 
 
 class Read:
-    """Read from the response, waiting for so many seconds at most; it is given what came.
+    """Read from the response, waiting at most so many seconds; the flow is sent what came.
 
-    A flow may yield the same object each time: a wish a read would cost as much as what is done for it.
+    A flow may yield the same object each time: a new one per read would cost as much as the read's own work.
     """
 
     __slots__ = ("seconds",)
@@ -40,9 +40,9 @@ class Read:
 
 @dataclass(slots=True)
 class Last:
-    """Hand the last chunks on; whatever their reader does, drain the response then, and close it.
+    """Hand on the last chunks; then drain the response and close it, whatever their reader does.
 
-    seconds are for draining, 0 where there is nothing to drain.
+    seconds are for draining, 0 if there is nothing to drain.
     """
 
     chunks: list[Chunk]
@@ -65,8 +65,8 @@ class Close:
 
 CLOSE = Close()
 
-# A list of chunks is to be handed on; an Attempt, which another follows, is to be told to the call.
+# A list of chunks is handed on to the caller; an Attempt that another one follows, to the call.
 Wish: TypeAlias = Open | Read | Last | Pause | Close | Attempt | list[Chunk]
-# What a wish is given depends on it. An EngineError and a TransportFailure are thrown into the flow; all else
-# that is raised while a wish is carried out ends the flow.
+# What is sent back depends on the wish. An EngineError or TransportFailure is thrown into the flow; anything
+# else raised while a wish is carried out ends the flow.
 Flow: TypeAlias = Generator[Wish, Any, None]

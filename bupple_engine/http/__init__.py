@@ -1,8 +1,8 @@
 """A streaming response for any view, right under WSGI and ASGI.
 
-Until the first words are there a failure has a real HTTP status; afterwards it is an error in the stream.
-While the model is silent there is a heartbeat; when the reader leaves, the provider's connection is closed;
-no database connection is held meanwhile.
+Before the first words a failure has a real HTTP status; after them it is an error in the stream. While the
+model is silent there is a heartbeat, when the reader leaves the provider's connection is closed, and no
+database connection is held meanwhile.
 """
 
 from __future__ import annotations
@@ -67,18 +67,19 @@ def stream_response(
     on_end: OnEnd | None = None,
     **options: Any,
 ) -> HttpResponseBase:
-    """Return a response that streams an answer, or tells with a status why there is none.
+    """Return a response that streams an answer, or whose status says why there is none.
 
-    Give it the messages, and what `ai(driver).stream` takes; or chunks: a Stream, an AsyncStream, or any
-    other iterator of chunks, synchronous or not, whose last has done=True. One that is not of the request's
-    world is read in a thread, chunk by chunk all the same. The dialect is server-sent events (EventStream)
-    unless it is PlainText. It waits GATE_SECONDS at most for the first chunk. on_end is called once with the
-    Outcome, in a thread, however the answer has ended; a coroutine function is awaited there.
+    Pass messages and whatever `ai(driver).stream` takes; or pass chunks: a Stream, an AsyncStream or any
+    other iterator of chunks, synchronous or asynchronous, whose last has done=True. A synchronous iterator
+    under ASGI, or an asynchronous one under WSGI, is read chunk by chunk in a thread. The dialect is
+    server-sent events (EventStream) by default; PlainText is the other one. It waits at most GATE_SECONDS for
+    the first chunk. on_end is called once with the Outcome, in a thread, however the answer ends; a coroutine
+    function is awaited there.
 
-    Bad messages and options raise, like those of stream(); what a provider does wrong is answered with an
-    error response, or within the stream. With Last-Event-ID an EventSource reconnects: where its answer
-    would be asked for anew, it gets a 204, which ends it, and nothing is sent. A synchronous view under ASGI
-    holds a thread until the first chunk is there; an asynchronous one with astream_response() does not.
+    Bad messages and options raise, as in stream(); what a provider does wrong becomes an error response, or
+    an error in the stream. An EventSource that reconnects sends Last-Event-ID: where that would ask for the
+    answer again, it gets a 204, which stops it, and nothing is sent to the provider. A synchronous view under
+    ASGI holds a thread until the first chunk arrives; an asynchronous one with astream_response() does not.
     """
     options = protect(options)
     request = getattr(request, "_request", request)  # Django's, where it is DRF's
@@ -128,7 +129,7 @@ async def astream_response(
         threads.submit(lambda: tell_end(on_end, Outcome("interrupted")))
         return _nothing(chunks)
     if messages is not None:
-        # In a thread: a key may be asked of a vault.
+        # In a thread: the key may come from a vault.
         chunks = await sync_to_async(lambda: _driver(driver).astream(messages, **options))()
     settings = conf.api_settings()
     await arelease_connections()
@@ -175,19 +176,19 @@ def _is_message(item: Any) -> bool:
 
 
 def _is_asynchronous(chunks: Any) -> bool:
-    """Tell how chunks are read; a Stream has an __aiter__ too, which says what to write instead."""
+    """Return whether chunks are read asynchronously; a Stream, too, has an __aiter__, which only raises."""
     return isinstance(chunks, AsyncIterable) and not isinstance(chunks, Stream)
 
 
 def _asks_anew(request: HttpRequest, chunks: Any) -> bool:
-    """Return whether an EventSource reconnects to an answer that nobody keeps: it would be paid for again."""
+    """Return whether an EventSource reconnects to an answer that is not kept and would be paid for twice."""
     if "Last-Event-ID" not in request.headers:
         return False
     return chunks is None or (isinstance(chunks, Stream | AsyncStream) and not chunks.has_begun)
 
 
 def _nothing(chunks: Stream | AsyncStream | None) -> HttpResponse:
-    """Return the response upon which an EventSource does not reconnect any more."""
+    """Return the response after which an EventSource stops reconnecting."""
     if chunks is not None:
         chunks.close()
     return HttpResponse(status=204, headers={"Cache-Control": "no-store"})
@@ -204,8 +205,8 @@ def _streaming(request: HttpRequest, relay: Relay | AsyncRelay, dialect: Dialect
         relay.close()
         close()
 
-    # Whatever response is sent in the end, its close() calls the request's. Middleware that fails, as that of
-    # sessions does where one has just ended, drops ours without closing it.
+    # close() of whatever response is sent in the end calls the request's. Middleware that fails, as the
+    # session middleware does when a session has just ended, drops our response without closing it.
     request.close = close_both  # type: ignore[method-assign]
     content = cast("Iterator[bytes] | AsyncIterator[bytes]", relay)
     headers = {**HEADERS, **dialect.headers}

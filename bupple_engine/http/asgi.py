@@ -16,7 +16,7 @@ from .dialects import Dialect
 from .relay import BACKLOG_BYTES, ROOM_SECONDS, BaseRelay, OnEnd, cut_off, logger, of_shape, stalled
 from .release import arelease_connections
 
-# A request that is cancelled behind its view drops the response, and nobody closes it.
+# A request that is cancelled after its view has returned drops the response without closing it.
 BEGIN_SECONDS = 60
 
 
@@ -88,7 +88,7 @@ class AsyncRelay(BaseRelay, AsyncIterator[bytes]):
         return piece
 
     async def _wait(self) -> None:
-        """Wait for the pump or a timer; where the wait is cancelled, the reader has gone."""
+        """Wait for the pump or a timer; a cancelled wait means that the reader has gone."""
         self._reader = self._loop.create_future()
         try:
             await self._reader
@@ -124,11 +124,11 @@ class AsyncRelay(BaseRelay, AsyncIterator[bytes]):
             self._stop()
 
     def end(self, error: Exception) -> None:
-        """End the answer with an error that its reader is told."""
+        """End the answer with an error that its reader sees."""
         if not self._done:
             self._error = self._ended = error
             if close := getattr(self._chunks, "close", None):
-                close()  # breaks a thread's wait, also where the loop has stopped before its tasks
+                close()  # breaks a thread's wait, even if the loop has stopped before its tasks
             self._stop()
 
     def _stop(self) -> None:
@@ -171,7 +171,7 @@ class AsyncRelay(BaseRelay, AsyncIterator[bytes]):
                 self._wake()
                 if self._size > BACKLOG_BYTES and not self._done:
                     await self._make_room()
-        except Exception as error:  # of a driver's stream, or of chunks of the site's own: told to the reader
+        except Exception as error:  # from a driver's stream or the site's own chunks: reported to the reader
             self._error = self._error or of_shape(error, chunk)
         finally:
             if self._done:

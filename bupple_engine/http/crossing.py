@@ -1,4 +1,4 @@
-"""Chunks of the other world: an iterator for an ASGI server, an asynchronous one for a WSGI server."""
+"""Chunks from the other world: an iterator under ASGI, an asynchronous iterator under WSGI."""
 
 from __future__ import annotations
 
@@ -23,8 +23,8 @@ _END: Any = object()
 class ThreadedChunks(AsyncIterator[Chunk]):
     """Read an iterator in a thread, no further ahead than bridge.iterate() reads.
 
-    Closing it, from any thread, closes the iterator: at once where that breaks its wait, as a Stream's does,
-    else with its next chunk.
+    Closing it, from any thread, closes the iterator: at once if that breaks its wait, as it does a Stream's,
+    otherwise with its next chunk.
     """
 
     is_complete = False  # nothing of its end is waited for
@@ -38,7 +38,7 @@ class ThreadedChunks(AsyncIterator[Chunk]):
 
     @property
     def usage(self) -> Any:
-        """What is known of the usage, where the chunks are a Stream's."""
+        """The usage known so far, if the chunks are a Stream's."""
         return getattr(self._chunks, "usage", None)
 
     async def __anext__(self) -> Chunk:
@@ -69,7 +69,7 @@ class ThreadedChunks(AsyncIterator[Chunk]):
             release_connections()
 
     def _break(self) -> None:
-        # In a thread of its own: close() may block, and may use the database; and all of ours may be reading.
+        # In a thread of its own: close() may block and use the database, and all of ours may be busy reading.
         work = threading.Thread(target=self._close, name="bupple_engine closing", daemon=True)
         work.start()
 
@@ -87,7 +87,7 @@ class LoopedChunks(Iterator[Chunk]):
     def __init__(self, chunks: AsyncIterator[Chunk]) -> None:
         self._chunks = chunks
         self._runner = asyncio.Runner()
-        self._context: Any = ThreadSensitiveContext()  # sync_to_async has a thread of this stream's alone
+        self._context: Any = ThreadSensitiveContext()  # sync_to_async uses a thread of this stream's own
         self._thread: int | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._waiting: asyncio.Task[Any] | None = None
@@ -95,7 +95,7 @@ class LoopedChunks(Iterator[Chunk]):
 
     @property
     def usage(self) -> Any:
-        """What is known of the usage, where the chunks are an AsyncStream's."""
+        """The usage known so far, if the chunks are an AsyncStream's."""
         return getattr(self._chunks, "usage", None)
 
     def __next__(self) -> Chunk:
@@ -117,7 +117,7 @@ class LoopedChunks(Iterator[Chunk]):
         if self._loop is None:
             await self._context.__aenter__()
             self._loop = asyncio.get_running_loop()
-        if self._closed:  # before there was a loop to tell it to
+        if self._closed:  # before there was a loop to schedule it on
             return _END
         try:
             return await anext(self._chunks, _END)

@@ -1,4 +1,4 @@
-"""How an answer is told to its reader: our own event stream, or its text alone."""
+"""How an answer is written for its reader: our own event stream, or just its text."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from bupple_engine.types import Chunk
 
 from .problems import Problem, report
 
-# json.dumps for a str, without a call of the encoder for each chunk.
+# json.dumps for a str, without calling the encoder for each chunk.
 quote = json.encoder.encode_basestring
 
 
@@ -27,13 +27,13 @@ class Dialect(ABC):
 
     A dialect of your own has encode() and encode_error(), and knows neither HTTP nor I/O. What is called:
 
-    * encode(), for each chunk in its order; of a complete answer the last one has done=True;
-    * `heartbeat`, which is written while the provider is silent; b"" where the format has no such thing;
-    * where the call fails, report(), once. Before the first byte adapt() and error_body() make a response of
-      the problem; behind it encode_error() has the last word.
+    * encode() for each chunk, in order; the last chunk of a complete answer has done=True;
+    * `heartbeat` is written while the provider is silent; b"" if the format has no such thing;
+    * if the call fails, report(), once. Before the first byte, adapt() and error_body() make a response of
+      the problem; after it, encode_error() has the last word.
 
-    They are called one at a time, in a thread or on the event loop: block in none. What encode() raises ends
-    the answer as a failure of the call does; the others must not raise.
+    They are called one at a time, in a thread or on the event loop, so none may block. What encode() raises
+    ends the answer as a failure of the call does; the others must not raise.
     """
 
     content_type: ClassVar[str] = "text/event-stream; charset=utf-8"
@@ -42,14 +42,14 @@ class Dialect(ABC):
 
     @abstractmethod
     def encode(self, chunk: Chunk) -> bytes:
-        """Return what is written for a chunk, b"" where that is nothing."""
+        """Return what is written for a chunk; b"" for nothing."""
 
     @abstractmethod
     def encode_error(self, problem: Problem) -> bytes | None:
-        """Return what ends an answer that was cut off; None has the connection cut."""
+        """Return what is written after an answer that was cut off; None cuts the connection."""
 
     def report(self, error: BaseException) -> Problem:
-        """Return what the reader may know of an error, and log the error."""
+        """Log an error, and return what the reader may know about it."""
         return report(error)
 
     def adapt(self, problem: Problem) -> Problem:
@@ -62,7 +62,7 @@ class Dialect(ABC):
 
 
 class EventStream(Dialect):
-    """The native event stream: an event a chunk, `event: error` where the answer is cut off.
+    """The native event stream: one event per chunk, and `event: error` if the answer is cut off.
 
     Each has an id that counts up, and data that is a JSON object: role, content, done; the last one adds
     model, the counts of usage, finish_reason and the public part of metadata.
@@ -85,7 +85,7 @@ class EventStream(Dialect):
 
 
 class PlainText(Dialect):
-    """The text of the answer and nothing else; where it is cut off, so is the connection."""
+    """The text of the answer and nothing else; if it is cut off, so is the connection."""
 
     content_type = "text/plain; charset=utf-8"
     heartbeat = b""
@@ -98,7 +98,7 @@ class PlainText(Dialect):
 
 
 def public(item: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a Reply or Chunk without what is between us and the provider, in metadata and usage."""
+    """Return a Reply or Chunk without what in its metadata and usage is between the site and the provider."""
     found = dict(item)
     if "usage" in found:
         found["usage"] = counts(found["usage"])
@@ -110,9 +110,9 @@ def public(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def counts(usage: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what was counted, parts that are 0 left out; all else is between the site and the provider.
+    """Return the counts, leaving out parts that are 0; everything else is between the site and the provider.
 
-    The prompt, the completion and the total are always there, and None where the provider told nothing.
+    The prompt, the completion and the total are always there; they are None if the provider reported none.
     """
     known = usage or {}
     return {name: known.get(name) for name in COUNTS if name in NO_USAGE or known.get(name)}

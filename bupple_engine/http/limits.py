@@ -22,10 +22,10 @@ Application = Callable[[Scope, Receive, Send], Awaitable[None]]
 def limit_bodies(application: Application) -> Application:
     """Return an ASGI application that reads no body of our endpoints further than MAX_BODY_BYTES.
 
-    Wrap Django's in asgi.py: `application = limit_bodies(get_asgi_application())`. Of a body that states a
-    greater length nothing is read, of one that states none no more than the piece that is too much. The
-    answer is the endpoint's own, behind the site's middleware. Other paths are left alone, and so are those
-    that are ours only by a middleware's doing (request.urlconf, the prefix of a language).
+    Wrap Django's in asgi.py: `application = limit_bodies(get_asgi_application())`. Nothing is read of a body
+    that states a greater length; one that states none is read up to the piece that exceeds it. The endpoint
+    itself answers, so that its response passes the site's middleware. Other paths are left alone, as are
+    those that become ours only through middleware (request.urlconf, a language prefix).
     """
 
     async def limited(scope: Scope, receive: Receive, send: Send) -> None:
@@ -37,7 +37,7 @@ def limit_bodies(application: Application) -> Application:
 
 
 def _is_ours(scope: Scope) -> bool:
-    """Return whether the path leads to a view of ours; resolved as Django's handler does."""
+    """Return whether the path leads to a view of ours, resolved as Django's handler does it."""
     prefix = (settings.FORCE_SCRIPT_NAME or scope.get("root_path") or "").rstrip("/")
     path = scope["path"]
     if prefix and (path == prefix or path.startswith(f"{prefix}/")):
@@ -56,9 +56,9 @@ def _limit(scope: Scope) -> int:
         return -1
     headers = dict(scope["headers"])
     length = headers.get(b"content-length")
-    if length is None or b"transfer-encoding" in headers:  # which overrules a length beside it
+    if length is None or b"transfer-encoding" in headers:  # which overrules a Content-Length next to it
         return limit
-    # Python refuses to read thousands of digits, by an error of its own.
+    # Python refuses to read thousands of digits, with an error of its own.
     fits = length.isdigit() and len(length) <= 18 and int(length) <= limit
     return limit if fits else -1
 
@@ -71,7 +71,7 @@ def _bounded(receive: Receive, limit: int) -> Receive:
     async def bounded() -> Message:
         nonlocal left, ended
         if ended:
-            # Django waits for the client's leaving meanwhile, and stops once it has answered.
+            # Meanwhile Django waits for the client to disconnect, and stops once it has answered.
             await asyncio.get_running_loop().create_future()
         message: Message = {"type": "http.request"} if left < 0 else await receive()
         if message["type"] == "http.request":

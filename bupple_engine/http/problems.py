@@ -1,4 +1,4 @@
-"""What a client may know of a failure; the rest is logged under an id that the client gets."""
+"""What a client may know about a failure; the rest is logged under an id that the client gets."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Problem:
     """A failure as a client sees it: without keys, hosts, aliases or the provider's own words.
 
     status is the HTTP status that it has, or would have had before the response began; retry_after is in
-    seconds; id is what the log has the whole error under.
+    seconds; id is the one under which the log has the whole error.
     """
 
     status: int
@@ -43,7 +43,7 @@ class Problem:
         if self._wait is not None:
             headers["Retry-After"] = str(math.ceil(self._wait))
         if not self.retryable and (self.status >= 500 or self.status == 429):
-            # The official clients would try a 502 for a bad key again, and again.
+            # The official clients would retry a 502 for a bad key again and again.
             headers["x-should-retry"] = "false"
         return headers
 
@@ -59,7 +59,7 @@ class Problem:
 
 
 class ShuttingDownError(EngineError):
-    """The server ends; raised into its open streams."""
+    """The server is stopping; raised into its open streams."""
 
     retryable = True
 
@@ -90,9 +90,9 @@ _TOLD: dict[type[EngineError], tuple[int, str]] = {
 
 
 def problem_of(error: BaseException) -> Problem:
-    """Return what a client may know of an error.
+    """Return what a client may know about an error.
 
-    Our own message is passed on where it is about what the client sent: an InvalidRequestError with code 0.
+    Our own message is passed on if it is about what the client sent: an InvalidRequestError with code 0.
     Any other error is described by its class alone.
     """
     if isinstance(error, InvalidRequestError) and not error.code and not error.attempts:
@@ -110,12 +110,12 @@ def problem_of(error: BaseException) -> Problem:
 
 
 def _shorten(text: Any) -> Any:
-    """Return a text that quotes a client, who may have sent megabytes, at a length for people."""
+    """Return a text that quotes a client, who may have sent megabytes, at a readable length."""
     return f"{text[:MAX_TEXT]}…" if isinstance(text, str) and len(text) > MAX_TEXT else text
 
 
 def report(error: BaseException) -> Problem:
-    """Return what a client may know of an error, and log the error under the id that the client gets."""
+    """Log an error under an id, and return what a client may know about it, with that id."""
     problem = problem_of(error)
     if problem.status < 500 and problem.status != 429 and not getattr(error, "attempts", 0):
         return problem  # the client's own mistake, shown in full
@@ -128,9 +128,14 @@ def report(error: BaseException) -> Problem:
         type(error).__name__,
         one_line(str(error)),
         exc_info=None if expected else (type(error), error, error.__traceback__),
-        extra={"event": "error", "error_id": found.id, "status": found.status},
+        extra={"event": "error", "error_id": found.id, "call_id": _call_id(error), "status": found.status},
     )
     return found
+
+
+def _call_id(error: BaseException) -> str | None:
+    found = error.call_id if isinstance(error, EngineError) else None
+    return str(found) if found is not None else None
 
 
 class ProblemError(Exception):

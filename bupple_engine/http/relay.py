@@ -1,7 +1,7 @@
 """An answer on its way to a reader: a pump reads the chunks, the server's iteration takes what has come.
 
-The pump is a thread under WSGI (blocking.py) and a task under ASGI (aio.py). So there is a heartbeat while
-the model is silent, and a reader's leaving ends the provider's connection also while nothing comes from it.
+The pump is a thread under WSGI (wsgi.py) and a task under ASGI (asgi.py). So there is a heartbeat while the
+model is silent, and when the reader leaves, the provider's connection ends even if nothing is coming from it.
 """
 
 from __future__ import annotations
@@ -26,14 +26,14 @@ logger = logging.getLogger("bupple_engine")
 
 BACKLOG_BYTES = 65_536  # how far the pump may run ahead of a slow reader
 
-# How long a reader may take nothing while the backlog is full; then it counts as gone, as for nginx.
+# How long a reader may take nothing while the backlog is full before it counts as gone, as with nginx.
 ROOM_SECONDS = 60.0
 
 OnEnd = Callable[[Outcome], object]
 
 
 class BaseRelay:
-    """What both have in common: how an answer is told, and what is done at its end."""
+    """What both have in common: how an answer is written, and what is done at its end."""
 
     def __init__(self, chunks: Any, dialect: Dialect, heartbeat: float, on_end: OnEnd | None) -> None:
         self._chunks = chunks
@@ -51,16 +51,16 @@ class BaseRelay:
         self._last: Any = {}  # the chunk with done=True
 
     def _note(self, chunk: Chunk) -> None:
-        """Keep what on_end is told of a chunk beside its text."""
+        """Keep what on_end is to get from a chunk besides its text."""
         if chunk["done"]:
             self._last = chunk
         elif reasoning := (chunk.get("metadata") or {}).get("reasoning"):
             self._reasoning.append(reasoning)
 
     def _last_piece(self) -> bytes:
-        """Return how the reader is told that the answer was cut off; b"" where it was not.
+        """Return what tells the reader that the answer was cut off; b"" if it was not.
 
-        Raises the error where only cutting the connection can tell it.
+        Raises the error if only cutting the connection can tell.
         """
         error, self._error = self._error, None
         if error is None:
@@ -71,7 +71,7 @@ class BaseRelay:
         return piece
 
     def _outcome(self, error: BaseException | None) -> Outcome:
-        """Return how the chunks have ended, by what was raised in the end."""
+        """Return how the chunks ended, given what was raised in the end."""
         if self._done:
             error = None
         elif self._ended is not None:
@@ -102,25 +102,25 @@ def _state(done: bool, error: BaseException | None) -> State:
 
 
 def tell_end(on_end: OnEnd | None, outcome: Outcome) -> None:
-    """Call a site's on_end, in a thread in which nobody waits for it."""
+    """Call a site's on_end, in a thread that nobody waits for."""
     try:
         if on_end is not None:
             call = async_to_sync(on_end) if iscoroutinefunction(on_end) else on_end
             call(outcome)
     except Exception:  # whatever the site's on_end raises: the stream has ended
-        logger.exception("What was to be done at the end of a stream failed")
+        logger.exception("on_end of a stream failed")
     finally:
         release_connections()
 
 
 def close_chunks(chunks: Any) -> None:
-    """Close what is iterated, where it can be closed."""
+    """Close what is iterated, if it can be closed."""
     if close := getattr(chunks, "close", None):
         try:
             close()
         except ValueError:
-            pass  # a generator that another thread is in, which sees to it
-        except Exception:  # of chunks of the site's own
+            pass  # another thread is inside the generator, and sees to it
+        except Exception:  # from the site's own chunks
             logger.exception("The chunks could not be closed")
 
 
@@ -138,7 +138,7 @@ def not_a_chunk(value: Any) -> TypeError:
 
 
 def of_shape(error: BaseException, chunk: Any) -> BaseException:
-    """Return an error, or what says that the chunk by which it came is none."""
+    """Return an error, or one that says that the chunk that caused it is not a chunk."""
     return error if chunk is None or is_chunk(chunk) else not_a_chunk(chunk)
 
 

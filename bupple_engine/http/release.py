@@ -7,7 +7,7 @@ from django.db import connections
 
 
 def release_connections() -> bool:
-    """Close this thread's database connections but those in a transaction; tell whether that was all.
+    """Close this thread's database connections except those in a transaction; return whether that was all.
 
     A stream lives for minutes.
     """
@@ -23,12 +23,12 @@ def release_connections() -> bool:
 async def arelease_connections() -> None:
     """Close the connections of the request's own thread, and end the thread.
 
-    An ASGI request whose middleware has run in a thread keeps it until its response has been sent: 500 open
-    streams would be 500 idle threads. What needs one later is given a new one. A thread that is within a
-    transaction stays: it closes its connection the next time.
+    An ASGI request whose middleware has run in a thread keeps that thread until its response has been sent:
+    500 open streams would be 500 idle threads. Whatever needs one later gets a new one. A thread inside a
+    transaction stays, and closes its connection the next time.
     """
     context = SyncToAsync.thread_sensitive_context.get(None)
-    if context is None:  # no ASGI request, such as a test client's: the thread is shared
+    if context is None:  # not an ASGI request but a test client's, for one: the thread is shared
         await sync_to_async(release_connections)()
     elif context in SyncToAsync.context_to_thread_executor and await sync_to_async(release_connections)():
         end_thread()

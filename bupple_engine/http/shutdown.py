@@ -21,7 +21,7 @@ logger = logging.getLogger("bupple_engine")
 
 
 class Ending(Protocol):
-    """What can be ended with an error, from any thread."""
+    """Something that can be ended with an error, from any thread."""
 
     def end(self, error: Exception) -> None: ...
 
@@ -34,12 +34,12 @@ _ours: set[Callable[..., Any]] = set()
 
 
 def end_streams_at_shutdown() -> None:
-    """Have the signals that end this process end its streams first, SHUTDOWN_SECONDS after them.
+    """Make the signals that stop this process end its open streams, SHUTDOWN_SECONDS after they arrive.
 
-    Call it in the main thread once the server has set its own handlers, which are called too. Under ASGI
-    the first stream does; under gunicorn's threads call it in wsgi.py, and with preload_app in
-    post_worker_init. Where a signal ends the process at once, and in another thread, such as that of
-    runserver's reloader, there is nothing to do.
+    Call it in the main thread once the server has installed its own handlers, which still run. Under ASGI the
+    first stream calls it; under gunicorn's threads call it in wsgi.py, or with preload_app in
+    post_worker_init. It does nothing where a signal ends the process at once, or in a thread other than the
+    main one, such as runserver's reloader.
     """
     if threading.current_thread() is not threading.main_thread():
         return
@@ -62,7 +62,7 @@ def _before(previous: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def register(stream: Ending) -> None:
-    """Have a stream ended with the process."""
+    """Have a stream ended when the process is."""
     global _watcher
     end_streams_at_shutdown()
     with _lock:
@@ -79,20 +79,20 @@ def unregister(stream: Ending) -> None:
 
 
 def _watch() -> None:
-    """Wait for the signal, and end the streams; one that comes later begins another watch."""
+    """Wait for the signal, and end the streams; one that is opened later starts another watcher."""
     global _watcher
     _told.get()
     try:
         time.sleep(conf.api_settings().shutdown_seconds)
     except ImproperlyConfigured:
-        logger.exception("SHUTDOWN_SECONDS can't be read, so the streams end at once")
+        logger.exception("SHUTDOWN_SECONDS can't be read, so the open streams end at once")
     with _lock:
         streams = list(_open)
         _watcher = None
     for stream in streams:
         try:
-            stream.end(ShuttingDownError("The server ends."))
-        except Exception:  # of chunks of the site's own, whose close() fails
+            stream.end(ShuttingDownError("The server is stopping."))
+        except Exception:  # from the site's own chunks, whose close() fails
             logger.exception("A stream could not be ended")
 
 

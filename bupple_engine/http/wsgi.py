@@ -23,17 +23,17 @@ from .dialects import Dialect
 from .relay import BACKLOG_BYTES, ROOM_SECONDS, BaseRelay, OnEnd, close_chunks, cut_off, of_shape, stalled
 from .release import release_connections
 
-# What the pump says once the server's thread is to read on.
+# What the pump puts into the queue once the server's thread is to read on.
 _HANDED: Any = object()
 
 
 class Relay(BaseRelay, Iterator[bytes]):
     """Iterate over what a WSGI server writes; close() and end() may be called from any thread.
 
-    A thread beside the server's, the pump, reads the chunks up to the first, and all of them where nothing
-    else can keep the promises. But where hands_over is set, and the chunks are of a Stream that can be waited
-    for so long, the server's thread reads on by itself: a second thread would cost as much as the whole rest
-    of a relayed chunk. Then the server's writes must have a time limit of their own; see limit_writes().
+    The pump, a thread besides the server's, reads the first chunk. If hands_over is set and the chunks come
+    from a Stream whose waits can have a limit, the server's thread then reads on by itself: a second thread
+    costs as much per chunk as everything else in relaying it. The server's writes must then have a time limit
+    of their own; see limit_writes(). Otherwise the pump reads all the chunks.
     """
 
     def __init__(
@@ -53,10 +53,10 @@ class Relay(BaseRelay, Iterator[bytes]):
         self._context = copy_context()
         self._hands_over = hands_over and isinstance(chunks, Stream)
         self._handed = False  # the server's thread reads
-        self._late: Exception | None = None  # it came behind pieces that are handed on first
+        self._late: Exception | None = None  # it came after pieces that are handed on first
         self._lock = threading.Lock()
         self._held = True  # a thread is reading, and sees to the end when it comes
-        self._left = False  # the end was seen to while none was
+        self._left = False  # the end was handled while none was
 
     def open(self, seconds: float) -> None:
         """Wait for the first piece, up to so many seconds; raise what came in its place."""
@@ -97,7 +97,7 @@ class Relay(BaseRelay, Iterator[bytes]):
         raise StopIteration
 
     def _take(self) -> bytes:
-        """Return what has come, or a heartbeat where nothing has for so long."""
+        """Return what has come, or a heartbeat if nothing has for that long."""
         pieces, self._first = self._first, []
         size = 0
         try:
@@ -118,7 +118,7 @@ class Relay(BaseRelay, Iterator[bytes]):
         return b"".join(pieces)
 
     def _read_on(self) -> bytes:
-        """Read what comes next, or return a heartbeat where nothing has for so long."""
+        """Read what comes next, or return a heartbeat if nothing has come for that long."""
         with self._lock:
             if self._left:
                 self._over, self._error = True, self._ended
@@ -163,7 +163,7 @@ class Relay(BaseRelay, Iterator[bytes]):
         try:
             for chunk in chunks:
                 pieces.append(self._encode(chunk))
-        except Exception as error:  # of a dialect of the site's own
+        except Exception as error:  # from the site's own dialect
             if not pieces:
                 raise
             self._late = error
@@ -174,7 +174,7 @@ class Relay(BaseRelay, Iterator[bytes]):
         if chunk["done"] or "metadata" in chunk:
             self._note(chunk)
         piece = self._dialect.encode(chunk)
-        self._done = chunk["done"]  # not before it can be told
+        self._done = chunk["done"]  # not before its piece is there to be written
         return piece
 
     def close(self) -> None:
@@ -188,7 +188,7 @@ class Relay(BaseRelay, Iterator[bytes]):
             self._context.run(self._leave, None)
 
     def end(self, error: Exception) -> None:
-        """End the answer with an error that its reader is told."""
+        """End the answer with an error that its reader sees."""
         if self._done:
             return
         with self._lock:
@@ -201,7 +201,7 @@ class Relay(BaseRelay, Iterator[bytes]):
             threads.submit(lambda: self._context.run(self._leave, error))
 
     def _claim(self) -> bool:
-        """Tell whether whoever ends the answer has to see to its end, as no thread is reading."""
+        """Return whether whoever ends the answer must also clean up, since no thread is reading."""
         if self._held or self._left:
             return False
         self._left = True
@@ -213,7 +213,7 @@ class Relay(BaseRelay, Iterator[bytes]):
             threads.leave(lambda: self._context.run(self._leave, None))
 
     def _run(self) -> None:
-        # The context is left before the other thread enters it, which may be no sooner.
+        # The other thread may enter the context only after this one has left it.
         if self._context.run(self._pump):
             with self._lock:
                 ended = self._closed or self._ended is not None
@@ -225,7 +225,7 @@ class Relay(BaseRelay, Iterator[bytes]):
             self._arrived.put(self._ended)
 
     def _pump(self) -> bool:
-        """Read the chunks; tell whether the server's thread reads on."""
+        """Read the chunks; return whether the server's thread is to read on."""
         last: BaseException | None = None
         chunk: Any = None
         try:
@@ -256,11 +256,11 @@ class Relay(BaseRelay, Iterator[bytes]):
 
 
 def limit_writes(connection: socket.socket | None) -> bool:
-    """Have a server's writes to a reader who takes nothing fail, where the server shows its socket.
+    """Make a server's writes to a reader who takes nothing time out, if the server exposes its socket.
 
-    Such a write would hold the server's thread for as long as the reader likes; nobody else can end it.
-    Returns whether each write does fail then: not one through TLS, which begins anew, nor one of a library
-    that puts its own in the place of Python's sockets.
+    Such a write would hold the server's thread for as long as the reader likes, and nothing else can end it.
+    Returns whether every write times out: one through TLS starts its limit anew, and a library that replaces
+    Python's sockets may ignore it.
     """
     if connection is None or not hasattr(socket, "SO_SNDTIMEO"):
         return False

@@ -1,8 +1,8 @@
 """Values that must never be shown: keys, headers and credentials in a URL.
 
-A report of errors prints the locals of the frames that an error passed, and walks into dicts and lists,
-whatever their repr. So raw values live in these wrappers from the first line they reach us until the line
-that sends them.
+Error reporters print the locals of every frame that an error passed through, and walk into dicts and lists,
+whatever their repr. So raw values are wrapped from the first line that they reach until the line that sends
+them.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ E = TypeVar("E", bound=BaseException)
 _URL = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*://)?([^/?#]*)(.*)", re.DOTALL)
 _HOST = re.compile(r"[^:]*(:[0-9]*)?|\[.*")
 _QUERY_VALUE = re.compile(r"([?&;])([^=&;#]*)=([^&;#]*)")
-# The last word of a name behind which a secret stands: X-Api-Key, client_secret, authToken, accesskey.
+# The last word of a name that holds a secret: X-Api-Key, client_secret, authToken, accesskey.
 _SECRET_NAME = re.compile(
     r"(?:key|token|secret|signature|sig|passw(?:or)?d|passphrase|pwd|auth|authorization|credentials?|bearer"
     r"|cookie|session|jwt)s?$",
@@ -30,18 +30,18 @@ _SECRET_NAME = re.compile(
 
 
 def names_secret(name: str) -> bool:
-    """Return whether a name says that a secret stands behind it."""
+    """Return whether a name says that its value is secret."""
     return _SECRET_NAME.search(name) is not None and not name.lower().endswith("tokens")
 
 
 def mask_url(url: str) -> str:
-    """Return a URL without its user, its password, what looks like a key, and the query's secret values."""
+    """Return a URL with its user, password, secret query values and anything that looks like a key masked."""
     scheme, user, rest = _split_user(url)
     return unkeyed(_QUERY_VALUE.sub(_mask_value, f"{scheme}{'…@' if user else ''}{rest}"))
 
 
 def _split_user(url: str) -> tuple[str, str, str]:
-    """Return what is before a URL's user and password, these, and what is behind; the first may be missing.
+    """Return a URL's scheme, which may be missing, its user and password, and the rest.
 
     Not by urlsplit, which raises for some, and finds others where they are not.
     """
@@ -60,13 +60,13 @@ def _mask_value(found: re.Match[str]) -> str:
 class Hidden:
     """Hold any value behind a repr that does not show it; its attributes don't, either.
 
-    It can be copied, and not be pickled: what is written down is read by others.
+    It can be copied but not pickled: what is stored is read by others.
     """
 
     __slots__ = ("_get", "_shown")
 
     def __init__(self, value: Any, shown: str = "…") -> None:
-        self._get: Callable[[], Any] = lambda: value  # some reporters of errors walk through attributes
+        self._get: Callable[[], Any] = lambda: value  # some error reporters walk through attributes
         self._shown = shown
 
     def __repr__(self) -> str:
@@ -95,7 +95,7 @@ class Hidden:
 
 
 def refuse_pickling(value: object) -> NoReturn:
-    """Raise what pickle shall raise for a value with a secret in it."""
+    """Raise the error for pickling a value with a secret in it."""
     raise TypeError(
         f"A {type(value).__name__} can't be pickled: it has a secret in it. Pass on the driver's alias, and "
         "call ai(alias) where it is needed."
@@ -103,7 +103,7 @@ def refuse_pickling(value: object) -> NoReturn:
 
 
 class Secret(Hidden):
-    """Hold a string, or a callable that gives one, behind a masked repr."""
+    """Hold a string, or a callable that returns one, behind a masked repr."""
 
     __slots__ = ()
 
@@ -114,15 +114,15 @@ class Secret(Hidden):
 
     @property
     def is_fixed(self) -> bool:
-        """Whether reveal() asks nobody."""
+        """Whether it holds a string, so that reveal() calls nothing."""
         return not callable(self._get())
 
     def ask(self) -> Secret:
-        """Return what a callable gives now, wrapped whatever its type: a call asks a vault once."""
+        """Return the callable's value, wrapped whatever its type: a vault is asked once per call."""
         return self if self.is_fixed else Secret(self.reveal())
 
     def reveal(self) -> str:
-        """Return the value itself; a callable (a vault, a rotating token) is asked each time."""
+        """Return the value itself; a callable (a vault, a rotating token) is called each time."""
         value: Any = self._get()
         try:
             found: str = value() if callable(value) else value
@@ -132,7 +132,7 @@ class Secret(Hidden):
 
 
 class SecretURL(Secret):
-    """Hold a URL whose credentials, where it has any, are masked in its repr."""
+    """Hold a URL whose credentials, if it has any, are masked in its repr."""
 
     __slots__ = ()
 
@@ -140,13 +140,13 @@ class SecretURL(Secret):
         super().__init__(value, "")
 
     def __repr__(self) -> str:
-        return mask_url(self.reveal())  # when it is asked for: each call makes one, and shows none
+        return mask_url(self.reveal())  # computed only when shown: every call makes one, and few show it
 
     __str__ = __repr__
 
     @property
     def has_host(self) -> bool:
-        """Whether it can be taken apart, and names a host."""
+        """Whether it can be parsed, and names a host."""
         try:
             parts = urlsplit(self.reveal())
             return bool(parts.hostname) and (parts.port is None or parts.port > 0)
@@ -155,14 +155,14 @@ class SecretURL(Secret):
 
     @property
     def credentials(self) -> tuple[str, ...]:
-        """The user and the password in it, in the forms in which a server may quote them."""
+        """Its user and password, in the forms in which a server may quote them."""
         url = self.reveal()
         user = unquote(_split_user(url)[1]) if "@" in url else ""
         return tuple(filter(None, (user, *user.split(":", 1), basic(user)))) if user else ()
 
     @property
     def secrets(self) -> tuple[str, ...]:
-        """The credentials, also as they are written, and what is secret in its query and its path."""
+        """Its credentials, also as they are written, and the secrets in its query and path."""
         _, written, _ = _split_user(self.reveal())
         try:
             query = parse_qsl(urlsplit(self.reveal()).query)
@@ -173,12 +173,12 @@ class SecretURL(Secret):
 
 
 def basic(user: str) -> str:
-    """Return user:password as the scheme Basic sends it."""
+    """Return user:password as HTTP's Basic scheme sends it."""
     return base64.b64encode(user.encode("utf-8", "replace")).decode()
 
 
 class MaskedDict(dict[str, Any]):
-    """Be a dict whose repr shows the keys alone, and which can't be pickled."""
+    """Be a dict whose repr shows only the keys, and which can't be pickled."""
 
     def __repr__(self) -> str:
         return repr({unkeyed(str(name)): "…" for name in self})
@@ -199,11 +199,11 @@ class MaskedDict(dict[str, Any]):
 
 
 class Headers(MaskedDict):
-    """Be a dict of headers: what stands in it is secret but where its name says how, not who."""
+    """Be a dict of headers, whose values are secret unless the name says how rather than who."""
 
 
 class Misfit:
-    """Stand for a value of a wrong type where a secret belongs, and may be all the same."""
+    """Stand for a value of the wrong type in a secret's place, which may be secret all the same."""
 
     __slots__ = ("kind",)
 
@@ -215,7 +215,7 @@ class Misfit:
 
 
 def unkeyed_name(name: Any) -> Any:
-    """Return the name of an option, or of a header; no right one is as long as a key."""
+    """Return the name of an option or header, masked where it is long enough for a key and looks like one."""
     return unkeyed(name) if isinstance(name, str) and len(name) > 15 else name
 
 
@@ -223,10 +223,10 @@ Kind: TypeAlias = bool | type[SecretURL] | type[MaskedDict]
 
 
 def conceal(value: Any, kind: Kind) -> Any:
-    """Return a value wrapped as a secret of its kind; what is no value of the kind is a Misfit.
+    """Return a value wrapped as a secret of its kind, or a Misfit if it is not of that kind.
 
-    True: whole, in a Secret. SecretURL: a URL whose credentials are secret. MaskedDict, Headers: a dict in
-    which something may be. None stays None, and what is wrapped in this way already stays as it is.
+    True: the whole value is secret. SecretURL: a URL with credentials. MaskedDict, Headers: a dict that may
+    contain secrets. None stays None, and a value that is already wrapped stays as it is.
     """
     if value is None or isinstance(value, Secret | Misfit):
         return value
@@ -240,7 +240,7 @@ def conceal(value: Any, kind: Kind) -> Any:
 
 
 def hide(value: Any, around: tuple[int, ...] = ()) -> Any:
-    """Return a value with all that may be secret in it wrapped; dicts stay dicts, for what merges them."""
+    """Return a value with everything that may be secret wrapped; dicts stay dicts, to be merged."""
     if value is None or isinstance(value, bool | int | float | Hidden):
         return value
     if isinstance(value, dict) and id(value) not in around:  # one that holds itself is refused later
@@ -250,7 +250,7 @@ def hide(value: Any, around: tuple[int, ...] = ()) -> Any:
 
 
 def reveal(value: Any) -> Any:
-    """Return what hide() was given; a callable that gives a key is not asked."""
+    """Return what hide() was given; a callable is not called."""
     if isinstance(value, Hidden):
         return value._get()
     if isinstance(value, MaskedDict):
@@ -259,10 +259,10 @@ def reveal(value: Any) -> Any:
 
 
 def bare(error: E) -> E:
-    """Return an exception without the frames it has passed, and without the errors it followed.
+    """Return an exception without its traceback, cause and context.
 
-    The frames of an HTTP library hold the headers, and so the key, those of a parser what a provider quoted
-    of them; a report of errors prints their locals.
+    The frames of an HTTP library hold the headers, and so the key; those of a parser hold what a provider
+    quoted of them. Error reporters print their locals.
     """
     error.__context__ = error.__cause__ = None
     return error.with_traceback(None)

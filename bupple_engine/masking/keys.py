@@ -1,12 +1,12 @@
-"""What a vendor's key looks like, wherever somebody has pasted one: in MODEL, in an alias, in a URL."""
+"""What a vendor's key looks like, wherever it was pasted: in MODEL, in an alias, in a URL."""
 
 from __future__ import annotations
 
 import re
 from typing import Any
 
-# What vendors' keys begin with: of the drivers (a test holds them to it), of services that `compatible` may
-# be pointed at, and of the clouds and hosts whose tokens lie in the same .env.
+# What vendors' keys begin with: those of the drivers (held to it by a test), of services that `compatible`
+# may be pointed at, and of clouds and hosts whose tokens lie in the same .env.
 PREFIXES = (
     "sk-", "sk_", "pk-", "AIza", "AQ.", "ABSK", "AKIA", "ASIA", "bedrock-api-key-", "bce-v3/", "cpk_", "csk-",
     "dapi", "dop_v1_", "flp_", "fw_", "ghp_", "github_pat_", "glpat-", "gsk_", "hf_", "inf-", "jina_",
@@ -15,23 +15,23 @@ PREFIXES = (
 _SHORTEST = min(map(len, PREFIXES)) + 12
 _TOKEN = re.compile(
     rf"(?<![A-Za-z0-9])(?:{'|'.join(map(re.escape, PREFIXES))})"
-    r"(?P<tail>[A-Za-z0-9_\-.~+/=]{11,500}[A-Za-z0-9_\-=])"  # bounded: a provider's words are looked at, too
+    r"(?P<tail>[A-Za-z0-9_\-.~+/=]{11,500}[A-Za-z0-9_\-=])"  # bounded: a provider's words are searched, too
 )
-# A piece that no word or date looks like: letters and digits mixed, or very long.
+# A piece that looks like no word or date: letters and digits mixed, or very long.
 _RANDOM = re.compile(r"(?=[0-9]*[A-Za-z])(?=[A-Za-z]*[0-9])[A-Za-z0-9]{8,}|[A-Za-z0-9]{16,}")
-# A key without a prefix, as some vendors give: nothing but letters and digits, more than any name has.
+# A key without a prefix, as some vendors issue: only letters and digits, more than any name has.
 _BARE = re.compile(r"(?=(?:[A-Za-z]*[0-9]){4})(?=[0-9]*[A-Za-z])[A-Za-z0-9]{32,200}")
 
 
 def mask(value: str) -> str:
-    """Return the last four characters behind an ellipsis, or the ellipsis alone for a short value."""
+    """Return an ellipsis and the last four characters, or just the ellipsis for a short value."""
     value = value.strip()  # a line break at its end would break the line that shows it
     return f"…{value[-4:]}" if len(value) >= 12 else "…"
 
 
 def find_keys(value: str) -> list[str]:
     """Return what looks like a vendor's key in a string, by its prefix, or by the shape of the whole."""
-    if len(value) < _SHORTEST:  # as most names are, at which each call looks
+    if len(value) < _SHORTEST:  # as most names are, and every call looks at some
         return []
     if _BARE.fullmatch(value.strip()):
         return [value.strip()]
@@ -39,7 +39,7 @@ def find_keys(value: str) -> list[str]:
 
 
 def looks_like_key(value: Any) -> bool:
-    """Return whether a value is a string in which a vendor's key seems to stand."""
+    """Return whether a value is a string that seems to contain a vendor's key."""
     return isinstance(value, str) and bool(find_keys(value))
 
 

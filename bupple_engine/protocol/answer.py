@@ -1,4 +1,4 @@
-"""What came: an answer while it is being read, and what a Reply and a last chunk make of it. No I/O."""
+"""What came: an answer while it is being read, and the Reply made of it. No I/O."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PIECE = frozenset({"type", "text", "annotations"})
 
 
 class Answer:
-    """What an answer has said so far: the wire writes it down, the exchange hands it on."""
+    """What an answer has said so far: the wire writes into it, the exchange hands it on."""
 
     __slots__ = (
         "blocks",
@@ -63,12 +63,12 @@ class Answer:
 
     @property
     def is_blank(self) -> bool:
-        """Whether nothing has come that an answer consists of, not even why it ended."""
+        """Whether nothing has come that makes an answer, not even why it ended."""
         said = self.texts or self.reasoning or self.called or self.items
         return not said and self.finish_reason is None
 
     def add_text(self, text: Any) -> None:
-        """Add a piece of the answer; what is neither string nor scalar is another shape than documented."""
+        """Add a piece of the text; a value that is neither string nor scalar has an undocumented shape."""
         if not isinstance(text, str):
             text = spell(text)
         self.texts.append(text)
@@ -84,7 +84,7 @@ class Answer:
         )
 
     def complete(self, whole: Answer) -> None:
-        """Add what the whole answer, which a provider repeats at the end, has and the pieces had not."""
+        """Add what the pieces lacked of the whole answer, which a provider repeats at the end."""
         if rest := self._rest("reasoning", "".join(whole.reasoning), self.reasoning):
             self.add_reasoning(rest)
         if rest := self._rest("text", "".join(whole.texts), self.texts):
@@ -94,9 +94,10 @@ class Answer:
         self.items = self.items or whole.items
 
     def close(self, kind: str, whole: Any) -> None:
-        """Add what a whole part, of kind text or reasoning, has and its pieces had not.
+        """Add what the pieces lacked of a whole part, of kind text or reasoning.
 
-        A part is closed by up to four events that all repeat it: one that was closed is known by its text.
+        Up to four events close a part and repeat it: a part that was closed already is recognized by its
+        text.
         """
         if not isinstance(whole, str):
             whole = spell(whole)
@@ -114,25 +115,25 @@ class Answer:
         self.closed[kind] = len(pieces), closed
 
     def _rest(self, kind: str, whole: str, pieces: list[str]) -> str | None:
-        """Return what a text has behind its pieces; None where they said something else."""
+        """Return what a text has beyond its pieces; None if they said something else."""
         said = "".join(pieces) + (self.half or {}).get(kind, "")
         return whole[len(said) :] if whole.startswith(said) else None
 
     def add_usage(self, usage: Any) -> None:
-        """Lay a usage object over what came before; null and zero leave what is known."""
+        """Lay a usage object over earlier ones; null and zero leave what is known."""
         if isinstance(usage, dict) and usage:
             if self.usage is None:
                 self.usage = {}
             _lay(usage, self.usage)
 
     def counts(self) -> tuple[int, int, int]:
-        """Return how much has been written down: what join_halves() is to be told."""
+        """Return how much has been written so far, for join_halves()."""
         return len(self.chunks), len(self.texts), len(self.reasoning)
 
     def join_halves(self, since: tuple[int, int, int]) -> None:
-        """Put the halves of a character together that two pieces brought, in what has come since.
+        """Join the halves of characters that were split between two pieces, in what has come since.
 
-        A half whose other half does not follow is U+FFFD: it fits in no database and no socket.
+        A half whose other half does not follow becomes U+FFFD: no database and no socket takes it.
         """
         half = self.half = self.half or {}
         first, text_at, reasoning_at = since
@@ -146,14 +147,14 @@ class Answer:
                 text_at += 1
 
     def finish(self) -> None:
-        """Write down what was held back for what might have followed."""
+        """Write what was held back in case something followed."""
         for kind in [*(self.half or ())]:
             (self.add_reasoning if kind == "reasoning" else self.add_text)("\ufffd")
         self.half = self.half and {}
 
 
 def _join(half: dict[str, str], kind: str, text: str) -> str:
-    """Return a piece with the half that was kept before it, and keep the half that it ends with."""
+    """Return a piece with the half kept from the one before, and keep the half that it ends with."""
     text = half.pop(kind, "") + text
     if "\ud800" <= text[-1:] <= "\udbff":
         half[kind], text = text[-1], text[:-1]
@@ -161,7 +162,7 @@ def _join(half: dict[str, str], kind: str, text: str) -> str:
 
 
 def repair(value: Any) -> Any:
-    """Return a value whose texts, down to any depth, hold whole characters alone."""
+    """Return a value whose texts, at any depth, hold whole characters only."""
     if isinstance(value, str):
         return value.encode("utf-16", "surrogatepass").decode("utf-16", "replace")
     if isinstance(value, list):
@@ -170,9 +171,9 @@ def repair(value: Any) -> Any:
 
 
 def spell(value: Any) -> str:
-    """Return a number, a truth or an object as JSON has it: some services send text that is one as one.
+    """Return a number, boolean or object as JSON: some services send text that looks like one as one.
 
-    Of a piece of text that stands without its list it is the text.
+    For a text part that stands without its list, return its text.
     """
     if isinstance(value, dict) and value.keys() <= _PIECE and isinstance(value.get("text"), str):
         return str(value["text"])
@@ -182,7 +183,7 @@ def spell(value: Any) -> str:
 
 
 def thought(value: Any, depth: int = 0) -> str:
-    """Return the text of reasoning, whatever it is wrapped in."""
+    """Return the text of reasoning, however it is wrapped."""
     if isinstance(value, str):
         return value
     if depth > 3:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-# Option → what it is called elsewhere. An entry has it in capitals, a call in lower case.
+# Option → its names elsewhere. An entry has it in capitals, a call in lower case.
 RENAMED: Mapping[str, tuple[str, ...]] = {
     "api_key": ("key", "apikey", "token", "access_token", "auth_token", "secret", "secret_key", "password"),
     "base_url": (
@@ -47,9 +47,10 @@ _SYSTEM = 'It goes with each call: ai().send("Hello!", system="Answer in one sen
 _NO_TOOLS = "Tools can't be called yet."
 _CONVERSATION = "A conversation is the list of its messages: append each reply, and send the list again."
 _MEDIA = 'Media are parts of a message: {"type": "image", "content": "https://…"} in its list of content.'
+_OBSERVER = 'An Observer goes with each call: ai().send("Hello!", observers=Tokens())'
 _ASYNC = "Call asend() or astream(), and await or iterate over what they return."
 
-# A name of something that is no option here → what to do.
+# A name that is no option here → what to do instead.
 _ABSENT: Mapping[str, str] = {
     **dict.fromkeys(
         ("prompt", "input", "inputs", "message", "content", "contents", "text", "question", "query"),
@@ -70,6 +71,14 @@ _ABSENT: Mapping[str, str] = {
         _NO_TOOLS,
     ),
     **dict.fromkeys(("stream", "streaming"), "Call stream() or astream() for an answer word by word."),
+    **dict.fromkeys(
+        (
+            *("observer", "observers", "callback", "callbacks", "callback_manager", "hook", "hooks"),
+            *("listener", "listeners", "on_end", "on_finish", "on_start", "event_handlers"),
+        ),
+        _OBSERVER,
+    ),
+    "context": 'It goes with each call: ai().send("Hello!", context={"tenant": 7})',
     **dict.fromkeys(("asynchronous", "is_async", "use_async"), _ASYNC),
     **dict.fromkeys(
         ("n", "best_of", "candidate_count", "num_generations", "num_completions"),
@@ -88,7 +97,7 @@ _ABSENT: Mapping[str, str] = {
         'Each option stands by itself: temperature=0.2 in a call, "TEMPERATURE": 0.2 in an entry.',
     ),
 }
-# A field of a provider's, which extra takes as it stands → an example of its value.
+# A provider's field, which extra takes as it is → an example of its value.
 _FIELDS: Mapping[str, str] = {
     **dict.fromkeys(
         (
@@ -236,13 +245,13 @@ def of_role(role: str) -> str:
 
 
 def of_item(value: object) -> str:
-    """Return what to write where a message is no dict."""
+    """Return what to write where a message is not a dict."""
     text = value if isinstance(value, str) and len(value) <= 40 else "Hello!"
     return f'write {{"role": "user", "content": {_quoted(text)}}}'
 
 
 def of_data(value: object) -> str:
-    """Return what to write where content is no string: bytes, a path, a file."""
+    """Return what to write where content is not a string: bytes, a path, a file."""
     name = type(value).__name__
     if isinstance(value, bytes | bytearray | memoryview):
         return "media go as base64: base64.b64encode(data).decode()"
@@ -257,12 +266,12 @@ def of_data(value: object) -> str:
     return "" if name in ("int", "float", "bool") else "write its text"
 
 
-# What looks like the name of a file: a letter or a dot in front, an extension behind.
+# What looks like a file name: a letter or a dot in front, an extension at the end.
 _PATH = re.compile(r"(file://|[A-Za-z]:[\\/]|[~.]{0,2}[\\/])?[^\n:]{1,200}\.[A-Za-z][A-Za-z0-9]{1,4}")
 
 
 def of_path(text: str) -> str:
-    """Return what to write where media is given by the name of a file, "" where a text looks like none."""
+    """Return what to write where media is given by a file name; "" if the text doesn't look like one."""
     if not _PATH.fullmatch(text):
         return ""
     return "read the file: base64.b64encode(Path(…).read_bytes()).decode()"

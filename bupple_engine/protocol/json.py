@@ -1,4 +1,4 @@
-"""JSON as providers write it: read fast where it is strict, and leniently where it is not. No I/O."""
+"""JSON as providers write it: read fast if it is strict, and leniently if it is not. No I/O."""
 
 from __future__ import annotations
 
@@ -6,13 +6,13 @@ import json
 import re
 from typing import Any
 
-# One escape of a string; the group is half of a pair of surrogates whose other half is not beside it.
+# One escape in a string; the group is half of a surrogate pair without its other half.
 _ESCAPE = re.compile(r"(?i)\\(?:ud[89ab][0-9a-f]{2}\\ud[c-f][0-9a-f]{2}|(ud[89a-f][0-9a-f]{2})|.)", re.DOTALL)
 _lenient = json.JSONDecoder(strict=False)  # NaN and raw control characters may stand
 
 
 def has_halves(text: str) -> bool:
-    """Return whether there is half a character in JSON, which some services cut between two texts."""
+    """Return whether JSON contains half a character, which some services split between two texts."""
     return ("\\ud" in text or "\\uD" in text) and any(match[1] for match in _ESCAPE.finditer(text))
 
 
@@ -34,7 +34,7 @@ except ImportError:
 
 
 def loads_leniently(text: str) -> Any:
-    """Return the value of JSON that a strict reader refuses; None where it is none at all."""
+    """Return the value of JSON that a strict reader refuses; None if it is not JSON at all."""
     try:
         return _lenient.decode(text)
     except (ValueError, RecursionError):
@@ -42,12 +42,12 @@ def loads_leniently(text: str) -> Any:
 
 
 def load_first(text: str, at: int = 0) -> tuple[Any, int]:
-    """Return the JSON value that begins at a place, and the place behind it; raises as loads() does."""
+    """Return the JSON value that begins at an index, and the index after it; raises as loads() does."""
     return _lenient.raw_decode(text, at)
 
 
 def begins_with_object(text: str) -> bool:
-    """Return whether a whole JSON object stands at the head of a text, before others."""
+    """Return whether a text begins with a whole JSON object that others follow."""
     try:
         return isinstance(load_first(text)[0], dict)
     except (ValueError, RecursionError):

@@ -41,7 +41,7 @@ _SIGNATURES: list[tuple[int, bytes, str]] = [
     (0, b"\x1aE\xdf\xa3", "audio/webm"),
 ]
 
-# Labels that say more than the first bytes: these are of a container, or of a tag before the sound.
+# Labels that say more than the first bytes, which are those of a container or of a tag before the sound.
 _FINER = {
     "image/png": {"image/apng", "image/vnd.mozilla.apng"},
     "image/heic": {"image/heif", "image/heic-sequence"},
@@ -52,7 +52,7 @@ _FINER = {
     "audio/webm": {"audio/x-matroska", "audio/matroska"},
 }
 
-# Names that labels have for a type, and the one that the providers know.
+# Other names of a type → the one that the providers know.
 _ALIASES = {
     "image/jpg": "image/jpeg",
     "image/pjpeg": "image/jpeg",
@@ -70,7 +70,7 @@ _ALIASES = {
     "application/x-pdf": "application/pdf",
 }
 
-# What a base64 in the alphabet of URLs has in place of two characters.
+# The two characters that differ in the URL-safe base64 alphabet.
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _PERCENT_SLICE = 65_536
 
@@ -120,7 +120,7 @@ class Media:
 
 
 def resolve(part: Part) -> Media:
-    """Return a part's media, or raise an InvalidRequestError where it is none or its type can't be told."""
+    """Return a part's media, or raise an InvalidRequestError if it is none or has no known type."""
     content = part.content.strip()
     scheme = content[:8].lower()
     if scheme.startswith(("http://", "https://")):
@@ -155,12 +155,12 @@ def resolve(part: Part) -> Media:
 
 
 def description(part: Part) -> str:
-    """Return the text that goes beside the media: its caption or description."""
+    """Return the text that accompanies the media: its caption or description."""
     return "\n".join(str(part.metadata[key]) for key in ("caption", "description") if part.metadata.get(key))
 
 
 def decode_text(media: Media) -> str:
-    """Return a text document's characters; what is no UTF-8 is replaced."""
+    """Return a text document's characters; what is not UTF-8 is replaced."""
     return base64.b64decode(media.data).decode("utf-8", "replace")
 
 
@@ -172,7 +172,7 @@ def _check(part: Part, text: str) -> str:
         data = data.translate(_URL_SAFE)
     bare = data.rstrip(b"=")
     if len(bare) % 4 != 1:
-        data = bare + b"=" * (-len(bare) % 4)  # left out, or too many: there is one way to read it
+        data = bare + b"=" * (-len(bare) % 4)  # missing or superfluous: there is only one way to read it
     try:
         binascii.a2b_base64(data, strict_mode=True)
     except (binascii.Error, ValueError):
@@ -222,10 +222,10 @@ def _canonical(mime: str) -> str:
 
 
 def _typed(data: str, label: str | None, kind: str) -> str | None:
-    """Return the type of data for a part of a kind: its first bytes know better than a label.
+    """Return the mime type of data for a part of a kind, by its first bytes before its label.
 
-    A label that says more than they, such as image/apng, stands, and so does one of another kind, where
-    they make no sense for the part, or it says that the data is text.
+    The label stands if it says more than they do, as image/apng does, if it says that the data is text, or if
+    the type that they suggest makes no sense for the part.
     """
     found = _sniff(data)
     if found is None or not label:
@@ -237,7 +237,7 @@ def _typed(data: str, label: str | None, kind: str) -> str | None:
 
 
 def _as_utf8(part: Part, data: str, parameters: list[str]) -> str:
-    """Return a text's base64 in UTF-8, from the charset that its data URL names."""
+    """Return a text's base64 in UTF-8, converted from the charset that its data URL names."""
     named = (word.partition("=")[2].strip("\"'") for word in parameters if word.startswith("charset="))
     charset = next(named, "utf-8")
     if charset in ("utf-8", "utf8", "us-ascii"):

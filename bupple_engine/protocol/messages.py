@@ -19,8 +19,8 @@ PART_TYPES = ("text", "image", "audio", "document")
 MESSAGE_KEYS = ("role", "content", "type", "metadata", "model", "usage", "finish_reason")
 PART_KEYS = ("content", "type", "metadata")
 
-# What the user is made to say where a conversation begins with the assistant, or is instructions alone, and
-# the API wants it otherwise.
+# What is put in the user's mouth if a conversation begins with the assistant, or is only instructions, and
+# the API does not take that.
 OPENING = "(The assistant begins.)"
 
 
@@ -28,7 +28,7 @@ _NOTHING: Mapping[str, Any] = MappingProxyType({})
 
 
 class Part(NamedTuple):
-    """A piece of a turn's content; where is its address in what the caller passed."""
+    """A piece of a turn's content; `where` is its address in what the caller passed."""
 
     type: str
     content: str
@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
 
 class Turn(NamedTuple):
-    """A checked message; metadata is what a Reply carried back."""
+    """A checked message; metadata is what an earlier Reply carried."""
 
     role: str
     parts: tuple[Part, ...]
@@ -71,7 +71,7 @@ def validate(messages: Any) -> list[Turn]:
     for turn in turns:
         if turn.role == "user" and not turn.is_blank:
             return turns  # nearly all
-    # Without a user's message too: a conversation may be instructions alone, or begin with the assistant.
+    # A user's message may be missing: a conversation may be only instructions, or begin with the assistant.
     asked = [turn for turn in turns if turn.role == "user"] or turns
     if all(turn.is_blank for turn in asked):
         raise _wrong(f'{asked[-1].where}["content"]', "is blank; say something to the model")
@@ -79,7 +79,7 @@ def validate(messages: Any) -> list[Turn]:
 
 
 def system_turn(content: Any) -> Turn:
-    """Return the turn that a call's `system` is."""
+    """Return the turn for a call's `system`."""
     if not isinstance(content, str):
         raise _wrong("system", f"must be a string, not {kind_of(content)}")
     if not is_text(content):
@@ -179,7 +179,7 @@ def _data_hint(content: Any) -> str:
 
 
 def _wrong(where: str, what: str) -> InvalidRequestError:
-    # A key may have been pasted in place of a role, a type or a name.
+    # A key may have been pasted as a role, a type or a name.
     where = unkeyed(where)
     return InvalidRequestError(f"{where} {unkeyed(what)}", param=where)
 

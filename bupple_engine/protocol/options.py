@@ -9,10 +9,11 @@ from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
 from bupple_engine.masking import Headers, Hidden, Kind, MaskedDict, SecretURL, conceal, hide, unkeyed_name
+from bupple_engine.masking.printing import kind_of
 
-from .values import api_key, extra, headers, integer, number, path, proxy, stop, string, url
+from .values import api_key, choice, extra, headers, integer, number, path, proxy, stop, string, url
 
-# A day: no clock of an operating system takes any number of seconds.
+# A day: an operating system's clocks don't take arbitrary numbers of seconds.
 MAX_SECONDS = 86_400
 
 # An option's value after parsing, by lower-case name; secrets in it are wrapped.
@@ -56,16 +57,16 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option: all that is known of it, from which masking, environment, checks and docs read.
+    """All that is known about one option; masking, environment, checks and docs read it from here.
 
-    parse: returns the clean value of a plain one, or raises a ValueError with the words after the name.
-    default: the clean value where none is set. per_call: False for what an entry alone may set.
-    secret: True has the clean value wrapped in a Secret, which shows nothing; its reveal() gives the value
-    where it is sent, and where others quote it, it is masked. SecretURL is for a URL whose credentials are
-    secret, MaskedDict for a dict in which something may be, by the look of its names and values.
-    env: what reads the text of the variable BUPPLE_ENGINE_<ALIAS>_<NAME>, such as str, int or float; without
-    it, engine_settings() reads none. A ValueError has the text stand, for parse to refuse.
-    help: what it is, in a line. example: what may be written for it in an entry.
+    parse: returns the clean value of a plain one, or raises a ValueError whose words follow the option's
+    name. default: the clean value if none is set. per_call: False if only an entry may set it. secret: True
+    wraps the clean value in a Secret, which shows nothing and is masked where others quote it; its reveal()
+    returns the value. SecretURL is for a URL with credentials, MaskedDict for a dict of which some values may
+    be secret, judged by names and values. env: a callable that reads the text of the variable
+    BUPPLE_ENGINE_<ALIAS>_<NAME>, such as str, int or float; without it engine_settings() reads no variable.
+    After a ValueError the text is left for parse to refuse. help: what it is, in one line. example: what may
+    be written for it in an entry.
     """
 
     parse: Callable[[Any], Any]
@@ -77,9 +78,36 @@ class Option:
     help: str = ""
     example: str = ""
 
+    def __post_init__(self) -> None:
+        if self.parse in (integer, number, choice):
+            raise TypeError(f"Option({self.parse.__name__}) must be Option({self.parse.__name__}(…))")
+        if not callable(self.parse):
+            raise TypeError(f"Option({self.parse!r}) must have a callable, such as string or integer()")
+        if self.env is not None and not callable(self.env):
+            raise TypeError(f"Option(env={self.env!r}) must be a callable, such as str, int or float")
+        if self.secret not in (True, False, SecretURL, MaskedDict, Headers):
+            raise TypeError(f"Option(secret={self.secret!r}) must be True, False, SecretURL or MaskedDict")
+
     def conceal(self, value: Any) -> Any:
-        """Return a value of it as it may lie about."""
+        """Return a value of the option, wrapped if it is secret."""
         return conceal(value, self.secret) if self.secret else value
+
+
+def find_fault(options: object, required: object) -> str:
+    """Return what is wrong with a class's options and required, in words that follow its name."""
+    if not isinstance(options, Mapping):
+        return f"must have `options` as a dict, not {kind_of(options)}"
+    for name, option in options.items():
+        if not isinstance(name, str) or name != name.lower():
+            return f"must name its options in lower case, not {name!r}: only an entry has them in capitals"
+        if not isinstance(option, Option):
+            return f"must have an Option at options[{name!r}], not {kind_of(option)}: write Option(string)"
+    if not isinstance(required, tuple | list):
+        return f"must have `required` as a tuple of names, not {kind_of(required)}"
+    for name in required:
+        if name not in options:
+            return f"requires {name!r}, which its options lack"
+    return ""
 
 
 def timeout(value: Any) -> dict[str, float]:
@@ -176,16 +204,16 @@ COMMON: Mapping[str, Option] = {
     ),
 }
 
-# What is no option of a driver, and the caller's own: it is handed on as it is.
+# What belongs to the caller and is not an option of a driver: it is passed on unchanged.
 _OPEN = ("context", "messages", "observers", "system")
 
 
 def protect(options: Mapping[Any, Any]) -> MaskedDict:
-    """Return a copy with what may be secret wrapped; never raises, so that no raw value meets a traceback.
+    """Return a copy with what may be secret wrapped; never raises, so that no raw value is in a traceback.
 
-    Behind a name that is misspelt, in an option that it was pasted into, or in one that a third party's
-    driver alone knows to be secret, a secret may stand as well: so all is wrapped but the numbers of COMMON,
-    and what reads an option reveals it.
+    A secret may also stand under a misspelt name, in the wrong option, or in an option that only a third
+    party's driver knows to be secret. So everything is wrapped except the numbers of COMMON, and whatever
+    reads an option reveals it.
     """
     if not options:
         return MaskedDict()
@@ -211,7 +239,7 @@ def merge(below: Options, above: Options) -> Options:
 
 
 def merge_dicts(below: dict[str, Any], above: dict[str, Any]) -> dict[str, Any]:
-    """Return the deep merge of two dicts, of below's class; what is no dict is replaced."""
+    """Return the deep merge of two dicts, as below's class; values that are not dicts are replaced."""
     return type(below)(merge(below, above))
 
 
@@ -227,13 +255,13 @@ def clocks(options: Options) -> Clocks:
 
 
 def limits(options: Options) -> Limits:
-    """Return how much of an answer is held."""
+    """Return how much of an answer may be held in memory."""
     return Limits(options["max_event_bytes"], options["max_response_bytes"])
 
 
 def suggest(name: str, known: Collection[str]) -> str:
     """Return the sentence that follows an unknown name: the nearest known ones, or all of them."""
-    # Its table of a word takes fifty times the word, which may be a client's.
+    # difflib needs fifty times the memory of the word, which may come from a client.
     near = difflib.get_close_matches(name, known, n=2, cutoff=0.6) if len(name) <= 100 else []
     if near:
         return f" Did you mean {' or '.join(repr(word) for word in near)}?"

@@ -1,4 +1,4 @@
-"""An option's value, read: the clean one, or what is wrong with it, in words that show no secret."""
+"""How an option's value is read: the clean value, or what is wrong with it, in words that show no secret."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ from .scrubbing import scrub, secrets_of
 
 
 def read_option(name: str, option: Option, value: Any) -> tuple[Any, str]:
-    """Return the clean value of what protect() has wrapped, and what is wrong with it, "" if nothing is.
+    """Return the clean value of what protect() has wrapped, and what is wrong with it ("" if nothing).
 
-    It raises nothing: whoever does so then has no raw value among its locals.
+    It raises nothing, so that the caller, which raises, has no raw value among its locals.
     """
     found = reveal(value)
     try:
@@ -28,13 +28,13 @@ def read_option(name: str, option: Option, value: Any) -> tuple[Any, str]:
 
 
 def wrong_words(error: ValueError, told: str) -> str:
-    """Return what a parser says of a value, which is told unless the words say what it has."""
+    """Return a parser's words about a value, with the value added unless the words quote it already."""
     words = unkeyed(str(error))
     return f"{words}, not {told}" if words.startswith("must") else words
 
 
 def _told(option: Option, value: Any) -> str:
-    """Return how a wrong value is told; of a secret what may show, or its type alone."""
+    """Return how a wrong value is shown; for a secret what may show of it, or just its type."""
     if not option.secret:
         return shown(value)
     if isinstance(value, str):

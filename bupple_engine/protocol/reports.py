@@ -1,4 +1,4 @@
-"""An error as a provider, or a router in front of it, reports it: where its words stand. No I/O."""
+"""Where the words of an error stand in what a provider, or a router in front of it, reports. No I/O."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from .classification import canonical
 from .retries import parse_seconds
 
-MAX_DEPTH = 8  # a router wraps an error once or twice; what is deeper is no error that anybody wrote
+MAX_DEPTH = 8  # a router wraps an error once or twice; nobody writes one that is nested deeper
 MAX_LAYERS = 30
 
 _CODE_KEYS = (
@@ -32,7 +32,7 @@ _TEXT_KEYS = (
     *("errmsg", "err_msg", "Message"),
     *("errors", "error_description", "base_resp", "title", "raw"),
 )
-# Under which a router, or a framework, has the error that it passes on.
+# The names under which a router or a framework passes an error on.
 _INNER_KEYS = (
     *("error", "errors", "base_resp", "detail", "details", "metadata", "raw", "innererror", "inner_error"),
     *("upstream", "upstream_error", "provider_error", "original_error", "cause", "body", "response", "data"),
@@ -45,7 +45,7 @@ _SUCCESSES = frozenset({"0", "200", "000000"})
 
 
 class Said(NamedTuple):
-    """What an error says: its words, these and all that is wrapped in it, its codes, and the evidence."""
+    """What an error says: its own words, those with all that it wraps, its codes, and the evidence."""
 
     message: str
     text: str
@@ -57,7 +57,7 @@ class Said(NamedTuple):
 
 
 def read_error(payload: Any) -> Said:
-    """Return what an error says, with what is wrapped in it, down to MAX_DEPTH; never raises."""
+    """Return what an error and those that it wraps say, down to MAX_DEPTH; never raises."""
     body = payload[0] if isinstance(payload, list) and payload else payload
     body = body if isinstance(body, dict) else {}
     error = body.get("error")
@@ -72,9 +72,9 @@ def read_error(payload: Any) -> Said:
     named = [_code(outer.get(name)) for name in ("type", "code", "status", "error_code")]
     named = [word for word in [*named, *words] if not word.isdigit()]
     if any("flagged_input" in layer for layer in layers):
-        words.append("flagged_input")  # OpenRouter's moderation says so by this alone
+        words.append("flagged_input")  # OpenRouter's moderation is recognized by this alone
     if any("PerDay" in _code(layer.get("quotaId")) for layer in layers):
-        words.append("quota_per_day")  # Google's limit of a day: waiting for it is no retry
+        words.append("quota_per_day")  # Google's daily limit: too long a wait for a retry
     message, inner = _text(outer) or _text(body), [_text(layer) for layer in layers]
     if inner and _is_wrapping(message):
         message = ": ".join([message, *[text for text in inner[1:] if text and text not in message][:1]])
@@ -97,7 +97,7 @@ def read_error(payload: Any) -> Said:
 
 
 def reports_error(payload: Mapping[str, Any]) -> bool:
-    """Return whether what should be an answer, or a piece of one, is an error in whatever shape."""
+    """Return whether what should be an answer, or a piece of one, is an error in some shape."""
     get = payload.get
     if says_something(get("error")) or get("object") == "error" or get("type") == "error":
         return True
@@ -124,7 +124,7 @@ def _is_failed(payload: Mapping[str, Any]) -> bool:
 
 
 def says_something(value: Any, depth: int = 0) -> bool:
-    """Return whether an error has anything in it: some services send one whose values are all empty."""
+    """Return whether an error says anything: some services send one whose values are all empty."""
     if depth > MAX_DEPTH:
         return True
     if isinstance(value, dict):
@@ -155,7 +155,7 @@ def _layers(value: Any, depth: int) -> Iterator[dict[str, Any]]:
 
 
 def parse_embedded(text: str) -> Any:
-    """Return the JSON that a text holds, such as the body that a router quotes; None where it holds none."""
+    """Return the JSON within a text, such as a body that a router quotes; None if there is none."""
     start = min((at for at in (text.find("{"), text.find("[{")) if at >= 0), default=-1)
     if start < 0:
         return None
@@ -166,7 +166,7 @@ def parse_embedded(text: str) -> Any:
 
 
 def _text(value: Any, depth: int = 0) -> str:
-    """Return the words of an error, or of a list of them; the field that each is about is named."""
+    """Return the words of an error, or of a list of them, each with the field that it is about."""
     if depth > MAX_DEPTH or value is None or isinstance(value, bool):
         return ""
     if isinstance(value, list):
@@ -182,17 +182,17 @@ def _text(value: Any, depth: int = 0) -> str:
 
 
 def _is_wrapping(message: str) -> bool:
-    """Return whether a message says no more than that another has failed."""
+    """Return whether a message only says that something else has failed."""
     return len(message) < 60 and re.search(r"(?i)provider|upstream|backend|error", message) is not None
 
 
 def _param(layer: dict[str, Any]) -> str | None:
-    """Return what of the request an error is about; Google has the field in its details."""
+    """Return the field of the request that an error is about; Google has it in the details."""
     return _code(layer.get("param")) or _field(layer.get("loc")) or _code(layer.get("field")) or None
 
 
 def _field(loc: Any) -> str | None:
-    """Return the field that a validator names by its place: ["body", "messages", 0] is messages[0]."""
+    """Return the field that a validator names by its path: ["body", "messages", 0] is messages[0]."""
     if not isinstance(loc, list | tuple):
         return None
     steps = [step for step in loc[:MAX_LAYERS] if isinstance(step, str | int)]

@@ -24,10 +24,10 @@ def _no_echo() -> dict[str, Any]:
 class Request:
     """What to send in one attempt; neither its repr nor its attributes show a header or the body.
 
-    It is never changed: replace() returns another. stream says whether a stream is asked for; elsewhere,
-    whether it goes to a URL that the entry sets, not to the vendor's. echo() returns what of it must be known
-    again when its answer comes back in a history: it may read the whole body, so it is asked only where an
-    answer wants it. inline_reasoning says that reasoning in tags, at the head of the answer, is no text.
+    It is immutable: replace() returns another. stream says whether a stream is asked for, elsewhere whether
+    it goes to the entry's BASE_URL rather than the vendor's. echo() returns what of the request must be known
+    when its answer comes back in a history; it may read the whole body, so it is called only if an answer
+    wants it. inline_reasoning says that tagged reasoning at the head of the answer is not part of its text.
     """
 
     __slots__ = (
@@ -95,19 +95,19 @@ class Request:
 
     @property
     def url(self) -> str:
-        """Where it goes; its query may have a key."""
+        """Where it goes; its query may contain a key."""
         found: str = self._url.reveal()
         return found
 
     @property
     def body(self) -> bytes:
-        """What is sent, of which a part may be secret."""
+        """What is sent; parts of it may be secret."""
         found: bytes = self._body.reveal()
         return found
 
     @property
     def headers(self) -> MaskedDict:
-        """The headers as they are sent, revealed each time: a report of errors prints what a frame holds."""
+        """The headers as they are sent, revealed each time: error reporters print what a frame holds."""
         return MaskedDict(reveal(self._headers))
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
@@ -133,8 +133,8 @@ def dump(body: Any) -> bytes:
         return _encode(body).encode()
     except (TypeError, ValueError, RecursionError) as error:
         reason = str(error)
-    # Messages and the other options are checked by now: it is extra or a message's metadata. Raised out here,
-    # it has no context: the encoder's frames hold what is in extra, and so did this one.
+    # Messages and the other options have been checked, so it is extra or a message's metadata. Raised out
+    # here, the error has no context: the encoder's frames hold what is in extra.
     del body
     raise InvalidRequestError(f"extra or a message's metadata is no JSON: {reason}", param="extra")
 
@@ -143,8 +143,8 @@ def dump(body: Any) -> bytes:
 def join_url(base: str, path: str, endpoint: str = "") -> str:
     """Return base and path as one URL, without the credentials that base had in it.
 
-    A version segment or an endpoint that is in both is not doubled; a query of base stays behind the path.
-    Where path is not the endpoint that base may end with, name that one too.
+    A version segment or an endpoint that is in both is not doubled; base's query goes after the path. If base
+    may end with another endpoint than path, name that one too.
     """
     parts = urlsplit(base)
     path, _, query = path.partition("?")

@@ -1,6 +1,6 @@
-"""Whether a failed attempt is tried again, and after how long.
+"""Whether a failed attempt is repeated, and after how long.
 
-It is what the vendors' own clients do, with a ceiling on their delays.
+This follows the vendors' own clients, with a ceiling on their delays.
 """
 
 from __future__ import annotations
@@ -19,13 +19,13 @@ NEVER_RETRIED = frozenset({400, 401, 402, 403, 404, 413, 422})
 
 _SPAN = re.compile(r"(?i)([0-9]+(?:\.[0-9]+)?) ?(ms|h|m|s)(?:[a-z]*)[ ,]*")
 _UNITS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0}
-MAX_SPAN = 40  # characters of what says how long
+MAX_SPAN = 40  # characters of a text that says how long
 
 
 def parse_seconds(text: str) -> float | None:
-    """Return the seconds that a text says, None where it is no number or one that no clock can run.
+    """Return the seconds that a text stands for; None if it is no number, or more than a clock can run.
 
-    Beside a bare number it may have units: 7s, 1m30s, 500ms, 7 seconds.
+    It may have units: 7s, 1m30s, 500ms, 7 seconds.
     """
     try:
         seconds = float(text)
@@ -39,9 +39,9 @@ def parse_seconds(text: str) -> float | None:
 
 
 def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:
-    """Return the seconds that the provider asks to wait, None where it does not say.
+    """Return the seconds that the provider asks to wait; None if it does not say.
 
-    now is the time since 1970, which a date is compared with.
+    now is the Unix time with which a date is compared.
     """
     milliseconds = parse_seconds(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
@@ -54,7 +54,7 @@ def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:
         moment = email.utils.parsedate_to_datetime(value)
     except (ValueError, OverflowError):
         return None
-    # A date without a zone is UTC in HTTP, the server's own zone to datetime.
+    # A date without a zone is UTC in HTTP, but local time to datetime.
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return max(moment.timestamp() - now, 0.0)
 
@@ -64,7 +64,7 @@ def is_retryable(error: EngineError, should_retry: str | None) -> bool:
     if isinstance(error, QuotaExceededError):
         return False
     if error.code in NEVER_RETRIED and not isinstance(error, RateLimitError):
-        return False  # some services throttle by a 400 or a 403
+        return False  # some services throttle with a 400 or a 403
     if should_retry in ("true", "false"):
         return should_retry == "true"
     return error.retryable
@@ -73,10 +73,9 @@ def is_retryable(error: EngineError, should_retry: str | None) -> bool:
 def delay(
     error: EngineError, attempt: int, max_retries: int, left: float, chance: Callable[[], float]
 ) -> float | None:
-    """Return the seconds to wait before the next attempt, None where there is none.
+    """Return the seconds to wait before the next attempt; None if there is none.
 
-    attempt counts from 1; left is what remains of the total clock, chance gives numbers from 0
-    to 1.
+    attempt counts from 1; left is what remains of the total clock; chance returns numbers from 0 to 1.
     """
     allowed = min(max_retries, 1) if isinstance(error, ResponseParseError) else max_retries
     if not error.retryable or attempt > allowed:

@@ -1,4 +1,4 @@
-"""Secrets in what others say: some providers, and some proxies, quote all that they were sent."""
+"""Secrets in what others say: some providers and proxies quote all that they were sent."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ from bupple_engine.masking.printing import one_line
 
 from .options import COMMON, Option
 
-MIN_LENGTH = 4  # what is shorter stands in too many words
-MAX_LENGTH = 10_000  # what is longer is looked for as it is alone: its pattern would take seconds
+MIN_LENGTH = 4  # anything shorter is part of too many words
+MAX_LENGTH = 10_000  # anything longer is searched for only as it is: its pattern would take seconds
 
 # Headers that say how, not who.
 _OPEN_HEADER = re.compile(r"accept.*|content-.*|user-agent|.*-(beta|version|title)", re.IGNORECASE)
@@ -29,7 +29,7 @@ _NAME_OF_A_NAME = re.compile(r"model|version|format|type", re.IGNORECASE)
 
 
 class Secrets:
-    """The secrets of a request, gathered when they are first asked for, which most calls never do."""
+    """The secrets of a request, gathered when first needed, which in most calls is never."""
 
     __slots__ = ("_sources",)
 
@@ -41,13 +41,13 @@ class Secrets:
             yield from source()
 
     def add(self, url: SecretURL) -> None:
-        """Count what is secret in a URL among them, such as a proxy's of the environment."""
+        """Add the secrets of a URL, such as those of a proxy from the environment."""
         self._sources.append(lambda: url.secrets)
 
 
 def scrub(text: str, secrets: Iterable[str]) -> str:
-    """Return text with each of the secrets in it masked, in all the forms in which it may be quoted."""
-    for secret in sorted(set(secrets), key=len, reverse=True):  # one may hold another
+    """Return a text with the secrets in it masked, in all forms in which they may be quoted."""
+    for secret in sorted(set(secrets), key=len, reverse=True):  # one may contain another
         masked = mask(secret)
         if len(secret) > MAX_LENGTH:
             text = text.replace(secret, masked)
@@ -59,7 +59,7 @@ def scrub(text: str, secrets: Iterable[str]) -> str:
 def _quoted(secret: str) -> str:
     """Return the pattern of a secret in a URL, in JSON, in HTML or in base64."""
     pattern = "".join(map(_character, secret))
-    if len(secret) < 8:  # a short password may be a part of any word
+    if len(secret) < 8:  # a short password may be part of any word
         return rf"(?<![A-Za-z0-9]){pattern}(?![A-Za-z0-9])"
     return "|".join([pattern, *map(re.escape, _base64_forms(secret.encode("utf-8", "replace")))])
 
@@ -81,7 +81,7 @@ def _character(character: str) -> str:
 
 
 def _base64_forms(secret: bytes) -> Iterator[str]:
-    """Yield how a secret looks inside of base64, wherever in it the secret begins."""
+    """Yield how a secret looks within base64, at each offset where it may begin."""
     for before in range(3):
         padded = base64.b64encode(bytes(before) + secret).decode().rstrip("=")
         # The characters at both ends are made of the neighbours' bits, too.
@@ -91,10 +91,10 @@ def _base64_forms(secret: bytes) -> Iterator[str]:
 
 
 def clean(error: EngineError, secrets: Iterable[str]) -> None:
-    """Mask the secrets in what a provider says of a failure, and make it printable.
+    """Mask the secrets in what a provider says about a failure, and make it printable.
 
-    The message keeps its lines, which str(error) joins; all else is on one. A gateway may quote a key of its
-    own, which is known by its looks alone.
+    The message keeps its lines, which str(error) joins; everything else becomes one line. A gateway may quote
+    a key of its own, which is recognized only by its looks.
     """
     known = [*secrets]
     for name in ("type", "param", "request_id"):
@@ -107,11 +107,11 @@ def clean(error: EngineError, secrets: Iterable[str]) -> None:
 
 
 def secrets_of(options: Mapping[Any, Any], known: Mapping[str, Option] = COMMON) -> Iterator[str]:
-    """Yield the secrets in an entry, or in a call's options; a callable that gives a key is not asked.
+    """Yield the secrets in an entry or in a call's options; callable keys are not called.
 
-    These are what an option says is secret, by `known` or by how it is wrapped: keys, credentials of URLs and
-    the values of headers; in all other options what stands under a name such as key, token or password, or
-    looks like a vendor's key; and within extra what looks like no word.
+    These are the values of options that are secret by `known` or by their wrapper: keys, credentials of URLs
+    and values of headers; in all other options what stands under a name such as key, token or password, or
+    looks like a vendor's key; and in extra whatever does not look like a word.
     """
     for name, value in options.items():
         name = str(name).lower()
@@ -131,7 +131,7 @@ def secrets_of(options: Mapping[Any, Any], known: Mapping[str, Option] = COMMON)
 def _find(
     name: str, value: Any, tells: Callable[[str, str], bool], around: tuple[int, ...] = ()
 ) -> Iterator[str]:
-    """Yield the secrets in a value of any shape, even in one that holds itself."""
+    """Yield the secrets in a value of any shape, even one that contains itself."""
     if id(value) in around:
         return
     if isinstance(value, dict):

@@ -25,7 +25,7 @@ class Event(NamedTuple):
 
 
 def begins_stream(begun: bytes) -> bool | None:
-    """Return by the first bytes of a body whether it is an event stream; None where they are too few."""
+    """Return whether the first bytes of a body begin an event stream; None if they are too few to say."""
     if _LINE.match(begun):
         return True
     return None if any((name + b":").startswith(begun) for name in _FIELDS) else False
@@ -39,10 +39,10 @@ class EventTooLargeError(ValueError):
 
 
 class Decoder:
-    """Turn the bytes of a stream, cut anywhere, into events, of which none may be longer than max_bytes.
+    """Turn the bytes of a stream, cut anywhere, into events of at most max_bytes each.
 
-    stray holds the first lines that are no field of the standard: some providers drop an error into the
-    stream without framing it. Nothing else of the stream is kept.
+    stray holds the first lines that are no field of the standard: some providers put an error into the stream
+    without framing it. Nothing else of the stream is kept.
     """
 
     def __init__(self, max_bytes: int = MAX_EVENT_BYTES) -> None:
@@ -52,12 +52,12 @@ class Decoder:
         self.reconnection_time: int | None = None  # milliseconds
         self.stray: list[bytes] = []
         self._pieces: list[bytes] = []  # of the unfinished block: joined when it ends, large ones are linear
-        self._newline = b""  # the line end with which the last piece ended: half of a blank line, perhaps
+        self._newline = b""  # the line end that ended the last piece, perhaps half of a blank line
         self._after_cr = False
         self._started = False
 
     def feed(self, data: bytes) -> list[Event]:
-        """Return the events that end in this piece; raise where the one before has grown too large."""
+        """Return the events that end in this piece; raise if an unfinished one has grown too large."""
         if self._held > self._max_bytes:
             raise EventTooLargeError
         if not self._started:
@@ -83,7 +83,7 @@ class Decoder:
         return events
 
     def _strip_bom(self, data: bytes) -> bytes:
-        """Return what stands behind a byte order mark at the beginning, b"" while it may still become one."""
+        """Return what follows a byte order mark at the start; b"" while it may still become one."""
         data = b"".join((*self._pieces, data))
         self._started = len(data) >= len(_BOM) or not _BOM.startswith(data)
         self._pieces = [] if self._started else [data]
@@ -103,7 +103,7 @@ class Decoder:
         return self._parse_block(block) if block else None
 
     def _parse_block(self, block: bytes) -> Event | None:
-        """Return the event of a block: by far the most consist of a name, or none, and data."""
+        """Return the event of a block; most by far consist of data and perhaps a name."""
         name, lines = b"", block
         if block.startswith(b"event: "):
             name, _, lines = block[7:].partition(b"\n")
@@ -115,7 +115,7 @@ class Decoder:
 
     def _dispatch(self, name: bytes, data: bytes, retry: int | None) -> Event:
         kind = name.decode("utf-8", "replace") if name else "message"
-        # Event(…) without the checks of its __new__, which take as long as all the rest.
+        # Event(…) without the checks in its __new__, which take as long as everything else here.
         return _new(Event, (kind, data.decode("utf-8", "replace"), self.last_event_id, retry))
 
     def _parse_lines(self, block: bytes) -> Event | None:
@@ -123,7 +123,7 @@ class Decoder:
         data: list[bytes] = []
         for line in block.split(b"\n"):
             field, colon, value = line.partition(b":")
-            if not field:  # a comment, or a blank line that the split left at the head of a block
+            if not field:  # a comment, or a blank line left at the head of a block by the split
                 continue
             if field not in _FIELDS:
                 if len(self.stray) < 1000:
@@ -145,7 +145,7 @@ class Decoder:
 
 
 def encode(data: str, *, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:
-    """Return one event as bytes; a line end inside data of any of the three kinds starts a new data line."""
+    """Return one event as bytes; a line end of any of the three kinds within data starts a new data line."""
     lines = [f"event: {_one_line(event)}"] if event else []
     lines += [f"id: {_one_line(id)}"] if id is not None else []
     lines += [f"retry: {retry}"] if retry is not None else []
@@ -156,11 +156,11 @@ def encode(data: str, *, event: str | None = None, id: str | None = None, retry:
 def encode_comment(text: str = "") -> bytes:
     """Return a comment line, which readers ignore and proxies count as traffic.
 
-    No blank line follows it: many a reader takes that for an event with nothing in it.
+    No blank line follows it: many readers take that for an empty event.
     """
     return f": {_one_line(text)}\n".encode("utf-8", "replace")
 
 
 def _one_line(text: str) -> str:
-    """Return what stands in a field, where a line end would begin another."""
+    """Return a field's value on one line: a line end would begin another field."""
     return text.replace("\r", " ").replace("\n", " ")

@@ -1,4 +1,4 @@
-"""Usage in common terms: what providers count of a call, read by paths and made to add up. No I/O."""
+"""Usage in common terms: what providers count, read by paths and made to add up. No I/O."""
 
 from __future__ import annotations
 
@@ -17,11 +17,11 @@ PARTS = (
 )
 COUNTS = (*NO_USAGE, *PARTS)
 
-# Count → where an object may have it, the first that is not 0 being the one; a dot goes into an object.
+# Count → the paths at which an object may have it, of which the first that is not 0 counts.
 Paths: TypeAlias = Mapping[str, tuple[str, ...]]
 Counted: TypeAlias = dict[str, int | None]
 
-# Beyond it not every reader of JSON has whole numbers, and nobody has counted so far.
+# Beyond this, not every JSON reader has whole numbers, and no count is that large.
 _MOST = 2**53 - 1
 _COSTLIEST = 900_000_000
 _LONGEST = 100  # characters of an amount
@@ -31,25 +31,26 @@ _STANDARD = frozenset({"", "standard", "default", "auto", "on_demand", "unspecif
 
 
 class ReportedCost(NamedTuple):
-    """Where a service reports what an answer cost, and in what part of a US dollar."""
+    """Where a service reports what an answer cost, and in which fraction of a US dollar."""
 
     path: str
     per_dollar: int = 1
     own_key_path: str = ""  # true where the caller's own key at the vendor paid for the answer
-    own_key_cost: str = ""  # and what it paid there, beside the service's own fee
+    own_key_cost: str = ""  # and what it paid there, on top of the service's own fee
 
 
 def look_up(found: Any, path: str) -> Any:
-    """Return what stands at a path, None where there is nothing."""
+    """Return what stands at a path; None if nothing does."""
     outer, _, inner = path.partition(".")
     found = found.get(outer) if isinstance(found, dict) else None
     return look_up(found, inner) if inner else found
 
 
 def count(found: Any, *paths: str) -> int | None:
-    """Return the first number at these paths that is not 0; 0 where there is none but zeros; else None.
+    """Return the first number at these paths that is not 0; 0 if there are only zeros; None if there are
+    none.
 
-    What is negative, endless, too large or another thing than a number is no count.
+    What is negative, infinite, too large or not a number does not count.
     """
     known = None
     for path in paths:
@@ -63,7 +64,7 @@ def count(found: Any, *paths: str) -> int | None:
 class Places:
     """Find the counts of an object by their common names, each at the first of its paths; see count().
 
-    The object is walked once: a look at each path would cost as much as all the rest of reading an answer.
+    The object is walked once: looking up each path by itself costs as much as the rest of reading an answer.
     """
 
     __slots__ = ("_nothing", "_tree")
@@ -114,8 +115,8 @@ def usage_of(
 ) -> Usage:
     """Return a usage whose parts fit into its counts, and whose total is their sum.
 
-    Reasoning that a service counts beside the completion goes into it: where reasoning_beside says so, where
-    there is more of it than of the completion, or where only so its total comes out.
+    Reasoning that a service counts besides the completion is added to it: if reasoning_beside says so, if
+    there is more of it than of the completion, or if the total comes out only that way.
     """
     part = {name: number for name in PARTS if (number := counted.get(name))}
     usage: Usage = NO_USAGE.copy()
@@ -158,9 +159,9 @@ def _fit(part: dict[str, int], prompt: int, completion: int) -> None:
 
 
 def in_common_terms(usage: Mapping[str, Any]) -> Usage:
-    """Return a usage that a driver of one's own gives by the common names, made to add up.
+    """Return the usage of a third party's driver, which has the common names, made to add up.
 
-    What has another name goes under `raw`, unless there is one.
+    Other names go under `raw`, unless it has one.
     """
     own = usage.get("raw")
     raw = own if isinstance(own, Mapping) else {k: v for k, v in usage.items() if k not in _NAMES}
@@ -176,13 +177,13 @@ def in_common_terms(usage: Mapping[str, Any]) -> Usage:
 
 
 def on_record(usage: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return what a log record has of a usage: the counts, and of the other common terms those there are."""
+    """Return what a log record has of a usage: the counts, and the other common terms it has."""
     known = usage or {}
     return {**NO_USAGE, **{name: value for name, value in known.items() if name != "raw"}}
 
 
 def cost_of(raw: Mapping[str, Any], place: ReportedCost) -> str | None:
-    """Return what a service says that an answer cost, None where it does not say all of it."""
+    """Return what a service says an answer cost; None if it does not report all of it."""
     cost = dollars(look_up(raw, place.path), place.per_dollar)
     if cost is None or not place.own_key_path or look_up(raw, place.own_key_path) is not True:
         return cost
@@ -191,7 +192,7 @@ def cost_of(raw: Mapping[str, Any], place: ReportedCost) -> str | None:
 
 
 def dollars(value: object, per_dollar: int = 1) -> str | None:
-    """Return an amount as a plain decimal string, to ten places; None for what is no amount."""
+    """Return an amount as a plain decimal string with up to ten places; None if it is not an amount."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
     if isinstance(value, str) and (len(value) > _LONGEST or not value.isascii()):
@@ -206,13 +207,13 @@ def dollars(value: object, per_dollar: int = 1) -> str | None:
 
 
 def tier_of(word: object) -> str:
-    """Return the tier that a provider names, "" for the standard one and for what is no name."""
+    """Return the tier that a provider names; "" for the standard one, and for what is not a name."""
     name = word.lower().removeprefix("service_tier_") if isinstance(word, str) else ""
     return name if name not in _STANDARD and re.fullmatch(r"[a-z][a-z_-]{0,30}", name) else ""
 
 
 def _sides(counted: Counted, part: dict[str, int], reasoning_beside: bool) -> tuple[int, int]:
-    """Return the prompt's count and the completion's, with what only the total holds."""
+    """Return the counts of prompt and completion, including what only the total contains."""
     prompt, completion = counted.get("prompt_tokens") or 0, counted.get("completion_tokens") or 0
     total, reasoning = counted.get("total_tokens") or 0, part.get("reasoning", 0)
     if reasoning_beside or reasoning > completion or total == prompt + completion + reasoning:
@@ -220,7 +221,7 @@ def _sides(counted: Counted, part: dict[str, int], reasoning_beside: bool) -> tu
     rest = max(total - prompt - completion, 0)
     if counted.get("prompt_tokens") is None or rest == part.get("cache_read", 0) + part.get("cache_write", 0):
         return prompt + rest, completion
-    # Gemini's thoughts, for one, which its OpenAI-compatible API has in the total alone.
+    # Gemini's thoughts, for one, which its OpenAI-compatible API has only in the total.
     return prompt, completion + rest
 
 

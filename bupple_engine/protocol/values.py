@@ -1,4 +1,4 @@
-"""What an option's value may be: each parser takes the plain value, and returns the clean one."""
+"""What an option's value may be: each parser takes the plain value and returns the clean one."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ def path(value: Any) -> str:
 
 
 def is_text(value: str) -> bool:
-    """Tell whether each of a string's code points is a character, as UTF-8 can say it."""
+    """Return whether each code point of a string is a character that UTF-8 can encode."""
     try:
         value.encode()
     except UnicodeEncodeError:
@@ -97,7 +97,7 @@ def api_key(value: Any) -> Secret:
 
 
 def unfit(key: Any) -> str:
-    """Return why a key can't stand in a header, "" where it can; the key is not shown."""
+    """Return why a header can't carry a key; "" if it can. The key is not shown."""
     if inspect.iscoroutine(key):
         key.close()  # nobody will await it
         return "is awaited by nobody: its callable must be an ordinary function"
@@ -108,7 +108,7 @@ def unfit(key: Any) -> str:
     if not key.strip():
         return "is empty"
     odd = next((character for character in key.strip() if not _HEADER_VALUE.fullmatch(character)), "")
-    if odd.isprintable() and odd:  # a dash or a quote that an editor made of a plain one
+    if odd.isprintable() and odd:  # a dash or a quote that an editor has made typographic
         return f"has the character {odd!r} in it, which no header can carry"
     return "has white space or a line break before, in or behind it"
 
@@ -160,5 +160,5 @@ def headers(value: Any) -> Headers:
 
 
 def is_header_value(text: Any) -> bool:
-    """Tell whether text can stand in a header: printable, on one line, in Latin-1, nothing to strip."""
+    """Return whether a header can carry a text: printable Latin-1, on one line, with nothing to strip."""
     return isinstance(text, str) and text == text.strip() and _HEADER_VALUE.fullmatch(text) is not None

@@ -1,4 +1,4 @@
-"""The hints for a name that is no alias, and for a URL where nobody answers: what is meant by it."""
+"""The hints for a name that is no alias, and for a URL where nothing answers."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ _SERVERS = {
 
 
 def of_silence(driver: str, url: str, words: str, own: bool) -> str:
-    """Return what to check when nobody accepts a connection to a URL; own: the entry sets BASE_URL."""
+    """Return what to check when nothing accepts a connection to a URL; own: the entry sets BASE_URL."""
     if "through the proxy" in words:
         return "Is the proxy running, and is it the right one?"
     if not own and driver not in _SERVERS:

@@ -1,7 +1,7 @@
-"""The transports of a process: made at the first call that needs one, after a fork anew.
+"""The transports of a process: made at the first call that needs one, and anew after a fork.
 
-Neither requests nor aiohttp is imported before its first client is built: together they take longer than
-all of Django's start.
+Neither requests nor aiohttp is imported before its first client is built: together they take longer to import
+than all of Django.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias, TypeVar
 from bupple_engine import process
 from bupple_engine.calls.seams import Seam
 from bupple_engine.masking import SecretURL
+from bupple_engine.masking.printing import kind_of
 from bupple_engine.protocol.options import Options
 from bupple_engine.protocol.request import Request
 
@@ -36,18 +37,22 @@ _seam: Seam[AnyTransport | None] = Seam(None)
 
 
 def use_transport(transport: AnyTransport) -> AbstractContextManager[None]:
-    """Have all calls that are made inside the block, in all threads and loops, go through a transport.
+    """Send all calls that are made inside the block, in all threads and event loops, through a transport.
 
-    A stream that is made inside and read behind it still does. It has open(), aopen() or both; asynchronous
-    calls run in threads where it has no aopen(), and synchronous ones can't do without an open(). It may have
-    `defaults`, options that entries lack, such as {"api_key": …}. Blocks may lie in one another; the one that
-    was entered last counts. The embedded model and drivers with a generate() of their own open no transport.
+    A stream that is made inside the block and read after it goes through it, too. The transport has open(),
+    aopen() or both; without aopen() asynchronous calls run in threads, and without open() there are no
+    synchronous ones. It may have `defaults`, options for entries that lack them, such as {"api_key": …}.
+    Blocks may be nested; the latest one counts. The embedded model and drivers with generate() or agenerate()
+    open no transport.
     """
+    if isinstance(transport, type) or not (hasattr(transport, "open") or hasattr(transport, "aopen")):
+        what = f"the class {transport.__name__}" if isinstance(transport, type) else kind_of(transport)
+        raise TypeError(f"use_transport() takes an object that has open() or aopen(), not {what}")
     return _seam.use(transport)
 
 
 def transport_in_place() -> AnyTransport | None:
-    """Return what use_transport() has put in place, None where calls go to the network."""
+    """Return what use_transport() has put in place; None if calls go to the network."""
     return _seam.get()
 
 
@@ -120,7 +125,7 @@ def _get(kind: str, load: Callable[[], Callable[[SecretURL | None, str | None], 
 
 @process.after_fork
 def _after_fork() -> None:
-    """Leave the parent's conversations alone, and begin our own."""
+    """Leave the parent's connections alone, and open our own."""
     global _lock
     _lock = threading.Lock()
     _forked.append(dict(_transports))

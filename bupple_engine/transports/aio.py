@@ -1,4 +1,4 @@
-"""The asynchronous transport: one aiohttp session an event loop, closed with it.
+"""The asynchronous transport: one aiohttp session per event loop, closed with it.
 
 Its connections are those of connector.py.
 """
@@ -35,7 +35,7 @@ def _timeout(connect: float) -> aiohttp.ClientTimeout:
 
 
 class AiohttpTransport:
-    """One process's sessions for one proxy and CA setting, an event loop each."""
+    """A process's sessions for one proxy and CA setting, one per event loop."""
 
     def __init__(self, proxy: SecretURL | None, ca_file: str | None) -> None:
         self._proxy = proxy
@@ -58,7 +58,7 @@ class AiohttpTransport:
                         raise
                     wait.fresh = True
                     raw = await self._send(request, waiting.connect, wait)
-            # aiohttp takes for plain what it does not know, and several.
+            # aiohttp takes an unknown coding, or several, for none.
             if wrong := refused_coding(raw.headers.get("content-encoding"), CODINGS):
                 raw.close()
                 raise aiohttp.ClientPayloadError(wrong)
@@ -124,8 +124,8 @@ class AiohttpTransport:
 class _Session:
     """A session and the end of its loop.
 
-    No loop tells when it ends; but each closes its asynchronous generators first (asyncio.run,
-    async_to_sync and the servers see to it), so one that waits inside the loop is told.
+    A loop does not announce its end, but it first closes its asynchronous generators (asyncio.run,
+    async_to_sync and the servers see to it), so one that waits inside the loop learns of it.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, trusts: dict[tuple[str, int | None], Trust]) -> None:
@@ -249,7 +249,7 @@ class AiohttpResponse:
 
 
 def _translate(error: Exception) -> TransportFailure:
-    """Return what happened in words that hold no header, no body, no query and no credentials of a proxy."""
+    """Return what happened, in words without headers, body, query or a proxy's credentials."""
     through = " through the proxy" if isinstance(error, aiohttp.ClientProxyConnectionError) else ""
     if isinstance(error, aiohttp.ConnectionTimeoutError):
         return TransportFailure(f"Could not connect{through} in time", timed_out=True, connected=False)

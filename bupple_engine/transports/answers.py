@@ -85,7 +85,7 @@ present = _Present()
 
 
 class Clocked(socket.SocketIO):
-    """Read until a deadline: a socket's own timeout would begin anew with each byte."""
+    """Read until a deadline: a socket's own timeout starts anew with each byte."""
 
     _sock: Any
     deadline = 0.0
@@ -104,7 +104,7 @@ class Clocked(socket.SocketIO):
 
 
 class Answer(http.client.HTTPResponse):
-    """An answer of which no read goes on behind its clock's deadline."""
+    """An answer of which no read goes on past its deadline."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)

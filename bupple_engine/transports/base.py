@@ -1,6 +1,6 @@
-"""What carries a call's bytes: the Protocols of a transport, and of what may be put in its place.
+"""What carries a call's bytes: the Protocols of a transport, and of what may replace it.
 
-A transport is dumb: it moves bytes. What it is asked for, and what comes of it, is told by an exchange.
+A transport is dumb: it moves bytes. An exchange decides what is sent, and what the answer means.
 """
 
 from __future__ import annotations
@@ -44,27 +44,27 @@ class Response(Protocol):
     def headers(self) -> Mapping[str, str]: ...
 
     def read(self, seconds: float) -> bytes:
-        """Return what has arrived, waiting so long at most; b"" is the end.
+        """Return what has arrived, waiting at most so long; b"" is the end.
 
-        Raises a TransportFailure, whose timed_out is set where the time was over.
+        Raises a TransportFailure; its timed_out says whether the time ran out.
         """
 
     def drain(self, seconds: float) -> None:
-        """Read on to the end of the body for so long at most, so that the connection can be used again."""
+        """Read on to the end of the body for at most so long, so that the connection can be used again."""
 
     def close(self) -> None:
         """End the connection, unless the body has been read to its end; it may be called again."""
 
 
 class PolledResponse(Response, Protocol):
-    """A response that can be waited for in parts, which not all can."""
+    """A response whose wait can be interrupted and resumed."""
 
     @property
     def is_timed(self) -> bool:
-        """Whether it is one."""
+        """Whether this response can in fact do it."""
 
     def poll(self, seconds: float) -> bytes | None:
-        """Return what read() does, or None where nothing has arrived in time: it can be read on."""
+        """Return what read() does, or None if nothing has arrived in time; it can then be read on."""
 
 
 class AsyncResponse(Protocol):
@@ -92,8 +92,8 @@ class Transport(Protocol):
     def open(self, request: Request, waiting: Waiting) -> Response:
         """Return the answer once its head is there, whatever its status.
 
-        Raises a TransportFailure where no head came: connected is False where nobody was reached,
-        timed_out is set where the time was over. What waiting.cancellation breaks raises one, too.
+        Raises a TransportFailure if no head came: connected is False if nothing was reached, timed_out is
+        True if the time ran out. A wait that waiting.cancellation breaks raises one, too.
         """
 
 

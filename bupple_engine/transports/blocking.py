@@ -52,7 +52,7 @@ class _Way:
 
 
 class BlockingTransport:
-    """One process's connections for one proxy and CA setting, shared by all its threads."""
+    """A process's connections for one proxy and CA setting, shared by all its threads."""
 
     def __init__(self, proxy: SecretURL | None, ca_file: str | None) -> None:
         self._proxy = proxy
@@ -199,7 +199,7 @@ class BlockingResponse:
 
 
 def _translate(error: Exception, wait: Wait) -> TransportFailure:
-    """Return what happened in words that hold no header, no body and no credentials of a proxy."""
+    """Return what happened, in words without headers, body or a proxy's credentials."""
     exceptions = urllib3.exceptions
     cause = cause_of(error)
     through = " through the proxy" if isinstance(error, exceptions.ProxyError) else ""

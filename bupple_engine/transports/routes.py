@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def find_proxy(own: SecretURL | None, url: str, *, socks: bool) -> SecretURL | None:
-    """Return the entry's proxy, else the one that the environment names, as requests reads it."""
+    """Return the entry's proxy, or else the environment's, read as requests does."""
     from requests.utils import get_environ_proxies, select_proxy
 
     named = own.reveal() if own is not None else select_proxy(url, get_environ_proxies(url))
@@ -55,16 +55,16 @@ if sys.platform != "win32":
 
 
 class Routes(Generic[T]):
-    """Keep what a transport finds out of an origin: the proxy and the CA bundle of the environment."""
+    """Keep what a transport finds out about an origin: the environment's proxy and CA bundle."""
 
     def __init__(self, find: Callable[[str], T]) -> None:
         self._find = find
         self._found: dict[tuple[str, int], T] = {}
 
     def get(self, url: str) -> T:
-        """Return the route to a URL; it is found anew where the environment has changed."""
-        # A report of errors prints what a frame holds, and a proxy of the environment has credentials: the
-        # hash of them says as well whether they have changed.
+        """Return the route to a URL, found anew if the environment has changed."""
+        # Error reporters print what a frame holds, and an environment's proxy has credentials: a hash shows
+        # just as well whether they have changed.
         key = ("/".join(url.split("/", 3)[:3]), hash(tuple(map(_get_variable, _names))))
         found = self._found.get(key)
         if found is None:

@@ -1,4 +1,4 @@
-"""Two shells around a flow, which differ in keywords: they carry its wishes out and hand its chunks on."""
+"""Two shells around a flow, which differ in keywords: they carry out its wishes and hand on its chunks."""
 
 from __future__ import annotations
 
@@ -147,7 +147,7 @@ async def _open(wish: Open, call: RunningCall) -> AsyncResponse:
 
 
 async def _breakably(work: Coroutine[Any, Any, T], call: RunningCall) -> T:
-    """Return what work returns; where the call is cancelled meanwhile, raise a TransportFailure.
+    """Return what work returns; raise a TransportFailure if the call is cancelled meanwhile.
 
     A stream may be closed by another task or thread than its reader's. A send has no other end than its
     caller's.

@@ -44,7 +44,7 @@ class Lookout:
 
 
 class Trust:
-    """Whether a server's connections are kept: no more, once it has sent what nobody had asked for.
+    """Whether a server's connections are kept: not once it has sent what nobody had asked for.
 
     What it sends between our look at a connection and our request on it can't be told from the answer.
     """
@@ -73,7 +73,7 @@ _COMPRESSION = re.compile(r"gzip|deflate|compress|\b(br|zstd|dcb|dcz|lz4|xz|bzip
 
 
 def refused_coding(coding: str | None, known: Collection[str]) -> str:
-    """Return what is wrong with a header Content-Encoding that can't be taken off, else ""."""
+    """Return what is wrong with a Content-Encoding that can't be taken off; "" if nothing."""
     found = (coding or "").strip().lower()
     if found in known or not _COMPRESSION.search(found):
         return ""

@@ -34,7 +34,7 @@ class Wire(Parser):
     """One provider's HTTP API, as pure functions of what is sent and what came.
 
     A wire of your own has base_url(), build_path(), build_body(), parse_reply() and parse_event(), and
-    build_media() unless its `media` is empty; one that lacks any can't be made. `counts` says where its
+    build_media() unless its `media` is empty; one that lacks any can't be created. `counts` says where its
     usage is told. One instance serves all threads and event loops of a process: keep no state of a call on
     it, and do no I/O.
 
@@ -58,7 +58,7 @@ class Wire(Parser):
     name: ClassVar[str] = ""
     options: ClassVar[Mapping[str, Option]] = COMMON
     required: tuple[str, ...] = ("api_key", "model")
-    # Options that the API has no field for, and why.
+    # Options for which the API has no field, and why.
     unsupported: ClassVar[Mapping[str, str]] = {}
     media: frozenset[str] = frozenset({"image", "document"})
     # Whether the list of models is refused without a good key, so that having it says something of the key;
@@ -78,7 +78,7 @@ class Wire(Parser):
 
     @classmethod
     def find_lacking(cls) -> str:
-        """Return what a class lacks to be a wire, "" where it lacks nothing."""
+        """Return what a class lacks to be a wire; "" if nothing."""
         lacking = {*cls.__abstractmethods__}
         if cls.media and cls.build_media is Wire.build_media:
             lacking.add("build_media")  # or an empty `media`
@@ -88,18 +88,18 @@ class Wire(Parser):
 
     @abstractmethod
     def base_url(self, options: Options) -> str:
-        """Return the URL before the path that build_path adds, where the entry has no BASE_URL."""
+        """Return the URL before the path that build_path adds, for an entry without BASE_URL."""
 
     @abstractmethod
     def build_path(self, options: Options, stream: bool) -> str:
-        """Return the path behind the base URL."""
+        """Return the path that follows the base URL."""
 
     def build_auth(self, key: str, options: Options) -> dict[str, str]:
         """Return the header that carries the key."""
         return {"Authorization": f"Bearer {key}"}
 
     def build_headers(self, options: Options) -> dict[str, str]:
-        """Return the headers that the API wants beside the key."""
+        """Return the headers that the API wants besides the key."""
         return {}
 
     @abstractmethod
@@ -107,11 +107,11 @@ class Wire(Parser):
         """Return the body, or raise an UnsupportedFeatureError for what it cannot express."""
 
     def build_models_path(self, options: Options, page: str) -> str:
-        """Return the path of the list of models, of the page of it that parse_models named."""
+        """Return the path of the list of models, for the page that parse_models named."""
         raise UnsupportedFeatureError(f"{self.driver} has no list of models.")
 
     def build_echo(self, body: dict[str, Any], options: Options) -> dict[str, Any]:
-        """Return what of the request must be known again when its answer comes back in a history."""
+        """Return what must be known about the request when its answer comes back in a history."""
         return {}
 
     def build_media(self, media: Media) -> dict[str, Any]:
@@ -165,7 +165,7 @@ class Wire(Parser):
         return head
 
     def build_models_request(self, options: Options, page: str) -> Request:
-        """Return the request for a page of the list of models, of the first for ""."""
+        """Return the request for a page of the list of models; "" is the first."""
         path = self.build_models_path(options, page)
         return self.address(path, options, False, method="GET", endpoint=self.build_path(options, False))
 
@@ -186,7 +186,8 @@ class Wire(Parser):
         self, path: str, options: Options, stream: bool, method: str = "POST", endpoint: str = ""
     ) -> _Head:
         """Return a request's URL, its headers and what is secret in it, each wrapped."""
-        # Revealed once, since a vault may be asked, and wrapped again: whatever raises here shows its locals.
+        # Revealed once, since a vault may be asked, and wrapped again: an error that is raised here shows its
+        # locals.
         key = options["api_key"].ask() if options.get("api_key") else None
         base = options.get("base_url") or SecretURL(self.base_url(options))
         url = Hidden(join_url(base.reveal(), path, endpoint))
@@ -196,11 +197,11 @@ class Wire(Parser):
     def _headers(
         self, key: Secret | None, base: SecretURL, options: Options, stream: bool, method: str
     ) -> MaskedDict:
-        """Return a request's headers; those that the entry and the call set stand above all others."""
+        """Return a request's headers; those that the entry and the call set override all others."""
         headers = MaskedDict({"User-Agent": USER_AGENT})
         if method != "GET":
             headers["Content-Type"] = "application/json"
-        # Compressed, a stream may be held back until a block is full.
+        # A compressed stream may be held back until a block is full.
         headers |= (
             {"Accept": "text/event-stream", "Accept-Encoding": "identity"}
             if stream
@@ -219,7 +220,7 @@ class Wire(Parser):
         return headers
 
     def check_options(self, options: Options) -> None:
-        """Raise an UnsupportedFeatureError for an option that the API has no field for."""
+        """Raise an UnsupportedFeatureError for an option for which the API has no field."""
         for name, reason in self.unsupported.items():
             if options.get(name) is not None:
                 raise self.unsupported_option(name, reason)
@@ -233,11 +234,11 @@ class Wire(Parser):
         return ()
 
     def unsupported_option(self, name: str, reason: str) -> UnsupportedFeatureError:
-        """Return the error for an option that the API has no field for."""
+        """Return the error for an option for which the API has no field."""
         return UnsupportedFeatureError(f"{name} can't be sent by {self.driver}: {reason}.", param=name)
 
     def build_parts(self, turn: Turn) -> list[dict[str, Any]]:
-        """Return a turn's content as the API's parts, blank texts left out."""
+        """Return a turn's content as the API's parts, without blank texts."""
         parts: list[dict[str, Any]] = []
         for part in turn.parts:
             taken = part.type in self.media and turn.role == "user"
@@ -263,14 +264,14 @@ class Wire(Parser):
         )
 
     def parse_models(self, payload: Any) -> tuple[list[str], str]:
-        """Return the names on a page of the list of models, and what names the next page, "" after the last.
+        """Return the names on a page of the list of models, and the next page's name ("" after the last).
 
         The list stands in `payload["data"]` as OpenAI's does, under another usual name, or bare.
         """
         return [name_of(item) for item in models_in(payload)], ""
 
     def offers(self, model: str, models: list[str]) -> bool | None:
-        """Tell whether a model is in the list; None where it may be there though the list lacks it."""
+        """Return whether a model is in the list; None if it may exist although the list lacks it."""
         return model in models
 
     def parse_reasoning_echo(self, turn: Turn) -> dict[str, Any] | None:
@@ -290,7 +291,7 @@ class Wire(Parser):
 
 
 def lacks_path(error: EngineError) -> bool:
-    """Tell whether an error means that there is no API at a URL, rather than no such model."""
+    """Return whether an error means that there is no API at a URL, rather than no such model."""
     if re.search(r"(?i)unexpected endpoint", error.message):  # LM Studio, with status 200
         return True
     about_a_model = re.search(r"(?i)(?<![/\w])models?\b|deployment", f"{error.message} {error.type}")

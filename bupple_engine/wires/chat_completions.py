@@ -37,14 +37,14 @@ from .openai import COUNTS, KEY_PREFIXES, refused_sampling
 from .parser import is_end_mark
 from .services import Service, service_at
 
-# The fields that a limit on the answer goes by: where one is refused, the provider names the other.
+# The two names of the limit on an answer: a provider that refuses one names the other.
 LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
 SAMPLING = ("temperature", "max_tokens", "top_p", "stop", "seed", "reasoning_effort")
 CLAUDES_CACHE = ("cache_read_input_tokens", "cache_creation_input_tokens")
 
 
 class ChatCompletionsWire(Wire):
-    """POST {base}/chat/completions; how a service differs is said by the attributes."""
+    """POST {base}/chat/completions; the attributes say how a service differs."""
 
     name = "openai_chat"
     options: ClassVar = {
@@ -140,7 +140,7 @@ class ChatCompletionsWire(Wire):
         return body
 
     def build_messages(self, turns: list[Turn]) -> list[dict[str, Any]]:
-        """Return the turns as the API's messages; blank ones are left out."""
+        """Return the turns as the API's messages, without blank ones."""
         messages: list[dict[str, Any]] = []
         if self.one_system_message:
             system, turns = system_and_rest(turns)
@@ -182,7 +182,7 @@ class ChatCompletionsWire(Wire):
         return {}
 
     def simplify(self, parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
-        """Return text alone as a string, which every server takes."""
+        """Return mere text as a string, which every server takes."""
         if len(parts) == 1 and parts[0]["type"] == "text":  # nearly all
             return str(parts[0]["text"])
         if all(part["type"] == "text" for part in parts):

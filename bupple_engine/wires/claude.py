@@ -283,7 +283,7 @@ class ClaudeWire(Wire):
 
 
 class Prefix:
-    """What stands before an answer: system, tools and messages, each block of them looked at once."""
+    """What precedes an answer: system, tools and messages, with each block read once."""
 
     def __init__(self, body: dict[str, Any]) -> None:
         self._body = body

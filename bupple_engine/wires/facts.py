@@ -1,6 +1,6 @@
-"""What is known of the vendors' models, and ages: when each ends, and what it refuses.
+"""Facts about the vendors' models that age: when each is shut down, and what it refuses.
 
-A fact is changed here alone, and with it the day on which all of them were checked. Sources:
+A fact is changed only here, together with the day on which all of them were checked. Sources:
 https://platform.openai.com/docs/deprecations, https://platform.claude.com/docs/en/about-claude/model-deprecations,
 https://ai.google.dev/gemini-api/docs/deprecations, and the lists of ended models in the vendors' own SDKs.
 """
@@ -16,9 +16,9 @@ CHECKED = "2026-11-25"  # the services' rows, too
 
 
 class Models(NamedTuple):
-    """What `manage.py check` knows of a vendor's models.
+    """What `manage.py check` knows about a vendor's models.
 
-    shutdowns has the last day of a model, "" where it had passed when that was checked; a name stands for its
+    shutdowns has the last day of a model, "" if it had passed when that was checked; a name stands for its
     dated snapshots too.
     """
 

@@ -1,6 +1,6 @@
-"""Why an answer ended: the words of all the providers, since a gateway passes on those of the API behind it.
+"""Why an answer ended, in the words of all providers: a gateway passes on those of the API behind it.
 
-They are compared as letters alone: MAX_TOKENS, maxTokens and max-tokens are one word. No I/O.
+Only their letters are compared: MAX_TOKENS, maxTokens and max-tokens are one word. No I/O.
 """
 
 from __future__ import annotations
@@ -62,7 +62,7 @@ def _canonical(word: str) -> str:
 
 
 def read_finish(word: Any) -> FinishReason | None:
-    """Return our reason for a provider's word, "unknown" for one that is new, None where it says none."""
+    """Return our reason for a provider's word; "unknown" for a new one, None for one that says nothing."""
     if not isinstance(word, str | int):
         raise TypeError
     text = _canonical(str(word))

@@ -1,4 +1,4 @@
-"""Reasoning that a model writes at the head of its answer, between two tags, told from the answer. No I/O.
+"""Reasoning between two tags at the head of an answer, separated from the answer. No I/O.
 
 Only a block that opens the answer counts: a tag further on may be what the answer is about.
 """
@@ -13,7 +13,7 @@ TAGS = ("<think>", "<reasoning>")
 
 
 class InlineAnswer(Answer):
-    """Write the text between the tags down as reasoning, cut anywhere, and what follows as the answer.
+    """Write the text between the tags, cut anywhere, as reasoning, and what follows as the answer.
 
     White space at the borders of the two belongs to neither.
     """

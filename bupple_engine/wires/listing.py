@@ -1,4 +1,4 @@
-"""A list of models, in every form in which servers have one."""
+"""A list of models, in every form that servers send."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ NAMES = ("id", "name", "model", "modelId", "model_name", "slug")
 def models_in(payload: Any) -> list[Any]:
     """Return the items of a list of models; an empty object is an empty list.
 
-    Raises KeyError or TypeError for what is another thing than a list.
+    Raises KeyError or TypeError for anything that is not a list.
     """
     inside = False
     while isinstance(payload, dict) and payload:
@@ -31,7 +31,7 @@ def models_in(payload: Any) -> list[Any]:
 
 
 def name_of(item: Any) -> str:
-    """Return the name that a model in the list is asked for by."""
+    """Return the name by which a model in the list is requested."""
     if isinstance(item, str):
         return item
     name = next((item[name] for name in NAMES if item.get(name)), None)

@@ -1,4 +1,4 @@
-"""OpenAI's Responses API, stateless: nothing is stored, what must be echoed travels in metadata.
+"""OpenAI's Responses API, stateless: nothing is stored, and what must be echoed travels in metadata.
 
 Source: https://platform.openai.com/docs/api-reference/responses
 """
@@ -26,7 +26,7 @@ from .facts import NEVER_SAMPLED, OPENAI, SAMPLED_WITHOUT_EFFORT
 from .finishes import read_finish
 from .services import service_at
 
-# What a response that is not there yet says of itself.
+# The states of a response that is not ready yet.
 NOT_BEGUN = frozenset({"queued", "in_progress"})
 
 KEY_PREFIXES: tuple[str, ...] = ("sk-", "sk-proj-", "sk-svcacct-", "sk-admin-")
@@ -129,7 +129,7 @@ class OpenAIWire(Wire):
         return body
 
     def build_items(self, turn: Turn) -> list[dict[str, Any]]:
-        """Return the input items of a turn: an answer of this driver's own goes back as it came."""
+        """Return the input items of a turn; this driver's own earlier answer goes back as it came."""
         echo = self.parse_reasoning_echo(turn)
         # An item may speak in any role here: what a client put among the assistant's words stays out.
         if echo and all(item.get("role", "assistant") == "assistant" for item in echo["items"]):
@@ -186,7 +186,7 @@ class OpenAIWire(Wire):
                 answer.close(channel, text)
 
     def parse_output(self, response: dict[str, Any], answer: Answer) -> None:
-        """Write the output of a whole response down."""
+        """Write down the output of a whole response."""
         output = response.get("output") or response.get("output_text") or []
         for item in _parts(output) if isinstance(output, list) else [{"type": "message", "content": output}]:
             self.parse_item(item, answer)
@@ -201,7 +201,7 @@ class OpenAIWire(Wire):
         self.parse_response(response, answer)
 
     def parse_item(self, item: dict[str, Any], answer: Answer) -> None:
-        """Keep an output item for its way back, and note what it says of the end."""
+        """Keep an output item for its way back, and note what it says about the end."""
         kind = item.get("type")
         if kind == "message" and says_something(item.get("error")):
             raise self.parse_error(0, {"error": item["error"]})
@@ -212,7 +212,7 @@ class OpenAIWire(Wire):
         answer.items.append({name: value for name, value in item.items() if name != "status"})
 
     def parse_response(self, response: dict[str, Any], answer: Answer) -> None:
-        """Write down what the finished response object says of itself: usage, model, status."""
+        """Write down what the finished response object says about itself: usage, model, status."""
         status = str(response.get("status") or "").lower()
         answer.model = response.get("model") or answer.model
         if response.get("id"):
@@ -256,7 +256,7 @@ class OpenAIWire(Wire):
 
 
 def _is_search(item: dict[str, Any]) -> bool:
-    """Return whether an output item is a search that is billed: to open a page that was found is none."""
+    """Return whether an output item is a billed search, which opening a page that was found is not."""
     if item.get("type") != "web_search_call":
         return False
     action = item.get("action")

@@ -1,4 +1,4 @@
-"""What an exchange asks of a wire: what the bytes of an answer mean. No I/O."""
+"""The part of a wire that an exchange uses: what the bytes of an answer mean. No I/O."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Parser(ABC):
 
     What an exchange calls, in this order:
 
-    * open_answer(), at the begin of each attempt: what it returns is all that is written in, and one instance
+    * open_answer(), at the start of each attempt: only what it returns is written to, since one instance
       serves many calls at once.
     * parse_event() for each event of a stream, parse_end() for one whose data is no JSON and parse_tail() for
       one that is cut off; or parse_reply(), once, for an answer that is JSON. A stream may come where none
@@ -58,35 +58,35 @@ class Parser(ABC):
         self.driver = driver
 
     def open_answer(self, request: Request) -> Answer:
-        """Return what the answer to a request is to be written down in."""
+        """Return the Answer into which the answer to a request is written."""
         return Answer()
 
     @abstractmethod
     def parse_reply(self, payload: Any, answer: Answer) -> None:
-        """Write a whole answer down, whose type is one of `payloads`."""
+        """Write down a whole answer, whose type is one of `payloads`."""
 
     @abstractmethod
     def parse_event(self, name: str, payload: dict[str, Any], answer: Answer) -> None:
-        """Write one event of a stream down; name is "" where it has none."""
+        """Write down one event of a stream; name is "" if it has none."""
 
     def parse_end(self, data: str, answer: Answer) -> bool:
-        """Tell whether an event's data is the mark of the end, which is no JSON."""
+        """Return whether an event's data marks the end, which is not JSON."""
         if not is_end_mark(data):
             return False
         answer.ended = answer.finish_reason is not None  # on most wires the mark alone proves nothing
         return True
 
     def parse_tail(self, answer: Answer) -> bool:
-        """Tell whether an unfinished last event may be looked at, which the standard drops."""
+        """Return whether an unfinished last event, which the standard drops, may be read."""
         return False
 
     def parse_usage(self, answer: Answer, request: Request) -> Usage:
-        """Return what the provider has counted until now, in common terms; None where it told nothing."""
+        """Return what the provider has counted until now, in common terms; None if it reported nothing."""
         raw = answer.usage or {}
         return usage_of(raw, self.places.read(raw), tier=answer.tier)
 
     def parse_echo(self, answer: Answer) -> dict[str, Any]:
-        """Return what the provider wants echoed, as it will travel in metadata["echo"]."""
+        """Return what the provider wants echoed, as it travels in metadata["echo"]."""
         return {"items": answer.items} if answer.items else {}
 
     def parse_error(self, status: int, payload: Any, text: str = "") -> EngineError:
@@ -108,12 +108,12 @@ class Parser(ABC):
     def amend_request(self, request: Request, error: EngineError) -> Request | None:
         """Return the request without the field that the provider refused, or with the one it wants instead.
 
-        None where the call can't do without it. It is asked once a call.
+        None if the call can't do without it. It is called at most once per call.
         """
         return None
 
     def advise_absent(self, request: Request) -> str:
-        """Return what to do where nothing answers at a request's path, "" where the path is the vendor's."""
+        """Return what to do if nothing answers at a request's path; "" if the path is the vendor's."""
         if not request.elsewhere:
             return ""
         path = urlsplit(request.url).path
@@ -140,10 +140,10 @@ class Parser(ABC):
 
 
 def is_end_mark(data: str) -> bool:
-    """Tell whether data is the mark of the end, [DONE], or what other services have for it."""
+    """Return whether data is [DONE], the mark of the end, or another service's word for it."""
     return len(data) < 20 and re.fullmatch(r"(?i)\W*(done|eof|end)\W*", data) is not None
 
 
 def digest(text: str) -> str:
-    """Return what tells a text from another in an echo."""
+    """Return a digest that tells one text from another in an echo."""
     return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]

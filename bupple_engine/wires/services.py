@@ -1,4 +1,4 @@
-"""The services that speak Chat Completions, a row each: where it is, how it authenticates, where it differs.
+"""The services that speak Chat Completions, one row each: its URL, its authentication, its differences.
 
 These facts age. They come from the services' own documentation, from recorded traffic and from the public
 clients of each, as they stood on the day in facts.py; what none of these shows is left at the default.
@@ -34,7 +34,7 @@ class Refusal(NamedTuple):
 class Service:
     """One service: what it needs, and where it differs from Chat Completions as most servers speak it.
 
-    The defaults are for a service of which no more is known than its URL and its key.
+    The defaults are for a service of which only the URL and the key are known.
     """
 
     url: str  # where <names> stand in it, they are the site's own, and BASE_URL must be set
