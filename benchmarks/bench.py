@@ -15,10 +15,12 @@ from benchmarks.worker import Worker
 # Name → the contender, and the packages hidden from it.
 LINEUP: dict[str, tuple[str, tuple[str, ...]]] = {
     "floor": ("floor", ()),
+    "timed": ("timed", ()),
     "ours": ("ours", ("orjson",)),
     "orjson": ("ours", ()),
     "openai": ("openai", ()),
 }
+USUAL = ("floor", "ours", "orjson", "openai")
 EVERY = {"openai": 8}  # the slow ones take part in every so-manieth round
 
 
@@ -43,10 +45,14 @@ class Results:
         """Return the largest figure of the rounds."""
         return float(max(numbers[key] for numbers in self.rounds[name].values()))
 
-    def ratio(self, name: str, base: str = "floor", key: str = "cpu") -> float:
-        """Return the median of the ratios to a contender that was measured in the same round."""
+    def ratios(self, name: str, base: str = "floor", key: str = "cpu") -> tuple[float, ...]:
+        """Return the ratios to a contender that was measured in the same rounds."""
         bases = self.rounds[base]
-        return float(median(numbers[key] / bases[at][key] for at, numbers in self.rounds[name].items()))
+        return tuple(numbers[key] / bases[at][key] for at, numbers in self.rounds[name].items())
+
+    def ratio(self, name: str, base: str = "floor", key: str = "cpu") -> float:
+        """Return their median."""
+        return float(median(self.ratios(name, base, key)))
 
 
 @dataclass(frozen=True)
@@ -72,7 +78,7 @@ class Bench:
         """Return how many connections the provider has answered calls on."""
         return int(self.provider()["used"])
 
-    def race(self, task: str, rounds: int, names: Iterable[str] = LINEUP, **arguments: Any) -> Results:
+    def race(self, task: str, rounds: int, names: Iterable[str] = USUAL, **arguments: Any) -> Results:
         """Do the task round by round in processes that stay."""
         results = Results()
         with ExitStack() as stack:
@@ -86,7 +92,7 @@ class Bench:
                         results.add(name, number, workers[name].run(task, **arguments))
         return results
 
-    def race_fresh(self, task: str, rounds: int, names: Iterable[str] = LINEUP, **arguments: Any) -> Results:
+    def race_fresh(self, task: str, rounds: int, names: Iterable[str] = USUAL, **arguments: Any) -> Results:
         """Do the task round by round, each time in a new process."""
         results = Results()
         for number in range(1 if self.quick else rounds):
@@ -97,6 +103,6 @@ class Bench:
         return results
 
 
-def present(names: Iterable[str] = LINEUP) -> list[str]:
+def present(names: Iterable[str] = USUAL) -> list[str]:
     """Return those contenders whose package is installed."""
-    return [name for name in names if name in ("floor", "ours") or find_spec(name)]
+    return [name for name in names if name in ("floor", "timed", "ours") or find_spec(name)]

@@ -23,6 +23,7 @@ MESSAGES: Any = [
     {"role": "user", "content": "Why does a stream of words feel faster than a page of them?"},
 ]
 THREADS = 256  # the largest number of threads that share a pool
+IDLE = 60  # seconds that a read may take, where it has a limit
 
 Sink = Callable[[Any], object]
 
@@ -89,20 +90,30 @@ class Floor(Contender):
     def stream(self, replay: str, sink: Sink) -> None:
         url = self.url(replay) + "/chat/completions"
         with self.session.post(url, json=self.stream_body, headers=self.headers, stream=True) as response:
-            response.raise_for_status()
-            rest = b""
-            for piece in response.iter_content(None):
-                *events, rest = (rest + piece).split(b"\n\n")
-                parse(events, sink)
+            self.read(response, sink)
 
     async def astream(self, replay: str, sink: Sink) -> None:
         url = self.url(replay) + "/chat/completions"
         async with self.asession.post(url, json=self.stream_body, headers=self.headers) as response:
-            response.raise_for_status()
-            rest = b""
-            async for piece in response.content.iter_any():
-                *events, rest = (rest + piece).split(b"\n\n")
-                parse(events, sink)
+            await self.aread(response, sink)
+
+    @staticmethod
+    def read(response: requests.Response, sink: Sink) -> None:
+        """Hand over the chunks of an answer."""
+        response.raise_for_status()
+        rest = b""
+        for piece in response.iter_content(None):
+            *events, rest = (rest + piece).split(b"\n\n")
+            parse(events, sink)
+
+    @staticmethod
+    async def aread(response: aiohttp.ClientResponse, sink: Sink) -> None:
+        """See read()."""
+        response.raise_for_status()
+        rest = b""
+        async for piece in response.content.iter_any():
+            *events, rest = (rest + piece).split(b"\n\n")
+            parse(events, sink)
 
     def send(self, replay: str) -> str:
         url = self.url(replay) + "/chat/completions"
@@ -119,6 +130,27 @@ class Floor(Contender):
     async def aclose(self) -> None:
         if "asession" in self.__dict__:
             await self.asession.close()
+
+
+class TimedFloor(Floor):
+    """Do the same with a time limit for each read, as everybody must: a provider may fall silent."""
+
+    def stream(self, replay: str, sink: Sink) -> None:
+        url = self.url(replay) + "/chat/completions"
+        with self.session.post(
+            url, json=self.stream_body, headers=self.headers, stream=True, timeout=(5, IDLE)
+        ) as response:
+            self.read(response, sink)
+
+    async def astream(self, replay: str, sink: Sink) -> None:
+        import aiohttp
+
+        url = self.url(replay) + "/chat/completions"
+        timeout = aiohttp.ClientTimeout(total=None, sock_connect=5, sock_read=IDLE)
+        async with self.asession.post(
+            url, json=self.stream_body, headers=self.headers, timeout=timeout
+        ) as response:
+            await self.aread(response, sink)
 
 
 def parse(events: list[bytes], sink: Sink) -> None:
@@ -232,4 +264,9 @@ class OpenAISDK(Contender):
             await client.close()
 
 
-CONTENDERS: dict[str, type[Contender]] = {"floor": Floor, "ours": Ours, "openai": OpenAISDK}
+CONTENDERS: dict[str, type[Contender]] = {
+    "floor": Floor,
+    "timed": TimedFloor,
+    "ours": Ours,
+    "openai": OpenAISDK,
+}

@@ -145,4 +145,5 @@ def _row(
         verdict = "reached" if ratio >= at_least else f"missed by {100 - ratio / at_least * 100:.0f} %"
     ours, floor = (f"{results.median(name, key):.0f} {unit}".strip() for name in ("ours", "floor"))
     openai = f"{results.ratio('openai', key=key):.2f} ×" if "openai" in results else ""
-    return Row(what, ours, floor, f"{ratio:.2f} ×", reach, verdict, openai)
+    ratios = results.ratios("ours", key=key)
+    return Row(what, ours, floor, f"{ratio:.2f} ×", reach, verdict, openai, ratios, key == "streams")

@@ -5,7 +5,7 @@ from functools import partial
 
 from benchmarks import importing
 from benchmarks.abandoned import MANNERS
-from benchmarks.bench import Bench, Results, present
+from benchmarks.bench import USUAL, Bench, Results, present
 from benchmarks.process import PACE
 from benchmarks.relay import relay
 from benchmarks.table import Row, Target, yes_or_no
@@ -17,34 +17,42 @@ TARGETS = {
     "asend": (Target(1.3, 1.15), None),
     "first": (Target(1.1), None),
     "crowd": (Target(1.2), Target(1.2)),
+    "tokens": (Target(1.2, 1.0), Target(1.2, 1.0)),
     "none": (Target(), Target()),
 }
 
 
-def costs(what: str, results: Results, targets: tuple[Target, Target | None]) -> Iterator[Row]:
+def costs(
+    what: str, results: Results, targets: tuple[Target, Target | None], base: str = "floor"
+) -> Iterator[Row]:
     """Yield the rows of a cost over the floor's: ours, and ours with orjson."""
     for name, target in zip(("ours", "orjson"), targets, strict=True):
         if target and name in results:
-            ratio = results.ratio(name)
+            ratio = results.ratio(name, base)
             yield Row(
                 what + (", orjson" if name == "orjson" else ""),
                 f"{results.median(name):.1f} µs",
-                f"{results.median('floor'):.1f} µs",
+                f"{results.median(base):.1f} µs",
                 f"{ratio:.2f} ×",
                 target.goals("×"),
                 target.verdict(ratio),
-                f"{results.ratio('openai'):.1f} ×" if name == "ours" and "openai" in results else "",
+                f"{results.ratio('openai', base):.1f} ×" if name == "ours" and "openai" in results else "",
+                results.ratios(name, base),
             )
 
 
 def streams(bench: Bench, verb: str) -> Iterator[Row]:
-    """Read 2,000 chunks as fast as they can be read; then, with no target, in less favourable ways."""
+    """Read 2,000 chunks as fast as they can be read, in pieces of several and one by one."""
     results = bench.race(verb, 60, replay="bulk")
     yield from costs(f"{verb}(), a chunk", results, TARGETS["stream"])
     results = bench.race(verb, 40, replay="single")
     yield from costs(f"{verb}(), a chunk, one an HTTP chunk", results, TARGETS["none"])
-    results = bench.race(verb, 16, replay="live")
-    yield from costs(f"{verb}(), a chunk, one each ms", results, TARGETS["none"])
+
+
+def tokens(bench: Bench, verb: str) -> Iterator[Row]:
+    """Read one token a packet, as it comes in production; the floor's reads have a limit, too."""
+    results = bench.race(verb, 24, ("timed", *USUAL[1:]), replay="live")
+    yield from costs(f"{verb}(), one token a packet (floor: timed)", results, TARGETS["tokens"], "timed")
 
 
 def sends(bench: Bench, verb: str) -> Iterator[Row]:
@@ -106,6 +114,7 @@ def imports(bench: Bench) -> Iterator[Row]:
         target.goals("ms") + " ¹",
         target.verdict(results.median("ours") * PACE / results.median("ours", "pace")),
         f"{results.median('openai'):.0f} ms" if "openai" in results else "",
+        results.ratios("ours"),
     )
     target = Target(2)
     memory = {name: results.median(name, "memory") / 1024 for name in results.rounds}
@@ -117,6 +126,7 @@ def imports(bench: Bench) -> Iterator[Row]:
         target.goals("MB"),
         target.verdict(memory["ours"]),
         f"{memory['openai']:.0f} MB" if "openai" in memory else "",
+        results.ratios("ours", key="memory"),
     )
     libraries = results.rounds["ours"][0]["libraries"]
     yield Row(
@@ -130,9 +140,11 @@ def imports(bench: Bench) -> Iterator[Row]:
 def crowd(bench: Bench, task: str, streams: int, what: str) -> Iterator[Row]:
     """Read many streams of ten chunks a second at once."""
     replay, seconds = ("paced-quick", 1) if bench.quick else ("paced", 4)
-    results = bench.race_fresh(task, 5, streams=streams, replay=replay, seconds=seconds)
+    names = ("timed", *USUAL)
+    results = bench.race_fresh(task, 5, names, streams=streams, replay=replay, seconds=seconds)
     yield from costs(f"{what}, a chunk", results, TARGETS["crowd"])
-    target = Target(35) if task == "crowd_async" else Target()
+    yield from costs(f"{what}, a chunk (floor: timed)", results, TARGETS["crowd"], "timed")
+    target = Target(35 if task == "crowd_async" else 75)
     yield Row(
         f"{what}, memory a stream",
         f"{results.median('ours', 'memory'):.0f} KB",
@@ -141,6 +153,7 @@ def crowd(bench: Bench, task: str, streams: int, what: str) -> Iterator[Row]:
         target.goals("KB"),
         target.verdict(results.median("ours", "memory")),
         f"{results.median('openai', 'memory'):.0f} KB" if "openai" in results else "",
+        results.ratios("ours", key="memory"),
     )
     failures = {name: results.worst(name, "failures") for name in results.rounds}
     yield Row(
@@ -213,6 +226,7 @@ def decoder(bench: Bench) -> Iterator[Row]:
             f"{results.ratio('ours'):.2f} ×",
             target.goals("ms") + " ¹",
             target.verdict(times[8] * PACE / results.median("ours", "pace")),
+            ratios=results.ratios("ours"),
         )
         steps = [times[size] / size for size in sizes]
         yield Row(
@@ -226,6 +240,8 @@ def decoder(bench: Bench) -> Iterator[Row]:
 ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "stream": partial(streams, verb="stream"),
     "astream": partial(streams, verb="astream"),
+    "tokens": partial(tokens, verb="stream"),
+    "atokens": partial(tokens, verb="astream"),
     "send": partial(sends, verb="send"),
     "asend": partial(sends, verb="asend"),
     "first": first_chunk,

@@ -1,6 +1,7 @@
 """The table: a row's cells, verdicts, and the columns in which they are printed."""
 
-from dataclasses import astuple, dataclass
+from collections.abc import Iterable
+from dataclasses import dataclass
 
 WIDTHS = (52, 17, 10, 7, 22, 20, 10)
 
@@ -16,10 +17,17 @@ class Row:
     reach: str = ""
     verdict: str = ""
     openai: str = ""
+    ratios: tuple[float, ...] = ()  # of ours to the floor, one a round
+    more_is_better: bool = False
 
     def __str__(self) -> str:
-        cells = zip(astuple(self), WIDTHS, strict=True)
-        return "  ".join(cell.ljust(width) for cell, width in cells).rstrip()
+        cells = (self.what, self.ours, self.floor, self.ratio, self.reach, self.verdict, self.openai)
+        return align(cells, WIDTHS)
+
+
+def align(cells: Iterable[str], widths: Iterable[int]) -> str:
+    """Return a line of a table."""
+    return "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
 
 
 HEADING = Row("what", "ours", "floor", "ratio", "reach", "verdict", "openai SDK")

@@ -36,13 +36,12 @@ from django.contrib.auth.models import Permission, User
 from bupple_engine.admin import MESSAGE_CHARACTERS, ConfigurationAdmin
 from bupple_engine.diagnostics import overview
 from bupple_engine.diagnostics.probe import Verdict
-from bupple_engine.drivers import wired
-from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.models import Configuration
 from bupple_engine.protocol.options import Options
 from bupple_engine.protocol.sse import Decoder
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
+from tests.verbs import Quiet
 from tests.wires import JSON, KEY, NO_MESSAGES, ChatCompletions
 
 ROOT = Path(__file__).parent.parent
@@ -323,7 +322,7 @@ def test_drivers_are_probed_side_by_side(provider: Provider, configure: Configur
 # What it shows
 
 
-class BrokenDriver(ChatDriver):
+class BrokenDriver(Quiet):
     """Fail while it is made, with words that no one should read."""
 
     def __init__(self, alias: str, name: str, config: Options) -> None:
@@ -415,7 +414,6 @@ def test_the_columns_are_what_the_driver_runs_with(configure: Configure, client:
 def test_missing_extras_are_named(
     configure: Configure, client: Client, without_aiohttp: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(overview, "has_aiohttp", wired.has_aiohttp)
     configure(main=WIRE.settings("http://127.0.0.1:9"), local={"MODEL_PATH": "/nowhere/model.gguf"})
     main, local = html(client.get(PAGE)).split("<tbody")[1:]
     assert re.search(r"<code>async</code>\s*<span class=\"bupple-quiet\">not installed", main)

@@ -29,6 +29,7 @@ from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.drivers.local import driver as local
 from bupple_engine.protocol.options import COMMON, Option, string
 from bupple_engine.wires.chat_completions import ChatCompletionsWire
+from tests.verbs import Quiet
 
 ROOT = Path(__file__).parent.parent
 KEY = "sk-ant-api03-0123456789abcdef"
@@ -55,11 +56,11 @@ def engine(entry: Any = None, alias: str = "it", **others: Any) -> dict[str, Any
     return {"DEFAULT": "claude", "DRIVERS": drivers, **others}
 
 
-class Silent(ChatDriver):
+class Silent(Quiet):
     """Be a driver with nothing to say."""
 
 
-class House(ChatDriver):
+class House(Quiet):
     """Be a third party's driver that checks its own entry."""
 
     options: ClassVar = {**COMMON, "room": Option(string)}
@@ -70,28 +71,28 @@ class House(ChatDriver):
         return []
 
 
-class Broken(ChatDriver):
+class Broken(Quiet):
     """Be a driver whose check quotes a key while it fails."""
 
     def check(self) -> list[CheckMessage]:
         raise ValueError(f"no house for {self.config['api_key'].reveal()}")
 
 
-class Unmade(ChatDriver):
+class Unmade(Quiet):
     """Be a driver that can't be made."""
 
     def __init__(self, *args: Any) -> None:
         raise KeyError("room")
 
 
-class Choosy(ChatDriver):
+class Choosy(Quiet):
     """Be a driver that says what is wrong with its entry in Django's words."""
 
     def __init__(self, *args: Any) -> None:
         raise ImproperlyConfigured("BUPPLE_ENGINE['DRIVERS']['it']['ROOM'] is taken.")
 
 
-class Talkative(ChatDriver):
+class Talkative(Quiet):
     """Be a driver that quotes its key where it can't be made."""
 
     def __init__(self, alias: str, name: str, config: Any) -> None:
@@ -103,6 +104,10 @@ class HouseWire(ChatCompletionsWire):
 
     def check(self, options: Any) -> list[CheckMessage]:
         return [Info(f"It runs {options['model']}.", obj="the house", id="house.I001")]
+
+
+class Mute(ChatDriver):
+    """Lack what yields the answer."""
 
 
 HERE = __name__
@@ -159,6 +164,7 @@ PLACES = {
         (engine({"DRIVER": "json.loads"}), "it.DRIVER", "no subclass", "ChatDriver"),
         (engine({"DRIVER": 7}), "it.DRIVER", "dotted path", '"DRIVER": "claude"'),
         (engine({"DRIVER": "bupple_engine.drivers.base.ChatDriver"}), "it.DRIVER", "no subclass"),
+        (engine({"DRIVER": f"{HERE}.Mute"}), "it.DRIVER", "must have generate()"),
     ],
     "E010": [
         (engine({**CLAUDE, "DRIVER": "claude", "TEMPRATURE": 1}), "it", "'TEMPRATURE'", "'TEMPERATURE'"),

@@ -28,7 +28,8 @@ from rest_framework.exceptions import PermissionDenied, Throttled
 from bupple_engine import call_finished, conf
 from bupple_engine.api import ChatCall
 from bupple_engine.drivers import DRIVERS, extras
-from bupple_engine.wires.services import CHECKED, SERVICES, Service
+from bupple_engine.wires.facts import CHECKED
+from bupple_engine.wires.services import SERVICES, Service
 from tests.conftest import Configure
 from tests.provider import Answer, Provider, Request
 from tests.pure import wire

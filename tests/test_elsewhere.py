@@ -20,12 +20,11 @@ from django.core.files.base import ContentFile
 from bupple_engine import EngineError, InvalidDriverError, InvalidRequestError, ProviderConnectionError, ai
 from bupple_engine.calls import bridge
 from bupple_engine.checks import check_settings
-from bupple_engine.drivers import base
 from bupple_engine.exchange.exchange import Exchange, TransportFailure
 from tests.conftest import Configure
 from tests.provider import Provider
 from tests.pure import begin, build
-from tests.verbs import VERBS, run
+from tests.verbs import VERBS, Quiet, run
 from tests.wires import WIRES, Wire
 
 CHAT = next(wire for wire in WIRES if wire.name == "openai_chat")
@@ -308,7 +307,7 @@ def test_a_verb_of_another_library_is_answered_with_ours(name: str, verb: str, c
     assert copy.copy(ai("house")).alias == "house"
 
 
-class House(base.ChatDriver):
+class House(Quiet):
     """Have a property that fails in its own way."""
 
     @property

@@ -34,7 +34,7 @@ from bupple_engine.wires.base import Wire as OurWire
 from bupple_engine.wires.chat_completions import ChatCompletionsWire
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
-from tests.verbs import VERBS, run
+from tests.verbs import VERBS, Quiet, run
 from tests.wires import JSON, KEY, NO_MESSAGES, WIRES, Wire
 
 NAMES = ["zeta-1", "alpha-2", "model-3"]
@@ -301,11 +301,11 @@ def test_echo_lists_itself(configure: Configure) -> None:
 # Drivers of a third party
 
 
-class Silent(ChatDriver):
+class Silent(Quiet):
     """Have no list."""
 
 
-class Listed(ChatDriver):
+class Listed(Quiet):
     """Have a list, and no common options."""
 
     options = {"model": COMMON["model"]}  # noqa: RUF012

@@ -61,6 +61,7 @@ from bupple_engine.conf.env import engine_settings
 from bupple_engine.diagnostics.probe import probe
 from bupple_engine.drivers import base
 from bupple_engine.drivers.base import ChatDriver
+from bupple_engine.drivers.echo import EchoDriver
 from bupple_engine.http import stream_response
 from bupple_engine.http.problems import report
 from bupple_engine.wires.chat_completions import ChatCompletionsWire
@@ -1164,6 +1165,8 @@ def test_a_driver_is_pickled_as_its_alias(settings: Any, provider: Provider) -> 
             assert leaks({"pickle": written.decode("latin-1")}) == {}
             assert pickle.loads(written) is ai(alias)  # noqa: S301
     assert pickle.loads(pickle.dumps(ai("echo").send))(HELLO)["content"] == "Hello"  # noqa: S301
+    with pytest.raises(TypeError, match=r"made by another than ai\('it'\)"):
+        pickle.dumps(EchoDriver("it", "echo", {}))
     changed = ai("it", api_key=OTHER_KEY)
     with pytest.raises(TypeError, match=r"ai\('it', \*\*options\) can't be pickled") as caught:
         pickle.dumps(changed)

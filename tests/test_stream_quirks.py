@@ -23,6 +23,7 @@ from bupple_engine import (
     StreamError,
     StreamInterruptedError,
 )
+from bupple_engine.exchange import events as exchange_events
 from bupple_engine.exchange import reader
 from bupple_engine.exchange.exchange import END_SECONDS
 from bupple_engine.protocol import json as decoding
@@ -353,7 +354,8 @@ def parser(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> N
     assert spec.loader is not None
     copy = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(copy)
-    monkeypatch.setattr(reader, "loads", copy.loads)
+    for module in (exchange_events, reader):
+        monkeypatch.setattr(module, "loads", copy.loads)
 
 
 @pytest.mark.usefixtures("parser")

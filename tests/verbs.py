@@ -3,15 +3,24 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 from bupple_engine import EngineError
 from bupple_engine.drivers.base import ChatDriver, fold
+from bupple_engine.protocol.options import Options
 from bupple_engine.types import Chunk, Message
 
 VERBS = ["send", "asend", "stream", "astream"]
 STREAMS = ["stream", "astream"]
+
+
+class Quiet(ChatDriver):
+    """Be a third party's driver with nothing to say."""
+
+    def generate(self, messages: list[Message], options: Options) -> Iterator[Any]:
+        yield {"done": True}
 
 
 @dataclass

@@ -19,9 +19,10 @@ from bupple_engine.drivers import DRIVERS
 from bupple_engine.exceptions import UnsupportedFeatureError
 from bupple_engine.masking import SECRET_OPTIONS, SecretURL, reveal
 from bupple_engine.masking.keys import looks_like_key, shown, unkeyed
-from bupple_engine.protocol import elsewhere
+from bupple_engine.protocol import vendors
 from bupple_engine.protocol.request import join_url
 from bupple_engine.wires.base import Wire, family
+from bupple_engine.wires.facts import CHECKED
 
 from .table import Places, message
 
@@ -173,11 +174,11 @@ def check_model(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessa
     elif reading.config.get("base_url") is None:  # another host may give its models any name
         day = wire.shutdowns.get(model, wire.shutdowns.get(family(model)))
         if day is not None:
-            when = f"on {day}" if day else "by November 2026"
+            when = f"on {day}" if day else f"by {date.fromisoformat(CHECKED):%B %Y}"
             past = not day or date.fromisoformat(day) < date.today()
             words = f"was shut down {when}" if past else f"will be shut down {when}"
             yield message("W013", at["model"], f"is {model}, which {words}.", hint)
-        owner = elsewhere.driver_of(model)
+        owner = vendors.driver_of(model)
         if {reading.name, owner} <= _VENDORS and owner != reading.name.removesuffix("_chat"):
             words = f"is {model}, as models of {owner} are called: is it another vendor's?"
             yield message("W008", at["model"], words, hint)

@@ -15,7 +15,7 @@ from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.masking import Hidden, MaskedDict, Misfit, hide, protect, reveal
 from bupple_engine.masking.keys import shown, unkeyed
 from bupple_engine.masking.printing import with_article
-from bupple_engine.protocol import elsewhere
+from bupple_engine.protocol import vendors
 from bupple_engine.protocol.options import COMMON, suggest
 
 KEYS = ("DEFAULT", "DRIVERS", "API", "MEMORY", "MAX_THREADS")
@@ -243,7 +243,7 @@ def _known(alias: Any, drivers: dict[str, Any]) -> str:
     if same := [name for name in names if name.lower() == said.strip().lower()]:
         return f"Did you mean {same[0]!r}?"
     models = {name: reveal(entry.get("MODEL")) for name, entry in drivers.items() if isinstance(entry, dict)}
-    if hint := elsewhere.of_alias(said, names, models):
+    if hint := vendors.of_alias(said, names, models):
         return hint
     missing = ""
     if said in DRIVERS:

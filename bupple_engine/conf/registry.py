@@ -17,7 +17,7 @@ from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.masking import Secret, protect, reveal
 from bupple_engine.masking.keys import looks_like_key, shown, unkeyed
 from bupple_engine.masking.printing import kind_of
-from bupple_engine.protocol import elsewhere
+from bupple_engine.protocol import elsewhere, vendors
 from bupple_engine.protocol.options import Option, Options, merge, read_option, right_line, suggest
 from bupple_engine.protocol.scrubbing import scrub, secrets_of
 from bupple_engine.wires.base import Wire
@@ -63,7 +63,9 @@ def get_driver(alias: str) -> ChatDriver:
             if driver is None:
                 entry = conf.entry(alias)
                 name: str = reveal(alias)
-                driver = _drivers[name] = read(name, entry).build(name)
+                driver = read(name, entry).build(name)
+                driver.opened_by = ai
+                _drivers[name] = driver
     return driver
 
 
@@ -149,6 +151,8 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
         hint = _model_hint(name) or 'Write "DRIVER": "package.module.Class", as Python imports it.'
         return Mistake("E008", where, words, hint, InvalidDriverError, error)
     if isinstance(found, type) and issubclass(found, ChatDriver) and found is not ChatDriver:
+        if lacking := found.find_lacking():
+            return Mistake("E009", where, f": {shown(name)} {lacking}.", "", InvalidDriverError)
         return found, None
     words = f": {shown(name)} is no subclass of ChatDriver or Wire."
     hint = "Derive it from bupple_engine.drivers.base.ChatDriver."
@@ -156,7 +160,7 @@ def _find(name: str, where: str) -> tuple[type[ChatDriver], Wire | None] | Mista
 
 
 def _model_hint(name: str) -> str:
-    driver = elsewhere.driver_of(name)
+    driver = vendors.driver_of(name)
     return f'Write "DRIVER": "{driver}", "MODEL": "{name}"' if driver and driver != name else ""
 
 

@@ -5,11 +5,10 @@ from __future__ import annotations
 import hashlib
 import json
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
-from importlib.util import find_spec
 from typing import Any
 
 from django.conf import settings
@@ -22,28 +21,15 @@ from django.utils.translation import gettext
 from bupple_engine import __version__, conf
 from bupple_engine.checks.entries import hide_secrets
 from bupple_engine.conf.registry import get_driver
-from bupple_engine.drivers.base import ChatDriver
-from bupple_engine.drivers.local.driver import LocalDriver, model_path
-from bupple_engine.drivers.wired import HTTPDriver
-from bupple_engine.masking import mask_url
+from bupple_engine.drivers.extras import Requirement
 from bupple_engine.masking.keys import shown, unkeyed
 from bupple_engine.masking.printing import one_line
-from bupple_engine.transports import has_aiohttp
 
 from .probe import Verdict
 
 logger = logging.getLogger("bupple_engine")
 
 VERDICT_SECONDS = 7 * 86_400  # how long the cache keeps a verdict
-
-
-@dataclass(frozen=True)
-class Extra:
-    """An extra that a driver makes use of, or can't do without."""
-
-    name: str
-    is_ready: bool
-    is_required: bool = False
 
 
 @dataclass
@@ -56,14 +42,15 @@ class Row:
     mistake: str = ""
     config: dict[str, Any] = field(default_factory=dict)
     base_url: str = ""
-    extras: list[Extra] = field(default_factory=list)
+    extras: Sequence[Requirement] = ()
     verdict: Verdict | None = None
 
     def read(self) -> None:
         """Fill in what the driver says of itself."""
         try:
             driver = get_driver(self.alias)
-            self.config, self.base_url, self.extras = driver.get_config(), _base_url(driver), _extras(driver)
+            self.config = driver.get_config()
+            self.base_url, self.extras = driver.endpoint(), driver.requirements()
         except ImproperlyConfigured as error:
             self.mistake = self._hide(str(error))
         except Exception as error:  # a driver of the site's own may raise anything
@@ -117,29 +104,6 @@ class Row:
     def untold_mistake(self) -> str:
         """The mistake, unless the checks have said it."""
         return "" if _told(self.mistake, self.messages) else self.mistake
-
-
-def _base_url(driver: ChatDriver) -> str:
-    """Return where requests go, by the entry or the driver's own default, masked; "" where neither says."""
-    if not isinstance(driver, HTTPDriver) or "base_url" not in driver.known_options:
-        return ""
-    chosen = driver.config.get("base_url")
-    if not chosen and "base_url" in driver.wire.required:
-        return ""  # the wire's own is a pattern, for who writes the entry
-    return repr(chosen) if chosen else mask_url(driver.wire.base_url(driver.config))
-
-
-def _extras(driver: ChatDriver) -> list[Extra]:
-    if not isinstance(driver, HTTPDriver):
-        return []
-    speed = Extra("speed", find_spec("orjson") is not None)
-    if not isinstance(driver, LocalDriver):
-        return [Extra("async", has_aiohttp()), speed]
-    try:
-        model_path(driver.config)
-    except ImproperlyConfigured:
-        return [Extra("local", False, is_required=True), speed]
-    return [Extra("local", True), speed]
 
 
 def report_crash(alias: str, error: Exception) -> str:

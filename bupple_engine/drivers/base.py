@@ -5,9 +5,10 @@ from __future__ import annotations
 import copy
 import logging
 import time
-from collections.abc import AsyncGenerator, Generator, Iterable, Iterator, Mapping
+from abc import ABC
+from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, ClassVar, cast
+from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
 from asgiref.sync import sync_to_async
 
@@ -29,7 +30,9 @@ from bupple_engine.protocol.options import COMMON, Option, Options, clocks, merg
 from bupple_engine.protocol.scrubbing import clean, secrets_of
 from bupple_engine.types import Chunk, Message, Reply
 
+from .extras import Requirement
 from .lazy import is_lazy, plain, plain_message, plain_option
+from .probing import Findings, ask_for_models
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
@@ -38,16 +41,45 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bupple_engine")
 
 
-class ChatDriver:
+class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several will do
     """One entry of the settings: send(), stream(), their async twins, and get_config().
 
-    A driver of your own implements generate(), and names in `options` what its entry may hold beside
-    the common keys. One instance serves all threads and event loops of a process: keep no state of a
-    call on it.
+    A driver of your own has generate(), or send(), stream() and their twins of its own; one that has none of
+    these can't be made. `options` names what its entry may hold beside the common keys. One instance serves
+    all threads and event loops of a process: keep no state of a call on it.
+
+    What is called, and when:
+
+    * __init__(), once a process and entry, at the first ai() or `manage.py check`, and once more for each
+      ai(alias, **options). It sends nothing. An ImproperlyConfigured, or any other error, is a mistake of
+      the entry (E012).
+    * check(), requirements(), endpoint() and get_config() by `manage.py check` and the admin page, also where
+      there is no network. They send nothing, and ask no callable key.
+    * generate(), once a send() or stream(), behind all that can be told of a call before any I/O. It raises
+      an EngineError for what goes wrong; whatever else it raises reaches the caller as it is.
+    * models(), offers() and probe() by the live check and `manage.py bupple_models`. They may send requests,
+      and raise an EngineError; what else they raise the live check reports.
     """
 
     options: ClassVar[Mapping[str, Option]] = COMMON
+    required: tuple[str, ...] = ()  # the options that a call can't do without
+    # Whether the list of models is refused without a good key, so that having it says something of the key;
+    # None where that says nothing.
+    models_need_key: bool | None = None
     has_overrides = False  # set: it was made by ai(alias, **options)
+    opened_by: Callable[[str], ChatDriver] | None = None  # what makes it again from its alias: ai()
+
+    def __new__(cls, *args: Any, **kwargs: Any) -> Self:
+        if lacking := cls.find_lacking():
+            raise TypeError(f"{cls.__name__} {lacking}")
+        return super().__new__(cls)
+
+    @classmethod
+    def find_lacking(cls) -> str:
+        """Return what a class lacks to be a driver, "" where it lacks nothing."""
+        ways = ({"generate"}, {"_batches"}, {"send", "stream"})
+        own = {name for name in set().union(*ways) if getattr(cls, name) is not getattr(ChatDriver, name)}
+        return "" if any(way <= own for way in ways) else "must have generate(), which yields the answer"
 
     def __init__(self, alias: str, name: str, config: Options) -> None:
         self.alias = alias
@@ -64,9 +96,9 @@ class ChatDriver:
                 f"A driver made by ai({self.label!r}, **options) can't be pickled: its options may be secret."
                 " Pass on the alias and what the options are made of, and call ai() where it is needed."
             )
-        from bupple_engine.conf.registry import ai
-
-        return ai, (self.alias,)
+        if self.opened_by is None:
+            raise TypeError(f"A driver can't be pickled that was made by another than ai({self.label!r}).")
+        return self.opened_by, (self.alias,)
 
     def __copy__(self) -> ChatDriver:
         copied = object.__new__(type(self))
@@ -91,9 +123,7 @@ class ChatDriver:
         without it counts as cut off. messages are checked; options are the entry's and the call's.
         Raise an EngineError for what goes wrong; release what you hold in a `finally`.
         """
-        raise NotImplementedError(
-            f"{type(self).__name__} must implement generate(); a call is made by send() or stream()"
-        )
+        raise TypeError(f"{type(self).__name__} {ChatDriver.find_lacking()}")
 
     def __getattr__(self, name: str) -> Any:
         if verb := elsewhere.VERBS.get(name):
@@ -105,7 +135,7 @@ class ChatDriver:
         """What an entry of this driver may hold."""
         return self.options
 
-    def replace(self, config: Options) -> ChatDriver:
+    def replace(self, config: Options) -> Self:
         """Return the same driver with other options: those of ai(alias, **options)."""
         return type(self)(self.alias, self.name, config)
 
@@ -190,6 +220,21 @@ class ChatDriver:
             config[name] = value
         return config
 
+    def endpoint(self) -> str:
+        """Return the URL that calls go to, what is secret in it masked; "" where nobody can tell."""
+        return ""
+
+    def requirements(self) -> Sequence[Requirement]:
+        """Return the extras that the driver makes use of, or can't do without."""
+        return ()
+
+    def probe(self, seconds: float) -> Findings:
+        """Return what can be found out of the provider within so many seconds, for no tokens.
+
+        A provider that fails is a finding, no exception.
+        """
+        return ask_for_models(self, seconds)
+
     def check(self) -> Iterable[CheckMessage]:
         """Return what is wrong with the entry, as Django's CheckMessages with ids of your own.
 
@@ -200,7 +245,7 @@ class ChatDriver:
 
     # What a driver may do in a better way than by generate()
 
-    def _prepare(self, call: Call) -> None:
+    def _prepare(self, call: Call) -> None:  # noqa: B027 # most have nothing to add
         """Raise what can be told of a call before any I/O."""
 
     def _batches(self, call: Call) -> Generator[list[Chunk], None, None]:

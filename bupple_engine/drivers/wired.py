@@ -7,7 +7,7 @@ import logging
 from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
 from contextlib import aclosing
 from functools import cache
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
@@ -16,6 +16,7 @@ from bupple_engine.calls.call import Call
 from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange.exchange import Exchange, TransportFailure
 from bupple_engine.exchange.pages import Listing
+from bupple_engine.masking import mask_url
 from bupple_engine.protocol.answer import reply_of
 from bupple_engine.protocol.options import Option, Options, clocks, limits, unfit
 from bupple_engine.protocol.request import Request
@@ -25,6 +26,7 @@ from bupple_engine.wires.base import Wire
 
 from . import extras
 from .base import ChatDriver
+from .probing import Findings, ask_provider
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
@@ -44,12 +46,14 @@ class HTTPDriver(ChatDriver):
     def __init__(self, alias: str, name: str, config: Options, wire: Wire) -> None:
         super().__init__(alias, name, config)
         self.wire = wire
+        self.required = wire.required
+        self.models_need_key = wire.models_need_key
 
     @property
     def known_options(self) -> Mapping[str, Option]:
         return self.wire.options
 
-    def replace(self, config: Options) -> HTTPDriver:
+    def replace(self, config: Options) -> Self:
         return type(self)(self.alias, self.name, config, self.wire)
 
     def models(self) -> list[str]:
@@ -73,6 +77,19 @@ class HTTPDriver(ChatDriver):
 
     def offers(self, model: str, models: list[str]) -> bool | None:
         return self.wire.offers(model, models)
+
+    def endpoint(self) -> str:
+        chosen = self.config.get("base_url")
+        if chosen:
+            return repr(chosen)
+        # Where the entry must say it, the wire's own is a pattern for who writes the entry.
+        return "" if "base_url" in self.required else mask_url(self.wire.base_url(self.config))
+
+    def requirements(self) -> list[extras.Requirement]:
+        return [extras.Requirement("async", has_aiohttp()), extras.speed()]
+
+    def probe(self, seconds: float) -> Findings:
+        return ask_provider(self, seconds)
 
     def knock(self) -> None:
         """Send an empty object to where messages go, which is no message; raise what the provider says of it.

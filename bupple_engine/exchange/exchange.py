@@ -16,7 +16,7 @@ from bupple_engine.exceptions import (
 from bupple_engine.masking import Hidden, bare, mask_url
 from bupple_engine.masking.keys import unkeyed
 from bupple_engine.masking.printing import one_line
-from bupple_engine.protocol import elsewhere, retries
+from bupple_engine.protocol import retries, vendors
 from bupple_engine.protocol.answer import reply_of
 from bupple_engine.protocol.options import DEFAULT_LIMITS, Clocks, Limits
 from bupple_engine.protocol.request import Request
@@ -248,7 +248,7 @@ class Exchange:
         url = mask_url(self.request.url.partition("?")[0])
         if failure.connected or "://" not in url:
             return ""
-        asked = elsewhere.of_silence(self.wire.driver, url, str(failure), self.request.elsewhere)
+        asked = vendors.of_silence(self.wire.driver, url, str(failure), self.request.elsewhere)
         return f". The URL is {url}. {asked}"
 
     def _timed_out(self, clock: str) -> ProviderTimeoutError:

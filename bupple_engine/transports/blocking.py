@@ -5,12 +5,13 @@ A session would add cookies shared between users, netrc over the key, and redire
 
 from __future__ import annotations
 
+import functools
 import http.client
 import ssl
 import threading
 import time
 import weakref
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from importlib.util import find_spec
 from types import TracebackType
 from typing import Any
@@ -134,6 +135,14 @@ class Response:
     def __init__(self, raw: Any, wait: Wait) -> None:
         self._raw = raw
         self._wait = wait
+        answer: Any = wait.answer
+        self._clock = answer.clock
+        # urllib3's read costs as much again as the answer's own, a word at a time; it takes compression off.
+        self._read1: Callable[[int], bytes] = (
+            functools.partial(raw.read1, decode_content=True)
+            if "content-encoding" in raw.headers
+            else answer.read1
+        )
         self.status: int = raw.status
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in raw.headers.items()}
 
@@ -152,14 +161,14 @@ class Response:
     def read(self, seconds: float) -> bytes:
         """Return what has arrived, waiting so long at most; b"" is the end."""
         try:
-            if self._wait.clock is not None:
-                self._wait.clock.deadline = time.monotonic() + seconds
-            data: bytes = self._raw.read1(READ_SIZE, decode_content=True)
+            self._clock.deadline = time.monotonic() + seconds
+            data = self._read1(READ_SIZE)
             if not data and self._wait.is_doubtful:
                 raise ConnectionAbortedError(UNASKED)
             return data
-        except (urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             failure = _translate(error, self._wait)
+        self._raw.close()  # what a part of an answer was read from is never used again
         raise failure
 
     def drain(self, seconds: float) -> None:

@@ -15,7 +15,7 @@ import ssl
 import threading
 import time
 from email.errors import MissingHeaderBodySeparatorDefect
-from typing import Any
+from typing import Any, cast
 
 import urllib3
 from urllib3.connection import HTTPConnection, HTTPSConnection
@@ -45,8 +45,8 @@ class Wait:
     """What a thread waits for: whose call it is, how long, and the connection that it has come to."""
 
     __slots__ = (
+        "answer",
         "cancellation",
-        "clock",
         "connection",
         "deadline",
         "fresh",
@@ -63,7 +63,7 @@ class Wait:
         # Both set once it is connected, through its proxy and its handshake.
         self.socket: Any = None
         self.connection: Any = None
-        self.clock: Clocked | None = None
+        self.answer: Answer | None = None
         self.reused = False
         self.fresh = False  # set: no connection that has served before
 
@@ -131,18 +131,21 @@ class Clocked(socket.SocketIO):
         if not _is_about(seconds, self._seconds):
             self._seconds = seconds
             self._sock.settimeout(seconds)
-        return super().readinto(buffer)
+        size: int = self._sock.recv_into(buffer)
+        return size
 
 
-class _Answer(http.client.HTTPResponse):
+class Answer(http.client.HTTPResponse):
+    """An answer of which no read goes on behind its clock's deadline."""
+
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self._wait = wait = present.wait
+        self.clock = cast("Clocked", self.fp.raw)
         if wait is not None:
-            clock: Any = self.fp.raw
-            clock.__class__ = Clocked
-            clock.deadline = wait.deadline
-            wait.clock = clock
+            self.clock.__class__ = Clocked
+            self.clock.deadline = wait.deadline
+            wait.answer = self
         self._dechunker = Dechunker()
 
     def _read_status(self) -> tuple[str, int, str]:
@@ -189,26 +192,27 @@ class _Answer(http.client.HTTPResponse):
     def _surplus(self) -> bytes:
         """Return what was read behind the end of an answer that came to its end."""
         ended = self._dechunker.ended if self.chunked else self.length == 0
-        if not ended or self._wait is None or self._wait.clock is None:
+        if not ended or self._wait is None:
             return b""
-        self._wait.clock.deadline = 0.0  # what is in the buffer, without a look into the socket
+        self.clock.deadline = 0.0  # what is in the buffer, without a look into the socket
         try:
             return self._dechunker.surplus or bytes(self.fp.peek(1))
         except TimeoutError:
             return b""
 
-    def read1(self, n: int = -1) -> bytes:
+    def read1(self, n: int = READ_SIZE) -> bytes:
         """Return the data of all the chunks that have arrived, after one wait at the most.
 
         http.client's own hands over one chunk a call, and so one event of a stream: half the time of reading
-        it would go by in between.
+        it would go by in between. It takes a body for ended that is shorter than its head says.
         """
-        if self.fp is None or not self.chunked:
-            return super().read1(n)
+        if self.fp is None:
+            return b""
+        if not self.chunked:
+            return self._read_plain(n)
         while True:
             piece = self.fp.read1(READ_SIZE)
             if not piece:
-                self.close()
                 raise http.client.IncompleteRead(b"")
             data = self._dechunker.feed(piece)
             if self._dechunker.ended:
@@ -217,11 +221,24 @@ class _Answer(http.client.HTTPResponse):
             if data:
                 return data
 
+    def _read_plain(self, n: int) -> bytes:
+        left = self.length
+        if left is not None:
+            n = min(n, left)
+        data = self.fp.read1(n) if n else b""
+        if left is not None:
+            self.length = left - len(data)
+            if self.length and not data:
+                raise http.client.IncompleteRead(data, self.length)
+        if not data or self.length == 0:
+            self.close()
+        return data
+
 
 class Watched:
     """Tell the wait which connection it has come to; no other place knows it before the head is there."""
 
-    response_class: Any = _Answer
+    response_class: Any = Answer
     served = False  # an answer before this one
     sock: Any
     trust: Trust

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 import copy
 import json
-import re
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
 from bupple_engine.exceptions import EngineError, ProviderServerError
 from bupple_engine.masking import reveal
-from bupple_engine.protocol.answer import Answer, common_counts, count, thought, usage_of, with_reasoning
+from bupple_engine.protocol.answer import Answer, common_counts, count, usage_of, with_reasoning
 from bupple_engine.protocol.media import Media
 from bupple_engine.protocol.messages import OPENING, Turn, system_and_rest
 from bupple_engine.protocol.options import COMMON, Option, Options, boolean, choice, string
@@ -22,20 +21,11 @@ from bupple_engine.protocol.request import Request, dump
 from bupple_engine.types import FinishReason, Usage
 
 from .base import Wire, family, is_end_mark
+from .deltas import add_content, first_choice, parse_delta
+from .facts import NEVER_SAMPLED, OPENAI
 from .finishes import is_failure, read_finish
 from .inline import InlineAnswer
-from .openai import KEY_PREFIXES, NEVER_SAMPLED, SHUTDOWNS, SUGGESTED_MODEL, refused_sampling
-
-# What services call the reasoning that they show beside the answer.
-REASONING_NAMES = frozenset(
-    {
-        *("reasoning_content", "reasoning", "reasoning_text", "reasoningContent", "reasoning_summary"),
-        *("thinking", "thinking_content", "thought", "thoughts", "chain_of_thought"),
-    }
-)
-# Lists of its pieces, which say the same again where there is a name, too.
-REASONING_LISTS = ("reasoning_details", "thinking_blocks")
-_PLAIN = frozenset({"role", "content"})
+from .openai import KEY_PREFIXES, refused_sampling
 
 # The fields that a limit on the answer goes by: where one is refused, the provider names the other.
 LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
@@ -55,8 +45,8 @@ class ChatCompletionsWire(Wire):
     }
     media = frozenset({"image", "audio", "document"})
     key_prefixes = KEY_PREFIXES
-    suggested_model = SUGGESTED_MODEL
-    shutdowns = SHUTDOWNS
+    suggested_model = OPENAI.suggested
+    shutdowns = OPENAI.shutdowns
 
     max_tokens_param = "max_completion_tokens"
     stream_usage = True  # send stream_options.include_usage
@@ -223,21 +213,21 @@ class ChatCompletionsWire(Wire):
         if choices := payload.get("choices"):
             choice = choices[0]
             if not choice or choice.get("index"):
-                choice = _first_choice(choices)
+                choice = first_choice(choices)
             delta = choice.get("delta")
             if content := delta.get("content") if delta else None:
                 if len(delta) > 1:
-                    self.parse_delta(delta, answer)
+                    parse_delta(delta, answer)
                 if isinstance(content, str):
                     answer.add_text(content)
                 else:
-                    _add_content(content, answer)
+                    add_content(content, answer)
                 if (finish := choice.get("finish_reason")) is not None:
                     self.parse_choice(choice, finish, answer)
             elif choice:
                 if delta:
-                    self.parse_delta(delta, answer)
-                    _add_content(content, answer)  # a zero is a token as any other
+                    parse_delta(delta, answer)
+                    add_content(content, answer)  # a zero is a token as any other
                 finish = choice.get("finish_reason")
                 self.parse_choice(choice, finish, answer)
         elif reports_error(payload):
@@ -262,7 +252,7 @@ class ChatCompletionsWire(Wire):
         if message:
             self.parse_message(message, answer)
         elif choice.get("text") and "delta" not in choice:
-            _add_content(choice["text"], answer)  # a server that has the API of plain completions alone
+            add_content(choice["text"], answer)  # a server that has the API of plain completions alone
         if usage := choice.get("usage"):
             answer.add_usage(usage)  # Moonshot's place for it
         answer.finish_is_empty = finish == ""
@@ -273,8 +263,8 @@ class ChatCompletionsWire(Wire):
         """Write a whole message down, of which the deltas of a stream may have brought a part, or all."""
         before = len(answer.texts)
         whole = answer if answer.is_blank else type(answer)()
-        self.parse_delta(message, whole)
-        _add_content(message.get("content"), whole)
+        parse_delta(message, whole)
+        add_content(message.get("content"), whole)
         if whole is not answer:
             whole.finish()
             text = "".join(whole.texts)
@@ -282,29 +272,6 @@ class ChatCompletionsWire(Wire):
                 answer.add_text(text)  # a stream whose pieces are called messages
             answer.complete(whole)
         answer.repeated += len(answer.texts) - before
-
-    def parse_delta(self, delta: dict[str, Any], answer: Answer) -> None:
-        """Write down what a delta or a message has beside its content."""
-        if delta.keys() <= _PLAIN:
-            return
-        for name, value in delta.items():
-            if name in REASONING_NAMES and (text := thought(value)):
-                answer.named = True
-                answer.add_reasoning(text)
-                break
-        for name in REASONING_LISTS:
-            details = delta.get(name)
-            for detail in details if isinstance(details, list) else ():
-                if not answer.named and (text := thought(detail)):
-                    answer.add_reasoning(text)
-                if name == "reasoning_details":
-                    _add_detail(detail, answer.items)
-        refusal = delta.get("refusal")
-        if isinstance(refusal, str) and refusal:
-            answer.add_text(refusal)
-            answer.refused = True
-        if _is_call(delta.get("tool_calls")) or _is_call(delta.get("function_call")):
-            answer.called = True
 
     def parse_finish(self, finish: str, reason: FinishReason, answer: Answer) -> None:
         """Set the finish reason; calls and a refusal say more than the word that ends them."""
@@ -351,69 +318,3 @@ class ChatCompletionsWire(Wire):
 
 def _as_parts(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:
     return [{"type": "text", "text": content}] if isinstance(content, str) else content
-
-
-def _first_choice(choices: list[Any]) -> dict[str, Any]:
-    """Return the choice of index 0: one beside it, which extra may ask for, is another answer.
-
-    A whole answer that stands alone is the one, though it be counted from 1.
-    """
-    alone = choices[0] if len(choices) == 1 and choices[0] and choices[0].get("message") else {}
-    return next((choice for choice in choices if choice and str(choice.get("index") or 0) == "0"), alone)
-
-
-def _is_call(calls: Any) -> bool:
-    """Tell whether a tool is called: some services send a call with nothing but an id beside each text."""
-    if isinstance(calls, list):
-        return any(map(_is_call, calls))
-    if not isinstance(calls, dict):
-        return False
-    inner = [calls, *(calls[name] for name in ("function", "custom") if isinstance(calls.get(name), dict))]
-    return any(
-        call.get("name") or call.get(name) not in (None, "", "{}", "null", {})
-        for call in inner
-        for name in ("arguments", "input")
-    )
-
-
-def _add_detail(detail: Any, items: list[Any]) -> None:
-    """Keep a reasoning detail for its way back; in a stream its text comes in pieces of one index."""
-    if not isinstance(detail, dict):
-        return
-    index, kind = detail.get("index"), detail.get("type")
-    begun = (
-        item
-        for item in items
-        if item.get("index") == index and item.get("type") == (kind or item.get("type"))
-    )
-    last = next(begun, None) if index is not None else None
-    if last is None:
-        items.append(dict(detail))
-        return
-    for name, value in detail.items():
-        if name in ("text", "summary", "data") and isinstance(value, str):
-            last[name] = (last.get(name) or "") + value
-        elif value is not None:
-            last[name] = value
-
-
-def _add_content(content: Any, answer: Answer) -> None:
-    """Add content of any type: text, a token that is a number, pieces in a list, JSON that is the answer.
-
-    Mistral and Databricks send text and reasoning as pieces; Cloudflare's JSON mode an object.
-    """
-    if not isinstance(content, list):
-        if content is not None and content not in ("", {}):
-            answer.add_text(content)
-    else:
-        for piece in content:
-            if not isinstance(piece, dict):
-                _add_content(piece, answer)
-            elif re.search("think|reason", str(piece.get("type"))):
-                if reasoning := thought(piece):
-                    answer.add_reasoning(reasoning)
-            elif piece.get("refusal"):
-                answer.add_text(piece["refusal"])
-                answer.refused = True
-            elif isinstance(text := piece.get("text"), str | int | float) and text != "":
-                answer.add_text(text)

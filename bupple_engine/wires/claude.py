@@ -8,7 +8,6 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
-from types import MappingProxyType
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -22,13 +21,8 @@ from bupple_engine.protocol.request import dump
 from bupple_engine.types import Usage
 
 from .base import Wire, family
+from .facts import CLAUDE, CLAUDE_API_VERSION, CLAUDE_SAMPLING_VERSION, CLAUDE_UNSAMPLED
 from .finishes import is_failure, read_finish
-
-SAMPLING_VERSION = "2023-06-01"
-SAMPLING_REMOVED = (
-    f'API version 2026-10-21 removed it; older models take it with "API_VERSION": "{SAMPLING_VERSION}"'
-)
-
 
 # What gateways call the block and the delta of another vendor's reasoning.
 THINKING = frozenset({"thinking", "reasoning", "reasoning_content"})
@@ -44,29 +38,15 @@ class ClaudeWire(Wire):
     options: ClassVar = {
         **COMMON,
         "max_tokens": Option(COMMON["max_tokens"].parse, default=8192),  # the API must have it
-        "api_version": Option(string, per_call=False, default="2026-10-21"),
+        "api_version": Option(string, per_call=False, default=CLAUDE_API_VERSION),
         "beta": Option(string, per_call=False),  # a comma list for the header anthropic-beta
     }
     unsupported: ClassVar = {"seed": "the Messages API has no such field"}
     request_id_headers = ("request-id",)
     other_drivers = ("compatible",)
     key_prefixes = ("sk-ant-",)
-    suggested_model = "claude-sonnet-5-5"
-    # Source: the deprecations that the SDK 2.12 names.
-    shutdowns = MappingProxyType(
-        {
-            **dict.fromkeys(
-                (
-                    *("claude-2", "claude-2.0", "claude-2.1", "claude-instant-1.2"),
-                    *("claude-3-opus", "claude-3-sonnet", "claude-3-haiku", "claude-3-5-sonnet"),
-                    *("claude-3-5-haiku", "claude-3-7-sonnet", "claude-opus-4", "claude-opus-4-0"),
-                    *("claude-sonnet-4", "claude-sonnet-4-0", "claude-opus-4-1", "claude-mythos-preview"),
-                ),
-                "",
-            ),
-            "claude-sonnet-4-5": "2026-11-30",
-        }
-    )
+    suggested_model = CLAUDE.suggested
+    shutdowns = CLAUDE.shutdowns
 
     def base_url(self, options: Options) -> str:
         return "https://api.anthropic.com"
@@ -93,15 +73,19 @@ class ClaudeWire(Wire):
                 "reasoning_effort",
                 f"the API has no effort {effort!r}; its least is low, and EXTRA sets `thinking`",
             )
-        if options["api_version"] > SAMPLING_VERSION:
+        if options["api_version"] > CLAUDE_SAMPLING_VERSION:
             for name in ("temperature", "top_p"):
                 if options.get(name) is not None:
-                    raise self.unsupported_option(name, SAMPLING_REMOVED)
+                    raise self.unsupported_option(
+                        name,
+                        f"API version {CLAUDE_API_VERSION} removed it; older models take it with "
+                        f'"API_VERSION": "{CLAUDE_SAMPLING_VERSION}"',
+                    )
 
     def refused_options(self, options: Options) -> Iterator[tuple[str, str]]:
         version = re.fullmatch(r"claude-[a-z]+-(\d)(?:-(\d))?", family(str(options.get("model"))))
         temperature, top_p = options.get("temperature"), options.get("top_p")
-        if version and (int(version[1]), int(version[2] or 0)) >= (4, 7):
+        if version and (int(version[1]), int(version[2] or 0)) >= CLAUDE_UNSAMPLED:
             reason = f"{options['model']} takes its default alone"
             if temperature not in (None, 1):
                 yield "temperature", reason

@@ -18,11 +18,10 @@ from bupple_engine.protocol.options import COMMON, Option, Options, string
 from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.types import Usage
 
-from .base import Wire, models_in, name_of
+from .base import Wire
+from .facts import GEMINI, GEMINI_BUDGETS
 from .finishes import is_failure, read_finish
-
-# How many tokens of thinking an effort is worth, as Google's OpenAI-compatible endpoint has it.
-BUDGETS = {"none": 0, "minimal": 1024, "low": 1024, "medium": 8192, "high": 24576}
+from .listing import models_in, name_of
 
 
 class GeminiWire(Wire):
@@ -34,7 +33,7 @@ class GeminiWire(Wire):
     request_id_headers = ("x-request-id", "x-goog-request-id")
     other_drivers = ("compatible", "gemini_compatible")
     key_prefixes = ("AIza",)
-    suggested_model = "gemini-3.8-flash"
+    suggested_model = GEMINI.suggested
 
     def base_url(self, options: Options) -> str:
         return "https://generativelanguage.googleapis.com"
@@ -79,12 +78,12 @@ class GeminiWire(Wire):
     def build_thinking(self, effort: str, options: Options) -> dict[str, Any]:
         """Return what says how much to think: a level, or a budget of tokens to the models before 3."""
         if re.match(r"(models/)?gemini-[12]\b", str(options.get("model"))):
-            if effort not in BUDGETS:
+            if effort not in GEMINI_BUDGETS:
                 raise self.unsupported_option(
                     "reasoning_effort",
                     f"models before Gemini 3 think none, low, medium or high, not {effort}",
                 )
-            return {"thinkingBudget": BUDGETS[effort]}
+            return {"thinkingBudget": GEMINI_BUDGETS[effort]}
         if effort == "none":
             raise self.unsupported_option("reasoning_effort", "models since Gemini 3 always think")
         return {"thinkingLevel": effort.upper()}

@@ -5,9 +5,7 @@ Source: https://platform.openai.com/docs/api-reference/responses
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator
-from types import MappingProxyType
 from typing import Any, ClassVar
 
 from bupple_engine.exceptions import ResponseParseError
@@ -20,41 +18,13 @@ from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.types import Usage
 
 from .base import Wire, family
+from .facts import NEVER_SAMPLED, OPENAI, SAMPLED_WITHOUT_EFFORT
 from .finishes import read_finish
 
 # What a response that is not there yet says of itself.
 NOT_BEGUN = frozenset({"queued", "in_progress"})
 
 KEY_PREFIXES: tuple[str, ...] = ("sk-", "sk-proj-", "sk-svcacct-", "sk-admin-")
-SUGGESTED_MODEL = "gpt-6.2-sol"
-# Source: the deprecations that the SDK names in November 2026.
-SHUTDOWNS = MappingProxyType(
-    {
-        **dict.fromkeys(
-            (
-                *(
-                    "gpt-3.5-turbo",
-                    "gpt-4",
-                    "gpt-4-turbo",
-                    "gpt-4.1-nano",
-                    "gpt-4o-2024-05-13",
-                    "o1",
-                    "o3-mini",
-                ),
-                *("o4-mini", "gpt-5-chat-latest", "gpt-5.1-chat-latest", "gpt-5.2-chat-latest"),
-                *("gpt-5.3-chat-latest", "gpt-5.1-codex", "chatgpt-4o-latest"),
-            ),
-            "",
-        ),
-        **dict.fromkeys(("gpt-5", "gpt-5-mini", "gpt-5-nano", "o3"), "2026-12-11"),
-        **dict.fromkeys(("gpt-4.1", "gpt-4.1-mini", "gpt-4o", "gpt-4o-mini"), "2027-01-14"),
-        "gpt-audio-mini": "2027-01-20",
-        **dict.fromkeys(("gpt-5.1", "gpt-5.4-nano"), "2027-04-01"),
-    }
-)
-# Reasoning models: those that never take sampling options, and those that do where the effort is none.
-NEVER_SAMPLED = re.compile(r"gpt-6-astra|gpt-6\.1-sol|gpt-6\.2-.*|gpt-5(-mini|-nano)?|o\d.*")
-SAMPLED_WITHOUT_EFFORT = re.compile(r"gpt-6-(luna|sol)|gpt-6\.1-terra|gpt-5\.6-.*|gpt-5\.5")
 
 
 def refused_sampling(options: Options, effort: Any) -> Iterator[tuple[str, str]]:
@@ -86,9 +56,9 @@ class OpenAIWire(Wire):
         "seed": "the Responses API has no such field; the driver openai_chat has one",
     }
     key_prefixes = KEY_PREFIXES
-    suggested_model = SUGGESTED_MODEL
+    suggested_model = OPENAI.suggested
     other_drivers = ("openai_chat", "compatible")
-    shutdowns = SHUTDOWNS
+    shutdowns = OPENAI.shutdowns
 
     def base_url(self, options: Options) -> str:
         return "https://api.openai.com/v1"

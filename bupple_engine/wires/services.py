@@ -1,7 +1,7 @@
 """The services that speak Chat Completions, a row each: where it is, how it authenticates, where it differs.
 
 These facts age. They come from the services' own documentation, from recorded traffic and from the public
-clients of each, as they stood on CHECKED; what none of these shows is left at the default.
+clients of each, as they stood on the day in facts.py; what none of these shows is left at the default.
 """
 
 from __future__ import annotations
@@ -9,8 +9,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, NamedTuple
-
-CHECKED = "2026-11-25"
 
 ALL_MEDIA = frozenset({"image", "audio", "document"})
 IMAGES = frozenset({"image"})

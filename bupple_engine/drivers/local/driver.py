@@ -109,6 +109,16 @@ class LocalDriver(HTTPDriver):
     async def amodels(self) -> list[str]:
         return await super(HTTPDriver, self).amodels()
 
+    def endpoint(self) -> str:
+        return ""
+
+    def requirements(self) -> list[extras.Requirement]:
+        try:
+            model_path(self.config)
+        except ImproperlyConfigured:
+            return [extras.Requirement("local", False, is_required=True), extras.speed()]
+        return [extras.Requirement("local", True), extras.speed()]
+
     def check(self) -> Iterator[CheckMessage]:
         chosen = self.config.get("model_path")
         for part, (words, hint) in find_missing().items():
