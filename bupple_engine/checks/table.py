@@ -33,7 +33,7 @@ CHECKS = {
     "E013": "something in `API` is wrong",
     "E014": "our URLs are included, but `rest_framework` is not in INSTALLED_APPS",
     "E015": "something in `MEMORY` is wrong",
-    "E016": "conversations are kept in the database, but `bupple_engine.conversations` is not in INSTALLED_APPS",
+    "E016": "`MEMORY` has the database store, but INSTALLED_APPS has no `bupple_engine.conversations`",
     "W001": "`BUPPLE_ENGINE` is not set",
     "W002": "there is no driver",
     "W003": "a driver that needs an `API_KEY` has none",

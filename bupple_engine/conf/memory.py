@@ -24,7 +24,7 @@ STORES = {
 
 @dataclass(frozen=True, slots=True)
 class MemorySettings:
-    """BUPPLE_ENGINE['MEMORY'] after parsing; what is named by dotted path is still that path, or the thing."""
+    """BUPPLE_ENGINE['MEMORY'] after parsing; what a dotted path names is still that path."""
 
     store: str
     stores: dict[str, dict[str, Any]]
@@ -148,11 +148,10 @@ def _path(value: Any) -> Any:
 
 
 def _labels(value: Any) -> list[str]:
-    if not isinstance(value, list | tuple) or not all(
-        isinstance(it, str) and it.count(".") == 1 for it in value
-    ):
+    names = value if isinstance(value, list | tuple) else [None]
+    if not all(isinstance(name, str) and name.count(".") == 1 for name in names):
         raise ValueError("must be a list of models, such as 'accounts.User'")
-    return list(value)
+    return list(names)
 
 
 def _table(rows: Mapping[str, tuple[Any, Callable[[Any], Any]]]) -> Callable[[Any], dict[str, Any]]:

@@ -19,7 +19,10 @@ HINT = "An owner is a saved model instance, a pair such as ('ChatSession', 123),
 
 
 def owner_of(owner: Any) -> Owner:
-    """Return who an owner is; raises a ValueError for nobody: an unsaved instance, an anonymous user, no id."""
+    """Return who an owner is.
+
+    Raises a ValueError for what owns nothing: an unsaved instance, an anonymous user, an empty id.
+    """
     if isinstance(owner, Owner):
         return owner
     if is_request(owner):

@@ -1,7 +1,7 @@
 """What of a history is sent: whole turns, the newest, within a budget.
 
-A strategy is a function (turns, budget) → Context, which `BUPPLE_ENGINE["MEMORY"]["CONTEXT"]["STRATEGY"]` names.
-It is given the active turns, newest first, which are read as it asks for them.
+A strategy is a function (turns, budget) → Context, which BUPPLE_ENGINE["MEMORY"]["CONTEXT"]["STRATEGY"] names
+by its dotted path. It is given the active turns, newest first, which are read as it asks for them.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ from . import media
 from .details import is_said, messages_of, text_of
 from .values import Turn
 
-# The beginning of what is sent moves by so many turns. One that moved with each turn would change the prefix of
-# every request, and a provider's prompt cache, and the thinking that stands behind that prefix, would be lost.
+# The beginning of what is sent moves by so many turns. One that moved with each turn would change the prefix
+# of every request: a provider's prompt cache would be missed, and thinking that stands behind it dropped.
 STEP = 8
 
 MEDIA_TOKENS = 1000

@@ -1,4 +1,4 @@
-"""What a turn holds beyond its plain text, as JSON: written in version 1, read in any that was ever written."""
+"""What a turn holds beyond its plain text, as JSON that says in which version it was written."""
 
 from __future__ import annotations
 

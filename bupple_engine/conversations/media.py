@@ -60,7 +60,7 @@ def rename(messages: Iterable[Message], ids: Mapping[UUID, UUID]) -> list[Messag
 
     def put(part: dict[str, Any]) -> dict[str, Any]:
         id = reference_of(part)
-        return {**part, "content": f"{_PREFIX}{ids[id]}"} if id in ids else part
+        return {**part, "content": f"{_PREFIX}{ids[id]}"} if id and id in ids else part
 
     return each_part(messages, put)
 

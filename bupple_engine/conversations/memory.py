@@ -27,10 +27,10 @@ Content = str | list[MessagePart]
 
 
 class Memory:
-    """A conversation of an owner: its latest, one by its id, or a new one. Nothing is read before the first use.
+    """A conversation of an owner: the latest, one by its id, or a new one.
 
-    What can't be found raises a ConversationNotFoundError at the first use, what is held by a running turn a
-    ConversationBusyError; both have twins with an `a` in front for asynchronous callers.
+    Nothing is read before the first use. There what can't be found raises a ConversationNotFoundError, and
+    what a running turn holds a ConversationBusyError. Each verb has an awaitable twin with an `a` in front.
     """
 
     def __init__(self, owner: Any, wanted: UUID | str | None, *, new: bool, store: Store) -> None:
@@ -90,13 +90,13 @@ class Memory:
         return self
 
     def replacing(self, turn: Turn | UUID | str) -> Self:
-        """Return the same memory for a call that puts a new attempt in a turn's place; what it replaces is kept."""
+        """Return the same memory for a call that puts a new attempt in a turn's place, and keeps that."""
         other = copy.copy(self)
         other._replaces = turn.id if isinstance(turn, Turn) else _uuid(turn)
         return other
 
     def keyed(self, key: str) -> Self:
-        """Return the same memory for a call that is made once: a key that was used is a DuplicateTurnError."""
+        """Return the same memory for a call that is made once: a used key is a DuplicateTurnError."""
         other = copy.copy(self)
         other._key = _checked_key("The key", key)
         return other
@@ -112,7 +112,8 @@ class Memory:
         if found is None:
             return []
         turns = self._turns(found, None, limit)
-        messages = [message for turn in turns for message in details.messages_of(turn)]
+        told = [turn for turn in turns if details.is_said(turn) or turn.state == "running"]
+        messages = [message for turn in told for message in details.messages_of(turn)]
         if ids := media.references(messages):
             messages = media.put_back(messages, self._store.files(found, ids))
         system: list[Message] = [{"role": "system", "content": found.system}] if found.system else []
@@ -131,7 +132,7 @@ class Memory:
 
     def conversations(self, before: Conversation | None = None, limit: int = PAGE) -> Sequence[Conversation]:
         """Return the owner's conversations, the one used last first, from behind one of them."""
-        return self._store.list(self.owner, before, limit)
+        return self._store.conversations(self.owner, before, limit)
 
     def look(self) -> Conversation | None:
         """Read the conversation; None where the owner has none yet. An id that is not there raises."""
@@ -236,7 +237,7 @@ class Memory:
         self._store.update(self.kept(), title=title.strip())
 
     def stop(self, turn: Turn | UUID | str | None = None) -> bool:
-        """Stop the turn that runs, from any process; one that is named is stopped only where it is that one."""
+        """Stop the turn that runs, in whatever process; where one is named, that one alone."""
         found = self.look()
         wanted = turn.id if isinstance(turn, Turn) else None if turn is None else _uuid(turn)
         if found is None or found.running is None or wanted not in (None, found.running):
@@ -353,7 +354,7 @@ class _Memories:
         return Memory(owner, conversation or None, new=new, store=found)
 
     def any(self, id: UUID | str, *, store: str | Store | None = None) -> Memory:
-        """Return a conversation whoever owns it. Nothing is checked: this is for commands, tasks and the admin."""
+        """Return a conversation whoever owns it: nothing is checked. For commands, tasks and the admin."""
         found = store if isinstance(store, Store) else get_store(store)
         conversation = found.find_any(_uuid(id))
         if conversation is None:

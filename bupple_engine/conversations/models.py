@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, ClassVar
+from uuid import UUID
 
 from django.core.files.storage import Storage, storages
 from django.db import models, transaction
@@ -12,13 +13,13 @@ from django.utils.translation import gettext_lazy as _
 
 from bupple_engine.conf.memory import memory_settings
 
-from .values import new_id
-
 
 class Conversation(models.Model):
     """A list of turns, and who owns it; running is the whole lock."""
 
-    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    objects: ClassVar[models.Manager[Conversation]] = models.Manager()
+
+    id = models.UUIDField(primary_key=True, editable=False)
     owner_type = models.CharField(max_length=100)
     owner_id = models.CharField(max_length=100)
     client_id = models.CharField(max_length=64, null=True, blank=True)  # noqa: DJ001 - NULLs are distinct
@@ -58,10 +59,12 @@ class Turn(models.Model):
     is deleted without a row of it being loaded.
     """
 
-    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    objects: ClassVar[models.Manager[Turn]] = models.Manager()
+
+    id = models.UUIDField(primary_key=True, editable=False)
     conversation = models.ForeignKey(
         Conversation, on_delete=models.CASCADE, related_name="turns", db_index=False
-    )
+    )  # whose index the unique constraints are
     position = models.PositiveIntegerField()
     attempt = models.PositiveIntegerField(default=1)
     after = models.PositiveIntegerField(default=0)
@@ -110,10 +113,13 @@ def media_path(media: Media, filename: str) -> str:
 class Media(models.Model):
     """An image, a sound or a document of a message, kept apart from the rows."""
 
-    id = models.UUIDField(primary_key=True, default=new_id, editable=False)
+    objects: ClassVar[models.Manager[Media]] = models.Manager()
+
+    id = models.UUIDField(primary_key=True, editable=False)
     conversation = models.ForeignKey(
         Conversation, on_delete=models.CASCADE, related_name="media", db_index=False
     )
+    conversation_id: UUID
     sha256 = models.CharField(max_length=64)
     file = models.FileField(storage=media_storage, upload_to=media_path, max_length=200)
     mime_type = models.CharField(max_length=100)

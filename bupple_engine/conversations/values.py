@@ -104,7 +104,7 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A turn that has begun, its conversation, and the active turns before it, newest first, read as asked."""
+    """A turn that has begun, its conversation, and the active turns before it, newest first."""
 
     turn: Turn
     conversation: Conversation

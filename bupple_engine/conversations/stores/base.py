@@ -8,7 +8,8 @@ from typing import Any, TypeAlias
 from uuid import UUID
 
 from bupple_engine.conversations.exceptions import ConversationNotFoundError
-from bupple_engine.conversations.values import Asked, Conversation, Ending, Owner, Started, Turn
+from bupple_engine.conversations.values import Asked, Conversation, Ending, Started, Turn
+from bupple_engine.types import Owner
 
 PAGE = 50
 
@@ -28,14 +29,14 @@ class Store(ABC):
     All methods are synchronous, may block, and are called from any thread; no connection need be held between
     two of them. They give and take frozen values. A Conversation or an Owner that is passed says who asks:
     what belongs to another owner is not there (None, False, nothing, or a ConversationNotFoundError), and is
-    never touched. Two processes may call at once: a conversation is held by one running turn at a time, by one
-    atomic step of begin() or claim(), until settle() or its lease ends that; positions have no gap. What a
-    store can't do because its server is away raises whatever its library does.
+    never touched. Two processes may call at once: begin() and claim() have a conversation held by
+    one running turn at a time, in one atomic step, until settle() or the lease ends that; positions have no
+    gap. What a store can't do because its server is away raises whatever its library does.
     """
 
     @abstractmethod
     def find(self, owner: Owner, id: UUID | str) -> Conversation | None:
-        """Return the owner's conversation with this id, or with this id of the client's; None where there is none."""
+        """Return the owner's conversation with this id, or with this one of the client's."""
 
     @abstractmethod
     def latest(self, owner: Owner) -> Conversation | None:
@@ -50,7 +51,7 @@ class Store(ABC):
         """Return a new conversation, which is kept; with a client's id that is there, that one."""
 
     @abstractmethod
-    def list(
+    def conversations(
         self, owner: Owner, before: Conversation | None = None, limit: int = PAGE
     ) -> Sequence[Conversation]:
         """Return the owner's conversations, the one used last first, from behind one of them."""
@@ -92,7 +93,7 @@ class Store(ABC):
 
     @abstractmethod
     def claim(self, conversation: Conversation, turn: Turn, state: str, lease_seconds: float) -> bool:
-        """Take a turn that waits in a state (open, queued, parked) to running; False where another was first."""
+        """Take a turn that waits in a state (queued, parked) to running; False where another was first."""
 
     @abstractmethod
     def settle(self, turn: Turn, ending: Ending, *, was: str = "running") -> bool:
@@ -104,9 +105,9 @@ class Store(ABC):
 
     @abstractmethod
     def select(self, conversation: Conversation, turn: UUID) -> None:
-        """Show the branch of an attempt: it, what stands before it, and the newest of what followed it.
+        """Show the branch of an attempt: what stands before it, it, and the newest of what followed.
 
-        Raises a ConversationNotFoundError where the turn is not there, a ConversationBusyError where one runs.
+        Raises a ConversationNotFoundError where it is not there, a ConversationBusyError where one runs.
         """
 
     @abstractmethod
@@ -125,7 +126,7 @@ class Store(ABC):
 
     @abstractmethod
     def beat(self, running: Mapping[UUID, str | None], lease_seconds: float) -> set[UUID]:
-        """Prolong the leases of running turns, keep their text so far where it is given, return those to stop."""
+        """Prolong the leases of running turns, keep the text so far where given, return those to stop."""
 
     @abstractmethod
     def ask_to_stop(self, turn: Turn) -> bool:

@@ -16,9 +16,10 @@ from bupple_engine.conversations.exceptions import (
     ConversationNotFoundError,
     DuplicateTurnError,
 )
-from bupple_engine.conversations.values import Asked, Conversation, Ending, Owner, Started, Turn, new_id
+from bupple_engine.conversations.values import Asked, Conversation, Ending, Started, Turn, new_id
 from bupple_engine.protocol.media import resolve
 from bupple_engine.protocol.messages import Part
+from bupple_engine.types import Owner
 
 from .base import BUSY, DUPLICATE, PAGE, SYSTEM_KEYS, Store, branch_of, ended_by_lease, not_found
 from .documents import Document, Documents
@@ -60,14 +61,14 @@ class CacheStore(Store):
         return next(iter(self._documents.heads([id])), None)
 
     def latest(self, owner: Owner) -> Conversation | None:
-        return next(iter(self.list(owner, limit=1)), None)
+        return next(iter(self.conversations(owner, limit=1)), None)
 
     def create(self, owner: Owner, client_id: str | None = None) -> Conversation:
         now = timezone.now()
         new = Conversation(new_id(), owner, client_id, created_at=now, updated_at=now)
         return self._documents.insert(new)
 
-    def list(
+    def conversations(
         self, owner: Owner, before: Conversation | None = None, limit: int = PAGE
     ) -> Sequence[Conversation]:
         heads = sorted(self._documents.heads(self._documents.index(owner)), key=_age, reverse=True)
@@ -131,7 +132,7 @@ class CacheStore(Store):
             if old is not None and not messages:
                 text = old.question
                 beyond = {name: old.details[name] for name in ("v", "question") if name in old.details}
-            now = document.conversation.created_at if is_new else timezone.now()
+            now = (is_new and document.conversation.created_at) or timezone.now()
             turn = Turn(
                 id,
                 conversation.id,
@@ -165,17 +166,17 @@ class CacheStore(Store):
         return turn if text is None else dataclasses.replace(turn, answer=text)
 
     def claim(self, conversation: Conversation, turn: Turn, state: str, lease_seconds: float) -> bool:
-        with self._documents.changing(conversation.id, conversation.owner) as document:
-            found = document.get(turn.id)
-            if found is None or found.state != state:
-                return False
-            try:
+        try:
+            with self._documents.changing(conversation.id, conversation.owner) as document:
+                found = document.get(turn.id)
+                if found is None or found.state != state:
+                    return False
                 self._hold(document, turn.id, lease_seconds, keep=True)
-            except ConversationBusyError:
-                return False
-            document.put(turn.id, state="running")
-            document.change(running=turn.id)
-            return True
+                document.put(turn.id, state="running")
+                document.change(running=turn.id)
+                return True
+        except (ConversationBusyError, ConversationNotFoundError):
+            return False
 
     def settle(self, turn: Turn, ending: Ending, *, was: str = "running") -> bool:
         beyond = media.each_answer(ending.details, lambda messages: media.each_part(messages, _inline))
@@ -279,10 +280,9 @@ class CacheStore(Store):
 
 def _place(document: Document, turn: Turn, old: Turn | None) -> Turn:
     """Put a turn at the end, or in place of another, what followed that hidden; return it with its place."""
-    position, attempt = document.conversation.length + 1, 1
+    position = old.position if old is not None else document.conversation.length + 1
+    attempt = 1 + max((each.attempt for each in document.turns if each.position == position), default=0)
     if old is not None:
-        position = old.position
-        attempt = 1 + max(each.attempt for each in document.turns if each.position == position)
         for each in document.active():
             if each.position >= position:
                 document.put(each.id, active=False)

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain, islice
 from typing import Any, cast
 from uuid import UUID
 
 from django.db import IntegrityError, OperationalError
-from django.db.models import F, Max, Q
+from django.db.models import F, Q
 from django.utils import timezone
 
 from bupple_engine.conversations import details, media, models
 from bupple_engine.conversations.exceptions import ConversationBusyError, DuplicateTurnError
-from bupple_engine.conversations.values import Asked, Conversation, Ending, Owner, Started, Turn, new_id
-from bupple_engine.types import Message
+from bupple_engine.conversations.values import Asked, Conversation, Ending, Started, Turn, new_id
+from bupple_engine.types import Message, Owner
 
 from . import rows
 from .base import BUSY, DUPLICATE, PAGE, SYSTEM_KEYS, Store, branch_of, not_found
@@ -48,7 +49,7 @@ class DatabaseStore(Store):
                 raise
             return found
 
-    def list(
+    def conversations(
         self, owner: Owner, before: Conversation | None = None, limit: int = PAGE
     ) -> Sequence[Conversation]:
         found = rows.conversations_of(owner).order_by("-updated_at", "-id")
@@ -159,16 +160,23 @@ class DatabaseStore(Store):
             return None
         return self._place(conversation, turn, conversation.length)
 
-    def _place(self, conversation: Conversation, turn: Turn, position: int, attempt: int = 1) -> Started:
-        page = self._page(conversation, position)
-        after = page[0].attempt if page else 0
+    def _place(self, conversation: Conversation, turn: Turn, position: int) -> Started:
+        """Give a turn its place: behind the active turns, and the hidden attempts at that place."""
+        of_it = rows.all_turns().filter(conversation=conversation.id, position__lte=position)
+        found = of_it.filter(Q(active=True) | Q(position=position)).order_by("-position", "-attempt")
+        read = rows.to_turns(found[:PAGE])
+        page = [each for each in read if each.position < position]
+        attempt = 1 + max((each.attempt for each in read if each.position == position), default=0)
+        history = self._pages(conversation.id, page, position, more=len(read) == PAGE)
+        before = [*islice(history, 1)]
+        after = before[0].attempt if before else 0
         turn = dataclasses.replace(turn, position=position, attempt=attempt, after=after)
         running = turn.id if turn.state == "running" else None
         conversation = dataclasses.replace(conversation, running=running, updated_at=turn.created_at)
-        return Started(turn, conversation, self._pages(conversation, page))
+        return Started(turn, conversation, chain(before, history))
 
     def _replace(self, conversation: Conversation, asked: Asked, turn: Turn) -> Started:
-        """Put a new attempt in place of a turn, and hide what followed; the transaction undoes it otherwise."""
+        """Put a new attempt in place of a turn, and hide what followed."""
         of_it = rows.all_turns().filter(conversation=conversation.id)
         found = rows.to_turns(of_it.filter(pk=asked.replaces))
         if not found:
@@ -177,20 +185,17 @@ class DatabaseStore(Store):
         if not asked.messages:
             beyond = {name: old.details[name] for name in ("v", "question") if name in old.details}
             turn = dataclasses.replace(turn, question=old.question, details=beyond)
-        tries: int = of_it.filter(position=old.position).aggregate(tries=Max("attempt"))["tries"]
         of_it.filter(position__gte=old.position, active=True).update(active=False)
         rows.same(conversation).update(length=old.position)
-        conversation = dataclasses.replace(conversation, length=old.position)
-        return self._place(conversation, turn, old.position, tries + 1)
+        return self._place(dataclasses.replace(conversation, length=old.position), turn, old.position)
 
-    def _page(self, conversation: Conversation, before: int) -> list[Turn]:
-        found = rows.all_turns().filter(conversation=conversation.id, active=True, position__lt=before)
-        return rows.to_turns(found.order_by("-position")[:PAGE])
-
-    def _pages(self, conversation: Conversation, page: list[Turn]) -> Iterator[Turn]:
-        while page:
+    def _pages(self, conversation: UUID, page: list[Turn], before: int, *, more: bool) -> Iterator[Turn]:
+        while page or more:
             yield from page
-            page = self._page(conversation, page[-1].position) if len(page) == PAGE else []
+            before = page[-1].position if page else before
+            found = rows.all_turns().filter(conversation=conversation, active=True, position__lt=before)
+            page = rows.to_turns(found.order_by("-position")[:PAGE]) if more else []
+            more = len(page) == PAGE
 
     def _refuse_duplicate(self, conversation: Conversation, key: str) -> None:
         for turn in rows.to_turns(rows.turns_of(conversation).filter(key=key)):

@@ -17,7 +17,8 @@ from django.utils.crypto import get_random_string
 from bupple_engine.conf.memory import memory_settings
 from bupple_engine.conversations.details import read
 from bupple_engine.conversations.exceptions import ConversationBusyError
-from bupple_engine.conversations.values import Conversation, Owner, Turn
+from bupple_engine.conversations.values import Conversation, Turn
+from bupple_engine.types import Owner
 
 from .base import BUSY, not_found
 
@@ -158,5 +159,6 @@ def _turn(facts: Mapping[str, Any]) -> Turn:
     return Turn(**{**_known(Turn, facts), "details": read(facts["details"])})
 
 
-def _known(kind: type, facts: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: value for name, value in facts.items() if name in kind.__dataclass_fields__}
+def _known(kind: type[Conversation] | type[Turn], facts: Mapping[str, Any]) -> dict[str, Any]:
+    names = {field.name for field in dataclasses.fields(kind)}
+    return {name: value for name, value in facts.items() if name in names}

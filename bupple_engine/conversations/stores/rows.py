@@ -16,7 +16,8 @@ from django.utils import timezone
 
 from bupple_engine.conversations import details, models
 from bupple_engine.conversations.media import Blob
-from bupple_engine.conversations.values import Conversation, Ending, Owner, Turn
+from bupple_engine.conversations.values import Conversation, Ending, Turn
+from bupple_engine.types import Owner
 
 _TURN = tuple(name for name in Turn.__dataclass_fields__ if name != "attempts")
 _COLUMNS = tuple("conversation_id" if name == "conversation" else name for name in _TURN)
@@ -78,7 +79,7 @@ def by_id(id: UUID | str) -> Q:
     try:
         return Q(pk=UUID(id)) | Q(client_id=id)
     except ValueError:
-        return Q(client_id=id)
+        return Q(pk__in=()) if "\0" in id else Q(client_id=id)  # which PostgreSQL takes in no parameter
 
 
 def to_conversation(row: models.Conversation) -> Conversation:
@@ -182,4 +183,4 @@ def read_file(row: models.Media) -> bytes | None:
 def remove_files(rows: Iterable[models.Media]) -> None:
     """Take files away whose rows were never inserted."""
     for row in rows:
-        row.file.storage.delete(row.file.name)
+        row.file.storage.delete(str(row.file.name))

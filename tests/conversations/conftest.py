@@ -1,0 +1,84 @@
+"""What the tests of conversations share: each place where they are kept, and an owner of each test's own."""
+
+from __future__ import annotations
+
+import uuid
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from django.conf import settings as site
+from django.test.utils import override_settings
+
+collect_ignore_glob = []
+if "bupple_engine.conversations" not in site.INSTALLED_APPS:
+    collect_ignore_glob.append("test_*.py")
+else:
+    from bupple_engine import memory
+    from bupple_engine.conversations.memory import Memory
+    from bupple_engine.conversations.stores import get_store
+    from bupple_engine.conversations.stores.base import Store
+    from bupple_engine.types import Owner
+    from tests.conversations.stores import CACHES, KINDS, Router, cache_settings, created, memory_settings
+
+
+@pytest.fixture(scope="session")
+def databases(
+    django_db_setup: None, django_db_blocker: Any, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[[str], None]]:
+    """Give what makes a database of a kind, once for the session."""
+    made: set[str] = set()
+    with (
+        django_db_blocker.unblock(),
+        override_settings(DATABASE_ROUTERS=["tests.conversations.stores.Router"]),
+        ExitStack() as stack,
+    ):
+
+        def make(kind: str) -> None:
+            if kind not in made:
+                stack.enter_context(created(kind, tmp_path_factory.mktemp(kind)))
+                made.add(kind)
+
+        yield make
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest) -> str:
+    return str(request.param)
+
+
+@pytest.fixture
+def keep(databases: Callable[[str], None], settings: Any, tmp_path: Path) -> Iterator[Callable[..., Store]]:
+    """Give what sets a kind of store as the site's, with other settings of MEMORY."""
+    engine = settings.BUPPLE_ENGINE
+
+    def keep(kind: str, **more: Any) -> Store:
+        if kind in CACHES:
+            settings.CACHES = {**settings.CACHES, "conversations": cache_settings(kind, tmp_path)}
+        else:
+            databases(kind)
+            Router.alias = kind
+        settings.MEDIA_ROOT = str(tmp_path / "media")
+        settings.BUPPLE_ENGINE = {**engine, "MEMORY": memory_settings(kind, **more)}
+        return get_store()
+
+    yield keep
+    Router.alias = "default"
+
+
+@pytest.fixture
+def store(kind: str, keep: Callable[..., Store]) -> Store:
+    return keep(kind)
+
+
+@pytest.fixture
+def owner() -> Owner:
+    """Give an owner that no other test has."""
+    return Owner("Test", uuid.uuid4().hex)
+
+
+@pytest.fixture
+def chat(store: Store, owner: Owner) -> Memory:
+    return memory(owner)
