@@ -1,7 +1,8 @@
 """Run the example site or the tests of this clone, in an environment of its own.
 
     python3 develop.py serve [address]      the site at http://127.0.0.1:8000/, where a real model answers
-    python3 develop.py test [arguments]     all tests with their coverage, or what pytest is given
+    python3 develop.py test [arguments]     all tests with their coverage, or what pytest is given:
+                                            -n auto -m "not servers" leaves the real servers and browsers out
 
 It takes Python 3.11 or newer and pip. All that it installs goes into .venv, and is installed once: then
 it needs no network.

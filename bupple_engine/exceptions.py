@@ -27,11 +27,10 @@ RuntimeError
 
 from __future__ import annotations
 
-from typing import Any
-
 from django.core.exceptions import ImproperlyConfigured
 
 from .masking.printing import one_line
+from .types import Usage
 
 
 class InvalidDriverError(ImproperlyConfigured):
@@ -59,7 +58,7 @@ class EngineError(RuntimeError):
     retry_after: float | None
     in_stream: bool
     partial_content: str
-    usage: dict[str, Any] | None
+    usage: Usage | None
     attempts: int
 
     def __init__(

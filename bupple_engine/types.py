@@ -18,14 +18,26 @@ class MessagePart(TypedDict):
 
 
 class Usage(TypedDict):
-    """The counts that every provider has, beside the provider's own fields.
+    """What a provider has counted of a call, in the same terms whoever answered.
 
-    None where the provider sent no usage; cached input and reasoning are included.
+    The three counts hold all that was counted, and the total is their sum; they are None where the provider
+    told nothing. The others are parts of them, left out where 0. What is no count is left out where unknown.
     """
 
     prompt_tokens: int | None
     completion_tokens: int | None
     total_tokens: int | None
+    cache_read: NotRequired[int]  # inside prompt_tokens, as is cache_write
+    cache_write: NotRequired[int]
+    cache_write_1h: NotRequired[int]  # inside cache_write: what is kept for an hour
+    reasoning: NotRequired[int]  # inside completion_tokens
+    audio_input: NotRequired[int]  # inside prompt_tokens
+    audio_output: NotRequired[int]  # inside completion_tokens
+    searches: NotRequired[int]  # hosted web searches, which are billed by the piece
+    tier: NotRequired[str]  # such as batch, flex, priority, fast; left out where it is the standard one
+    cost: NotRequired[str]  # US dollars as a decimal string, where the provider says it
+    estimated: NotRequired[bool]  # some count is no provider's
+    raw: NotRequired[dict[str, Any]]  # the provider's own object
 
 
 class Message(TypedDict):

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
@@ -16,6 +17,8 @@ from bupple_engine.masking import MaskedDict, protect
 from bupple_engine.protocol.messages import validate
 from bupple_engine.protocol.options import Clocks, merge
 from bupple_engine.protocol.request import Request
+from bupple_engine.protocol.usage import NO_USAGE, PARTS
+from bupple_engine.types import Usage
 from bupple_engine.wires.base import Wire
 from tests.provider import split
 from tests.verbs import Outcome
@@ -131,6 +134,32 @@ def answer(
 ) -> Outcome:
     """Return what a driver makes of an answer."""
     return hear(begin(driver, stream=stream), pieces(raw, size), status, headers)
+
+
+def check_usage(usage: Any) -> None:
+    """Hold a usage to what is promised of every one: its parts fit, its total is their sum, it is JSON."""
+    assert json.loads(json.dumps(usage, allow_nan=True)).keys() == usage.keys()
+    assert usage.keys() <= Usage.__annotations__.keys()
+    counts = [usage[name] for name in NO_USAGE]
+    parts = {name: usage.get(name, 0) for name in PARTS}
+    assert 0 not in {name: usage[name] for name in PARTS if name in usage}.values()
+    assert all(type(number) is int and number >= 0 for number in parts.values())
+    if None in counts:
+        assert counts == [None, None, None]
+        assert not any(number for name, number in parts.items() if name != "searches")
+    else:
+        prompt, completion, total = counts
+        assert all(type(number) is int and number >= 0 for number in counts)
+        assert total == prompt + completion
+        assert parts["cache_read"] + parts["cache_write"] <= prompt
+        assert parts["cache_write_1h"] <= parts["cache_write"]
+        assert parts["reasoning"] <= completion
+        assert parts["audio_input"] <= prompt
+        assert parts["audio_output"] <= completion
+    if "cost" in usage:
+        assert re.fullmatch(r"\d{1,9}(\.\d{0,9}[1-9])?", usage["cost"])
+    if "tier" in usage:
+        assert re.fullmatch(r"[a-z_-]+", usage["tier"])
 
 
 def frames(*payloads: Any, end: str = "\n\n") -> bytes:

@@ -25,6 +25,8 @@ CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", 
 PICTURES = os.environ.get("BUPPLE_PICTURES_DIR")
 
 pytestmark = [
+    pytest.mark.servers,
+    pytest.mark.browser,
     pytest.mark.skipif(CHROMIUM is None, reason="chromium is not installed"),
     pytest.mark.skipif(missing("playwright-core") is not None, reason=str(missing("playwright-core"))),
 ]

@@ -20,6 +20,7 @@ import pytest
 from bupple_engine import EngineError, ai
 from tests.conftest import Configure
 from tests.provider import Answer, Piece, Provider, split
+from tests.pure import check_usage
 from tests.verbs import STREAMS, VERBS, Outcome, run
 
 DIRECTORY = os.environ.get("BUPPLE_CASES_DIR")
@@ -96,6 +97,7 @@ def differences(expected: Any, outcome: Outcome, models: Any, seconds: float) ->
         found |= {"content": reply["content"], "finish_reason": reply["finish_reason"]}
         found |= {"reasoning": outcome.reasoning, "usage": reply["usage"]}
         json.dumps(reply).encode()
+        check_usage(reply["usage"])
     found["models"] = models
     wrong = {name: found.get(name) for name in expected if found.get(name) != expected[name]}
     if seconds <= expected.get("within", 0):

@@ -242,7 +242,7 @@ PLACES = {
         (
             engine(API={"OPTIONS": {"temprature": 1}}),
             "BUPPLE_ENGINE['API']['OPTIONS']",
-            "'temprature', an option of none",
+            "'temprature', which is not an option",
             "'temperature'",
         ),
     ],
@@ -469,7 +469,7 @@ PLACES = {
         )
     ],
     "W017": [
-        (engine({"DRIVER": f"{HERE}.Broken", "API_KEY": KEY}), "it", "ValueError: no house for …cdef", "Mend")
+        (engine({"DRIVER": f"{HERE}.Broken", "API_KEY": KEY}), "it", "ValueError: no house for …cdef", "Fix")
     ],
     "W023": [
         (engine({**OPENAI, "MODEL": PASTED}), "it.MODEL", "looks like a key", "BUPPLE_ENGINE_IT_API_KEY"),
@@ -709,7 +709,7 @@ def test_all_missing_parts_are_told_before_the_engine_is_installed(
         ("BUPPLE_ENGINE_DEFUALT", "Did you mean BUPPLE_ENGINE_DEFAULT?"),
         ("BUPPLE_DEFAULT_ENGINE", "Did you mean BUPPLE_DEFAULT_ENGINE_DRIVER?"),
         ("BUPPLE_ENGINE_CLAUDE_TIMEOUT", "BUPPLE_ENGINE['DRIVERS']['claude']['TIMEOUT'] = …"),
-        ("BUPPLE_ENGINE_FOO", "Known are BUPPLE_ENGINE_DEFAULT"),
+        ("BUPPLE_ENGINE_FOO", "The known ones are BUPPLE_ENGINE_DEFAULT"),
         ("BUPPLE_ENGINE_GOOGLE_VERTEX_MODEL", "Did you mean BUPPLE_ENGINE_VERTEX_MODEL?"),
     ],
 )
@@ -818,7 +818,7 @@ def test_a_path_of_the_api_that_leads_to_something_else(key: str, path: str, set
     settings.BUPPLE_ENGINE = engine(API={key: path if key == "PREPARE" else [path]})
     message = only(check_settings())
     assert message.id == "bupple_engine.E013"
-    assert "is no such thing" in message.msg
+    assert "which it must have" in message.msg
 
 
 @pytest.mark.usefixtures("urls")

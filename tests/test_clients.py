@@ -8,6 +8,7 @@ import sys
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from functools import cache
+from itertools import accumulate
 from shutil import copy
 from typing import Any
 
@@ -19,6 +20,8 @@ from tests.provider import Answer, Provider
 from tests.servers import KINDS, ROOT, SECONDS, Server
 from tests.wires import EVENTS, JSON, KEY, RETRY_AFTER, USAGE, ChatCompletions, Kind
 from tests.worlds import until
+
+pytestmark = pytest.mark.servers
 
 WIRE = ChatCompletions()
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
@@ -103,6 +106,13 @@ def error_of(kind: Kind) -> Answer:
 # The openai package
 
 
+def check_counts(usage: Any) -> None:
+    """Hold what the client read against what the provider said."""
+    assert {name: getattr(usage, name) for name in USAGE} == USAGE
+    assert usage.prompt_tokens_details.cached_tokens == 4
+    assert usage.completion_tokens_details.reasoning_tokens == 3
+
+
 def test_a_chat(client: Any, provider: Provider) -> None:
     provider.answer(Answer(headers=JSON, body=WIRE.reply("Hello to you")))
     completion = client.chat.completions.create(
@@ -118,7 +128,7 @@ def test_a_chat(client: Any, provider: Provider) -> None:
     assert (choice.message.role, choice.message.content) == ("assistant", "Hello to you")
     assert choice.message.refusal is None
     assert choice.finish_reason == "stop"
-    assert {name: getattr(completion.usage, name) for name in USAGE} == USAGE
+    check_counts(completion.usage)
     (request,) = provider.requests
     assert WIRE.prompt(request) == [("user", "Hello"), ("assistant", "Yes?"), ("user", "Well")]
     assert WIRE.options(request) == {"temperature": 0.5, "max_tokens": 50}
@@ -145,7 +155,7 @@ def test_a_stream_comes_as_it_is_said(client: Any, provider: Provider) -> None:
     assert [chunk.choices[0].finish_reason for chunk in content] == [None] * (len(content) - 1) + ["stop"]
     assert {chunk.usage for chunk in content} == {None}
     assert last.choices == []
-    assert {name: getattr(last.usage, name) for name in USAGE} == USAGE
+    check_counts(last.usage)
     assert WIRE.model_asked(provider.requests[0]) == "gpt-6-luna"
 
 
@@ -294,7 +304,11 @@ def test_a_chat_of_langchain(server: Server, provider: Provider) -> None:
     within = WIRE.stream_without_end(["one"]) + b"data: " + WIRE.error("context")[2] + b"\n\n"
     overflow = [error_of("context"), error_of("context"), Answer(headers=EVENTS, body=within)]
     provider.answer(stream("one ", "two"), *overflow)
-    assert "".join(chunk.content for chunk in chat.stream("Count")) == "one two"
+    *_, whole = accumulate(chat.stream("Count", stream_usage=True))
+    assert whole.content == "one two"
+    assert (whole.usage_metadata["input_tokens"], whole.usage_metadata["output_tokens"]) == (12, 7)
+    assert whole.usage_metadata["input_token_details"]["cache_read"] == 4
+    assert whole.usage_metadata["output_token_details"]["reasoning"] == 3
     with pytest.raises(exceptions.ContextOverflowError):
         chat.invoke("A long story")
     for _ in range(2):  # before the first words and behind them
@@ -390,6 +404,13 @@ def test_a_ui_chat(chat: Chat, provider: Provider) -> None:
         ("text", "one two", "done"),
     ]
     assert chat.end == {**ENDED, "finishReason": "stop"}
+    assert answer["metadata"]["usage"] == {
+        "inputTokens": 12,
+        "inputTokenDetails": {"noCacheTokens": 8, "cacheReadTokens": 4, "cacheWriteTokens": 0},
+        "outputTokens": 7,
+        "outputTokenDetails": {"textTokens": 4, "reasoningTokens": 3},
+        "totalTokens": 19,
+    }
     chat.send("Go on")
     assert chat.get("text") == "three"
     asked = [("user", "Count"), ("assistant", "one two"), ("user", "Go on")]

@@ -14,12 +14,19 @@ from bupple_engine.api.native import NativeDialect
 from bupple_engine.api.ui import UIDialect
 from bupple_engine.conf import APISettings, api_settings
 from bupple_engine.exceptions import EngineError, InvalidRequestError
-from bupple_engine.http.dialects import Dialect
+from bupple_engine.http.dialects import Dialect, public
 from bupple_engine.http.problems import Problem, problem_of, report
 from bupple_engine.protocol.sse import Decoder
 
 HELLO = [{"role": "user", "content": "Hello"}]
-USAGE = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5, "cached": 1}
+SEEN = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5, "cache_read": 1, "reasoning": 1}
+USAGE = {**SEEN, "tier": "flex", "cost": "0.1", "estimated": True, "raw": {"prompt_tokens": 3, "balance": 7}}
+NONE = {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}
+THEIRS = {
+    **{"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5},
+    "prompt_tokens_details": {"cached_tokens": 1, "audio_tokens": 0},
+    "completion_tokens_details": {"reasoning_tokens": 1, "audio_tokens": 0},
+}
 REASONS = ["stop", "length", "tool_calls", "content_filter", "refusal", "unknown"]
 PROBLEM = Problem(502, "ProviderServerError", "The AI provider failed.", id="0123")
 # What ends a line to someone, though not in an event stream, and what needs several bytes.
@@ -75,8 +82,7 @@ def test_native_events(finish: str) -> None:
     said = [json.loads(event.data) for event in found]
     assert "".join(each["content"] for each in said) == "".join(TEXTS)
     assert said[-2] == {"role": "assistant", "content": "", "done": False, "metadata": {"reasoning": "Hm"}}
-    counted = {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
-    assert said[-1] == {**last(finish), "usage": counted, "metadata": {"reasoning": "Because"}}
+    assert said[-1] == {**last(finish), "usage": SEEN, "metadata": {"reasoning": "Because"}}
 
 
 def test_a_native_error_is_an_event_of_its_own() -> None:
@@ -104,7 +110,7 @@ def test_chunks_of_a_chat_completion(finish: str, with_usage: bool) -> None:
     if with_usage:
         end = said.pop()
         assert end["choices"] == []
-        assert end["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+        assert end["usage"] == THEIRS
         assert all(each["usage"] is None for each in said)
     else:
         assert not any("usage" in each for each in said)
@@ -120,11 +126,33 @@ def test_chunks_of_a_chat_completion(finish: str, with_usage: bool) -> None:
 
 
 def test_usage_that_was_not_sent_is_not_made_up() -> None:
-    none = {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}
     data = {"model": "m", "stream_options": {"include_usage": True}}
     dialect = CompletionsDialect(ChatCall("completions", [], data=data))
-    assert events(dialect, last(**none))[-2]["usage"] is None
-    assert dialect.reply_body(last(**none))["usage"] is None
+    assert events(dialect, last(**NONE))[-2]["usage"] is None
+    assert dialect.reply_body(last(**NONE))["usage"] is None
+    assert events(NativeDialect(), last(**NONE))[-1]["usage"] == NONE
+    assert events(UIDialect(), last(**NONE))[-2] == {"type": "finish", "finishReason": "stop"}
+
+
+def test_every_count_is_passed_on_in_each_dialect_s_own_words() -> None:
+    parts = {"cache_read": 40, "cache_write": 30, "cache_write_1h": 20, "reasoning": 6}
+    parts |= {"audio_input": 5, "audio_output": 4, "searches": 2}
+    usage = {"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110, **parts}
+    assert public(last(**usage, cost="1", raw={}))["usage"] == usage
+    body = CompletionsDialect(ChatCall("completions", [], data={"model": "m"})).reply_body(last(**usage))
+    assert body["usage"] == {
+        **{"prompt_tokens": 100, "completion_tokens": 10, "total_tokens": 110},
+        "prompt_tokens_details": {"cached_tokens": 40, "audio_tokens": 5, "cache_write_tokens": 30},
+        "completion_tokens_details": {"reasoning_tokens": 6, "audio_tokens": 4},
+    }
+    finish = events(UIDialect(), last(**usage))[-2]
+    assert finish["messageMetadata"]["usage"] == {
+        "inputTokens": 100,
+        "inputTokenDetails": {"noCacheTokens": 30, "cacheReadTokens": 40, "cacheWriteTokens": 30},
+        "outputTokens": 10,
+        "outputTokenDetails": {"textTokens": 4, "reasoningTokens": 6},
+        "totalTokens": 110,
+    }
 
 
 def test_an_error_ends_the_chunks_without_a_done() -> None:
@@ -139,7 +167,7 @@ def test_a_whole_chat_completion() -> None:
     )
     assert body["object"] == "chat.completion"
     assert body["model"] == "fast"
-    assert body["usage"] == {"prompt_tokens": 3, "completion_tokens": 2, "total_tokens": 5}
+    assert body["usage"] == THEIRS
     (choice,) = body["choices"]
     assert choice["finish_reason"] == "length"
     message = {"role": "assistant", "content": "Hi", "refusal": None, "reasoning_content": "Because"}
@@ -178,7 +206,19 @@ def test_the_parts_of_a_ui_message(finish: str) -> None:
         {"type": "text-delta", "id": "text-4", "delta": "c"},
         {"type": "text-end", "id": "text-4"},
         {"type": "finish-step"},
-        {"type": "finish", "finishReason": reason.get(finish, finish)},
+        {
+            "type": "finish",
+            "finishReason": reason.get(finish, finish),
+            "messageMetadata": {
+                "usage": {
+                    "inputTokens": 3,
+                    "inputTokenDetails": {"noCacheTokens": 2, "cacheReadTokens": 1, "cacheWriteTokens": 0},
+                    "outputTokens": 2,
+                    "outputTokenDetails": {"textTokens": 1, "reasoningTokens": 1},
+                    "totalTokens": 5,
+                }
+            },
+        },
         "[DONE]",
     ]
 
@@ -399,7 +439,7 @@ STATUSES = {
 
 @pytest.mark.parametrize("name", STATUSES)
 def test_each_failure_has_its_status_and_no_word_of_the_providers(name: str) -> None:
-    """Source: errors-and-retries, "Classes"."""
+    """The table of docs/http-api.md, "Errors"."""
     error = getattr(exceptions, name)("sk-secret", code=418, type="secret", param="secret")
     error.alias, error.driver, error.model, error.attempts = "secret", "secret", "secret", 1
     problem = report(error)

@@ -212,6 +212,7 @@ def service_row(name: str, service: Service) -> str:
         "a trailing assistant turn is continued": service.prefix_param,
         "reasoning that opens the text": service.inline_reasoning,
         f"reasoning goes back as `{service.reasoning_param}`": service.reasoning_param,
+        "reports the cost": service.cost,
     }
     cells = [
         f"`{name}`",

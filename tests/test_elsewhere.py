@@ -366,12 +366,12 @@ def test_hints_are_errors_of_the_engine(chat: Provider) -> None:
 # A server that does not run
 
 REFUSED = {
-    "ollama": ("Does Ollama run there?", "`ollama serve`"),
-    "vllm": ("Does vLLM run there?", "`vllm serve"),
-    "llamacpp": ("Does llama.cpp's server run there?", "`llama-server"),
-    "lmstudio": ("Does LM Studio's server run there?", "`lms server start`"),
-    "compatible": ("Does the server run there?", "In a container"),
-    "openai": ("Does the server run there?", "In a container"),
+    "ollama": ("Is Ollama running there?", "`ollama serve`"),
+    "vllm": ("Is vLLM running there?", "`vllm serve"),
+    "llamacpp": ("Is llama.cpp's server running there?", "`llama-server"),
+    "lmstudio": ("Is LM Studio's server running there?", "`lms server start`"),
+    "compatible": ("Is the server running there?", "In a container"),
+    "openai": ("Is the server running there?", "In a container"),
 }
 
 
@@ -438,7 +438,7 @@ def test_a_connection_that_takes_too_long_names_its_url() -> None:
 @pytest.mark.parametrize("driver", ["openai", "claude", "groq"])
 def test_a_vendor_that_is_out_of_reach_is_no_question_of_base_url(driver: str) -> None:
     error = settle(begin(driver, request=build(driver)), "Could not connect: [Errno 111] Connection refused")
-    assert error.message.endswith("Is there a way from this machine to it, or is a PROXY needed?")
+    assert error.message.endswith("Can this machine reach it, or is a PROXY needed?")
     assert "The URL is https://api." in error.message
 
 
@@ -456,5 +456,5 @@ def test_a_refusing_proxy_is_told_from_a_refusing_server(verb: str, configure: C
     url = "http://models.example/v1"
     configure(it={"DRIVER": "compatible", "MODEL": "m", "BASE_URL": url, "PROXY": proxy, "MAX_RETRIES": 0})
     error = run(ai(), verb, "Hello").error
-    assert "Does the proxy run" in str(error)
+    assert "Is the proxy running" in str(error)
     assert "pass" not in str(error)

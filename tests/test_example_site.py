@@ -20,6 +20,8 @@ from tests.provider import Answer, Provider
 from tests.servers import ROOT, SECONDS
 from tests.wires import KEY, ChatCompletions
 
+pytestmark = pytest.mark.servers
+
 WIRE = ChatCompletions()
 
 

@@ -623,7 +623,7 @@ def test_a_wrong_entry_is_a_verdict(entry: Any, words: str, configure: Configure
     verdict = probe("it")
     assert (verdict.ok, verdict.reachable) == (False, None)
     assert words in verdict.error
-    assert verdict.advice == "Mend settings.BUPPLE_ENGINE."
+    assert verdict.advice == "Fix settings.BUPPLE_ENGINE."
     assert probe("echo").ok
 
 

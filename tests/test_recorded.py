@@ -10,16 +10,19 @@ import base64
 import gzip
 import json
 import os
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from bupple_engine import EngineError, ai
+from bupple_engine.masking import MaskedDict
+from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.sse import Decoder
 from tests.conftest import Configure
 from tests.provider import Answer, Provider, split
-from tests.pure import answer, pieces
+from tests.pure import answer, begin, check_usage, hear, pieces
 from tests.verbs import Outcome, run
 
 DIRECTORY = os.environ.get("BUPPLE_RECORDED_DIR")
@@ -42,6 +45,7 @@ NOT_SENT_AGAIN = {"content-encoding", "content-length", "transfer-encoding", "co
 
 SHOWN = "the text of a reasoning item is shown as reasoning; the reader took its summary alone"
 APART = "the service counts the reasoning beside the completion, and ours holds all that was made"
+BEYOND = "more of the prompt is said to be cached than there is of it"
 DEVIATIONS: dict[str, dict[str, str]] = {
     "gemini/0012": {
         "prompt": "what a hosted tool read, toolUsePromptTokenCount, is input and billed as such"
@@ -51,6 +55,10 @@ DEVIATIONS: dict[str, dict[str, str]] = {
     **{
         f"openai_compatible/{number}": {"completion": APART, "total": APART}
         for number in (2032, 2034, 2037, 2038, 2040, 2044, 2050)
+    },
+    **{
+        f"openai_compatible/{number}": {"cached_tokens": BEYOND}
+        for number in ("0085", "0087", "0088", "0089")
     },
     "openai_compatible/0268": {"reasoning": SHOWN},
     "openai_compatible/0371": {"reasoning": SHOWN},
@@ -71,6 +79,22 @@ def load() -> tuple[list[Any], list[Any]]:
 
 
 ANSWERS, EVENTS = load()
+PAID = [case for case in ANSWERS if not case["expected"]["error"] and case["expected"]["usage_raw"]]
+
+
+# Host → the driver, where its answers have their cost, and in what part of a dollar.
+COSTS: dict[str, tuple[str, tuple[str, ...], int]] = {
+    "api.x.ai": ("xai", ("cost_in_usd_ticks",), 10**10),
+    "openrouter.ai": ("openrouter", ("cost",), 1),
+    "ai-gateway.vercel.sh": ("vercel", ("cost",), 1),
+    "api.avian.io": ("avian", ("cost",), 1),
+    "api.perplexity.ai": ("perplexity", ("cost", "total_cost"), 1),
+}
+
+
+def host_of(case: Any) -> str:
+    """Return the host that answered; some recordings don't say."""
+    return (case["request"] or {}).get("host") or "provider"
 
 
 def expected_of(case: Any) -> dict[str, Any]:
@@ -85,6 +109,8 @@ def expected_of(case: Any) -> dict[str, Any]:
         "prompt": usage.get("input"),
         "completion": None if completion is None else completion + apart,
         "total": usage.get("total"),
+        "cached_tokens": usage.get("cached"),
+        "reasoning_tokens": usage.get("reasoning"),
         "model": expected["model"],
         "id": expected["id"],
     }
@@ -111,15 +137,17 @@ def check(case: Any, outcome: Outcome) -> None:
         "prompt": usage["prompt_tokens"],
         "completion": usage["completion_tokens"],
         "total": usage["total_tokens"],
+        "cached_tokens": usage.get("cache_read", 0),
+        "reasoning_tokens": usage.get("reasoning", 0),
         "model": reply["model"],
         "id": reply["metadata"].get("id"),
     }
     differing = {name for name, value in expected.items() if value is not None and value != found[name]}
     assert differing == set(DEVIATIONS.get(case["id"], ())), (expected, found)
     raw = case["expected"]["usage_raw"] or {}
-    own = {f"{name}_tokens" for name in differing}
-    kept = {name: value for name, value in raw.items() if value is not None and name not in own}
-    assert kept.items() <= usage.items()
+    kept = {name: value for name, value in raw.items() if value is not None}
+    assert kept.items() <= usage.get("raw", {}).items()
+    check_usage(usage)
     json.dumps(reply)
 
 
@@ -148,6 +176,30 @@ def test_recorded_answers_over_a_socket(
     provider.answer(Answer(status=response["status"], headers=headers, pieces=body))
     verb = "a" * asynchronous + ("stream" if case["streaming"] else "send")
     check(case, run(ai(), verb, [{"role": "user", "content": "Hello"}]))
+
+
+@pytest.mark.parametrize("case", [case for case in PAID if host_of(case) in COSTS], ids=ids)
+def test_a_recorded_cost_is_what_the_service_said(case: Any) -> None:
+    service, path, per_dollar = COSTS[host_of(case)]
+    driver = service if case["endpoint"] == "chat_completions" else "openai"
+    request = Request(f"https://{host_of(case)}/v1", MaskedDict(), b"{}", case["streaming"])
+    response = case["response"]
+    began = begin(driver, stream=case["streaming"], request=request)
+    usage = hear(began, [response["body"].encode()], response["status"], response["headers"]).reply["usage"]
+    said: Any = case["expected"]["usage_raw"]
+    for name in path:
+        said = said[name]
+    assert Decimal(usage["cost"]) == Decimal(str(said)) / per_dollar
+    check_usage(usage)
+
+
+@pytest.mark.parametrize("case", [case for case in PAID if host_of(case) not in COSTS], ids=ids)
+def test_no_recorded_cost_is_taken_from_another_service(case: Any) -> None:
+    request = Request(f"https://{host_of(case)}/v1", MaskedDict(), b"{}", case["streaming"])
+    began = begin(DRIVERS[case["endpoint"]], stream=case["streaming"], request=request)
+    response = case["response"]
+    usage = hear(began, [response["body"].encode()], response["status"], response["headers"]).reply["usage"]
+    assert "cost" not in usage
 
 
 def test_a_deviation_that_is_named_exists() -> None:

@@ -24,6 +24,8 @@ from tests.servers import ASGI, GUNICORN, KINDS, SECONDS, WSGI, Kind, Reader, Se
 from tests.wires import EVENTS, RETRY_AFTER, ChatCompletions
 from tests.worlds import until
 
+pytestmark = pytest.mark.servers
+
 Launch = Callable[[Kind], Server]
 
 WIRE = ChatCompletions()

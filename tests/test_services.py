@@ -152,7 +152,7 @@ def test_a_url_of_ones_own_is_asked_for_by_its_shape(driver: str, configure: Con
     ]
     configure(it={**plain, "BASE_URL": shape})  # as it stands in the hint
     (hint,) = (str(message.hint) for message in check_settings() if message.id == "bupple_engine.W006")
-    assert hint == f"It is {shape}, with your own in place of what stands in <>."
+    assert hint == f"It is {shape}, with your own values in place of <>."
     configure(it={**plain, "BASE_URL": BASES[driver].replace("http:", "https:")})
     assert {message.id for message in check_settings()} <= {"bupple_engine.W026"}
 
@@ -162,7 +162,7 @@ def test_the_path_of_a_service_is_not_forgotten(configure: Configure) -> None:
     configure(databricks={**key, "BASE_URL": "https://dbc-01.cloud.databricks.com/"})
     (message,) = check_settings()
     assert message.id == "bupple_engine.W010"
-    assert "below /serving-endpoints alone" in message.msg
+    assert "only below /serving-endpoints" in message.msg
     assert message.hint == 'Write "BASE_URL": "https://dbc-01.cloud.databricks.com/serving-endpoints"'
     configure(azure_inference={**key, "BASE_URL": "https://it.services.ai.azure.com"})
     hint = str(check_settings()[0].hint)

@@ -923,7 +923,7 @@ def test_zeros_of_claude_leave_the_counts_of_the_beginning() -> None:
     raw = frames({"type": "message_start", "message": {"usage": begun}}, {**CLAUDE_END, "usage": zero})
     usage = answer("claude", raw).reply["usage"]
     assert (usage["prompt_tokens"], usage["completion_tokens"]) == (9, 2)
-    assert usage["details"] == {"a": 2, "b": 1}
+    assert usage["raw"]["details"] == {"a": 2, "b": 1}
 
 
 def test_responses_close_a_part_several_times_and_say_it_once() -> None:
@@ -1022,8 +1022,9 @@ def test_claude_streams_with_pings_and_hidden_thinking() -> None:
         reply = outcome.reply
         assert (reply["content"], reply["finish_reason"]) == ("Gut", "refusal")
         assert outcome.reasoning == ""
-        counts = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18, "input_tokens": 5}
-        assert counts.items() <= reply["usage"].items()
+        counts = {"prompt_tokens": 9, "completion_tokens": 9, "total_tokens": 18, "cache_read": 4}
+        raw = {"input_tokens": 5, "output_tokens": 9, "cache_read_input_tokens": 4}
+        assert reply["usage"] == {**counts, "raw": raw}
         assert reply["metadata"]["stop_details"] == {"type": "refusal", "category": None}
         thinking = {"type": "thinking", "thinking": "", "signature": "ab"}
         assert reply["metadata"]["echo"]["items"] == [thinking, {"type": "text", "text": "Gut"}]

@@ -27,6 +27,7 @@ KEY = "sk-test-0123456789abcd"
 TEXTS = ["Grüße ", "aus 日本", " 🦜𝕏", "\u2028", "a\x85b", ' \r\n"\\ ', "done"]
 # The same counts on every wire, in our names; 4 of the prompt cached, 3 of the completion reasoning.
 USAGE = {"prompt_tokens": 12, "completion_tokens": 7, "total_tokens": 19}
+KNOWN = {**USAGE, "cache_read": 4, "reasoning": 3}
 TOOL_ID, TOOL_NAME, TOOL_ARGUMENTS = "call_1", "get_weather", {"city": "Tromsø"}
 REQUEST_ID = "req_0123"
 RETRY_AFTER = 7

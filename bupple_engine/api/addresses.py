@@ -7,8 +7,8 @@ import unicodedata
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from urllib.parse import unquote, urlsplit
 
-# Names that only a network's own resolver knows. Source: RFC 6761, RFC 6762, RFC 8375, ICANN's .internal; the
-# others are what routers, companies and Kubernetes use.
+# Names that only a network's own resolver knows. Source: https://www.rfc-editor.org/rfc/rfc6761 and rfc6762,
+# rfc8375, ICANN's .internal; the others are what routers, companies and Kubernetes use.
 PRIVATE_NAMES = (
     *("localhost", "local", "internal", "home.arpa"),
     *("localdomain", "intranet", "lan", "corp", "home", "private", "svc"),

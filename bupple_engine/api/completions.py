@@ -13,8 +13,9 @@ from typing import Any
 
 from bupple_engine.conf import APISettings
 from bupple_engine.exceptions import InvalidRequestError
-from bupple_engine.http.dialects import Dialect, counts, dump, quote
+from bupple_engine.http.dialects import Dialect, dump, quote
 from bupple_engine.http.problems import Problem, ProblemError
+from bupple_engine.protocol.usage import NO_USAGE
 from bupple_engine.types import Chunk, Reply
 
 from .asked import ChatCall, check_messages, check_option, in_their_terms, wrong
@@ -226,9 +227,21 @@ def model_object(name: str) -> dict[str, Any]:
 
 
 def _usage(answer: Mapping[str, Any]) -> dict[str, Any] | None:
-    """Return the common counts, None where the provider sent none."""
-    found = counts(answer["usage"])
-    return None if found["total_tokens"] is None else found
+    """Return the counts in the API's own shape, None where the provider sent none."""
+    usage = answer["usage"]
+    if usage.get("total_tokens") is None:
+        return None
+    prompt = {"cached_tokens": usage.get("cache_read", 0), "audio_tokens": usage.get("audio_input", 0)}
+    if written := usage.get("cache_write"):
+        prompt["cache_write_tokens"] = written
+    return {
+        **{name: usage.get(name) for name in NO_USAGE},
+        "prompt_tokens_details": prompt,
+        "completion_tokens_details": {
+            "reasoning_tokens": usage.get("reasoning", 0),
+            "audio_tokens": usage.get("audio_output", 0),
+        },
+    }
 
 
 def no_such_model(message: str = "There is no such model.") -> ProblemError:

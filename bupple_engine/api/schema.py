@@ -9,6 +9,7 @@ from drf_spectacular.types import OpenApiTypes
 from drf_spectacular.utils import OpenApiResponse, extend_schema
 
 from bupple_engine.protocol.messages import PART_TYPES, ROLES
+from bupple_engine.protocol.usage import NO_USAGE, PARTS
 
 from .asked import MEDIA_KEYS
 from .completions import FINISH_REASONS
@@ -44,8 +45,8 @@ MESSAGE = _object(
 )
 CHOICE = {"driver": TEXT, "model": TEXT, "options": ANY}
 CHAT = _object("messages", messages=_list(MESSAGE), **CHOICE)
-COUNTS = _object(prompt_tokens=COUNT, completion_tokens=COUNT, total_tokens=COUNT)
-USAGE = {**COUNTS, "additionalProperties": {}}
+WHOLE: Schema = {"type": "integer"}
+USAGE = _object(*NO_USAGE, **dict.fromkeys(NO_USAGE, COUNT), **dict.fromkeys(PARTS, WHOLE))
 REPLY = _object(
     *("role", "content", "model", "usage", "finish_reason", "metadata"),
     role=_word("assistant"),
@@ -96,7 +97,14 @@ COMPLETION = _object(
             finish_reason=_word(*dict.fromkeys(FINISH_REASONS.values())),
         )
     ),
-    usage={**COUNTS, "nullable": True},
+    usage={
+        **_object(
+            **dict.fromkeys(NO_USAGE, WHOLE),
+            prompt_tokens_details=_object(cached_tokens=WHOLE, audio_tokens=WHOLE, cache_write_tokens=WHOLE),
+            completion_tokens_details=_object(reasoning_tokens=WHOLE, audio_tokens=WHOLE),
+        ),
+        "nullable": True,
+    },
 )
 COMPLETION_ERROR = _object(
     "error",

@@ -13,7 +13,7 @@ from bupple_engine.conf import APISettings
 from bupple_engine.exceptions import InvalidRequestError
 from bupple_engine.http.dialects import Dialect, dump, quote
 from bupple_engine.http.problems import Problem
-from bupple_engine.types import Chunk
+from bupple_engine.types import Chunk, Usage
 
 from .asked import (
     ChatCall,
@@ -89,7 +89,10 @@ class UIDialect(Dialect):
             pieces += self._delta("text", chunk["content"])
         if chunk["done"]:
             reason = FINISH_REASONS.get(chunk["finish_reason"], "other")
-            pieces += [*self._close(), _event(type="finish-step"), _event(type="finish", finishReason=reason)]
+            usage = _usage(chunk["usage"])
+            told = {"messageMetadata": {"usage": usage}} if usage else {}
+            pieces += [*self._close(), _event(type="finish-step")]
+            pieces.append(_event(type="finish", finishReason=reason, **told))
             pieces.append("data: [DONE]\n\n")
         return "".join(pieces).encode("utf-8", "replace")
 
@@ -115,8 +118,28 @@ class UIDialect(Dialect):
         return [_event(type=f"{block.partition('-')[0]}-end", id=block)] if block else []
 
 
-def _event(**part: str) -> str:
+def _event(**part: Any) -> str:
     return f"data: {dump(part)}\n\n"
+
+
+def _usage(usage: Usage) -> dict[str, Any] | None:
+    """Return the counts as the SDK's LanguageModelUsage, None where the provider sent none."""
+    prompt, completion = usage["prompt_tokens"], usage["completion_tokens"]
+    if prompt is None or completion is None:
+        return None
+    read, written = usage.get("cache_read", 0), usage.get("cache_write", 0)
+    reasoning = usage.get("reasoning", 0)
+    return {
+        "inputTokens": prompt,
+        "inputTokenDetails": {
+            "noCacheTokens": prompt - read - written,
+            "cacheReadTokens": read,
+            "cacheWriteTokens": written,
+        },
+        "outputTokens": completion,
+        "outputTokenDetails": {"textTokens": completion - reasoning, "reasoningTokens": reasoning},
+        "totalTokens": usage["total_tokens"],
+    }
 
 
 def _add_message(messages: list[Any], message: Any, where: str, places: dict[str, str]) -> None:

@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 from asgiref.sync import sync_to_async
 
@@ -14,6 +14,7 @@ from bupple_engine.exceptions import EngineError, StreamInterruptedError
 from bupple_engine.masking.keys import unkeyed
 from bupple_engine.masking.printing import one_line
 from bupple_engine.protocol.options import Options
+from bupple_engine.protocol.usage import on_record
 from bupple_engine.signals import call_finished
 
 from . import bridge
@@ -80,9 +81,9 @@ class Call:
         """Return what the provider has reported of the tokens until now, or the error that ended the call."""
         found: Usage | None = self.last.get("usage") if self.last is not None else None
         if found is None and isinstance(error, EngineError):
-            return cast("Usage | None", error.usage)
+            return error.usage
         if found is None and self.exchange is not None and self.exchange.answer.usage:
-            return self.exchange.wire.parse_usage(self.exchange.answer.usage)
+            return self.exchange.wire.parse_usage(self.exchange.answer, self.exchange.request)
         return found
 
     def abandon(self) -> None:
@@ -167,12 +168,11 @@ class Call:
         level = logging.INFO if facts["outcome"] == "complete" else logging.WARNING
         if not logger.isEnabledFor(level):
             return
-        usage = facts["usage"] or {}
         extra = {
             name: facts[name]
             for name in ("alias", "driver", "model", "outcome", "duration", "time_to_first_chunk", "attempts")
         }
-        extra |= {name: usage.get(name) for name in ("prompt_tokens", "completion_tokens", "total_tokens")}
+        extra |= on_record(facts["usage"])
         extra |= {
             "event": "call",
             "status": self.exchange.status if self.exchange is not None else 0,

@@ -1,4 +1,4 @@
-"""What `manage.py check` tells of BUPPLE_ENGINE; docs/checks.md lists it. Nothing here needs a network."""
+"""What `manage.py check` reports about BUPPLE_ENGINE, as docs/checks.md lists it; it needs no network."""
 
 from __future__ import annotations
 

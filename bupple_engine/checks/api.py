@@ -20,7 +20,7 @@ from .table import Address, message, of_mistake
 
 ANYONE = "rest_framework.permissions.AllowAny"
 # These two are shared, but count by reading and writing.
-ONE_BY_ONE = "calls at the same moment count as one, so that a burst passes"
+ONE_BY_ONE = "calls at the same moment count as one, so a burst gets through"
 UNFIT = {
     "django.core.cache.backends.locmem.LocMemCache": "each process counts for itself",
     "django.core.cache.backends.dummy.DummyCache": "nothing is counted",
@@ -32,7 +32,7 @@ PROXY_SECONDS = 60
 
 
 def includes_urls() -> bool:
-    """Tell whether the site's URLs include ours; those of a broken URLconf are Django's to tell."""
+    """Tell whether the site's URLs include ours; Django reports a broken URLconf itself."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return False
     try:
@@ -76,7 +76,7 @@ def _check_paths(api: conf.APISettings) -> Iterator[CheckMessage]:
                 words = f": {shown(path)} can't be imported: {str(error).rstrip('.')}."
             else:
                 if found is not None and not (callable(found) and _has(found, method)):
-                    words, hint = f": {shown(path)} is no such thing: it has no {method}().", ""
+                    words, hint = f": {shown(path)} has no {method}(), which it must have.", ""
             if words:
                 yield of_mistake(conf.Mistake("E013", f"BUPPLE_ENGINE['API'][{key!r}]", words, hint))
 
@@ -89,7 +89,7 @@ def _check_options(api: conf.APISettings) -> Iterator[CheckMessage]:
     names = {name for options in known for name in options}
     for name in api.options:
         if name not in names:
-            words = f" has {name!r}, an option of none of its drivers."
+            words = f" has {name!r}, which is not an option of any of its drivers."
             hint = suggest(name, names).strip()
             yield of_mistake(conf.Mistake("E013", "BUPPLE_ENGINE['API']['OPTIONS']", words, hint))
 
@@ -114,8 +114,8 @@ def check_open_api() -> Iterator[CheckMessage]:
     yield from _check_throttles(api)
     for name, seconds in (("GATE_SECONDS", api.gate_seconds), ("HEARTBEAT_SECONDS", api.heartbeat_seconds)):
         if seconds >= PROXY_SECONDS:
-            words = f"is {seconds:g}; many proxies end what is silent for {PROXY_SECONDS} seconds."
-            hint = f'Write "{name}": {conf.API[name][0]}, or raise the limit of each proxy before the site.'
+            words = f"is {seconds:g}; many proxies cut off what is silent for {PROXY_SECONDS} seconds."
+            hint = f'Write "{name}": {conf.API[name][0]}, or raise the limit of your proxies.'
             yield message("W108", Address(f"BUPPLE_ENGINE['API'][{name!r}]"), words, hint)
 
 
@@ -130,7 +130,7 @@ def _is_open(classes: list[Any]) -> bool:
 def _check_throttles(api: conf.APISettings) -> Iterator[CheckMessage]:
     if None in api.throttle_rates.values():
         hint = f'Remove it, or write "THROTTLE_RATES": {conf.API["THROTTLE_RATES"][0]}'
-        words = "has no limit: one caller can spend all that your providers allow."
+        words = "has no limit: one caller can use up all that your providers allow."
         yield message("W107", Address("BUPPLE_ENGINE['API']['THROTTLE_RATES']"), words, hint)
         return
     backend = settings.CACHES.get("default", {}).get("BACKEND")
@@ -139,7 +139,7 @@ def _check_throttles(api: conf.APISettings) -> Iterator[CheckMessage]:
             "W103",
             Address("CACHES['default']['BACKEND']"),
             f"is {str(backend).rpartition('.')[2]}, in which the API's throttles count: {why}.",
-            'Write "BACKEND": "django.core.cache.backends.redis.RedisCache", or another that is shared.',
+            'Write "BACKEND": "django.core.cache.backends.redis.RedisCache", or another shared cache.',
         )
 
 

@@ -33,17 +33,17 @@ def check_entry_deployed(alias: str, entry: dict[str, Any]) -> Iterator[CheckMes
     key = reading.config.get("api_key")
     if key is not None and key.is_fixed and (file := _file_with(key.reveal())):
         line = f'"API_KEY": env.str("{at.variable("api_key")}", default="")'
-        hint = f"Write {line}, and take a new key where others have seen this one."
-        yield message("W101", at["api_key"], f"stands as text in {file}.", hint)
+        hint = f"Write {line}, and replace the key if others have seen it."
+        yield message("W101", at["api_key"], f"is written as plain text in {file}.", hint)
     for name, value in (reading.config.get("headers") or {}).items():
         if _SECRET_HEADER.search(name) and (file := _file_with(reveal(value))):
             hint = f'Read it from the environment: "HEADERS": {{"{name}": env.str("…")}}'
-            yield message("W101", at["headers"], f"has {name!r}, which stands as text in {file}.", hint)
+            yield message("W101", at["headers"], f"has {name!r}, written as plain text in {file}.", hint)
     if reading.wire is not None:
         base = reading.config.get("base_url")
         host = urlsplit(base.reveal() if base else reading.wire.base_url(reading.config)).hostname
         if host and is_this_machine(host):
-            words = f"is {host}, this very machine: a container or a second server finds nothing there."
+            words = f"is {host}, this machine itself: a container or a second server finds nothing there."
             hint = 'Write "BASE_URL": "https://<the host of the model server>/v1"'
             yield message("W105", at["base_url"], words, hint)
 

@@ -108,9 +108,9 @@ def _check_driver(at: Places, reading: Reading) -> Iterator[CheckMessage]:
         yield of_error("E012", error, at.entry, partial(hide_secrets, reading.config))
         return
     except Exception as error:  # whatever a driver of the site's own raises
-        words = f"{reading.name} can't be made: {type(error).__name__}: {error}"
+        words = f"{reading.name} can't be created: {type(error).__name__}: {error}"
         words = hide_secrets(reading.config, words)
-        yield message("E012", at.entry, words, "Mend the driver's __init__, or the entry.")
+        yield message("E012", at.entry, words, "Fix the driver's __init__, or the entry.")
         return
     for found in guard(driver.check, at.entry, partial(hide_secrets, reading.config)):
         if not isinstance(found, CheckMessage):

@@ -41,7 +41,7 @@ def check_environment() -> Iterator[CheckMessage]:
     if names:
         names -= {*settings_strings(), *_variables_of_entries()}
     for name in sorted(names):
-        words = "is read by nothing in bupple_engine."
+        words = "is not read by anything in bupple_engine."
         yield message("W016", Address(f"os.environ[{name!r}]"), words, _advice(name, known))
     readings = {
         alias: read(alias, entry) for alias, entry in conf.entries() if not isinstance(entry, conf.Mistake)
@@ -51,7 +51,7 @@ def check_environment() -> Iterator[CheckMessage]:
 
 
 def _check_vendors_variables(readings: dict[str, Reading]) -> Iterator[CheckMessage]:
-    """Tell of vendors' own variables while no driver has a key, or where the vendor's has none."""
+    """Report vendors' own variables while no driver has a key, or while the vendor's driver has none."""
     there = [name for name in VENDOR_VARIABLES if os.environ.get(name, "").strip()]
     if not there:
         return
@@ -73,7 +73,7 @@ def _check_vendors_variables(readings: dict[str, Reading]) -> Iterator[CheckMess
             line = f'"API_KEY": env.str("{name}", default=""), "MODEL": "{model}"'
             hint = f'Write "{driver}": {{{line}}} into "DRIVERS", '
             hint += f"or set {ours}, which engine_settings() reads."
-        words = f"is set, and nothing reads it: a key of {driver} goes into its entry."
+        words = f"is set, but nothing reads it: a key for {driver} belongs in its entry."
         yield message("W025", Address(f"os.environ[{name!r}]"), words, hint)
 
 
@@ -83,7 +83,7 @@ def _lacks_key(reading: Reading) -> bool:
 
 
 def _check_echo(readings: dict[str, Reading]) -> Iterator[CheckMessage]:
-    """Tell where echo is the default though the environment has a key, and does not say that it is meant."""
+    """Report an echo that is the default by mistake: the environment has a key for another driver."""
     if any(os.environ.get(name, "").strip() for name in (DEFAULT, "BUPPLE_DEFAULT_ENGINE_DRIVER")):
         return
     try:
@@ -99,10 +99,10 @@ def _check_echo(readings: dict[str, Reading]) -> Iterator[CheckMessage]:
         and os.environ.get(Places(alias).variable("api_key"), "").strip()
     ]
     if ready:
-        words = f"is {default!r}, which only repeats the question, though there is a key for "
+        words = f"is {default!r}, which only repeats the question, although there is a key for "
         words += f"{' and '.join(map(repr, ready))}."
         hint = f'Set {DEFAULT}={ready[0]}, which engine_settings() reads, or write "DEFAULT": "{ready[0]}"; '
-        hint += f"{DEFAULT}={default} says that it is meant."
+        hint += f"{DEFAULT}={default} confirms that it is intended."
         yield message("W024", Address("BUPPLE_ENGINE['DEFAULT']"), words, hint)
 
 
@@ -126,13 +126,13 @@ def _advice(name: str, known: set[str]) -> str:
         option = name.removeprefix(f"{PREFIX}{alias.upper()}_")
         if option.lower() in COMMON and option != name:
             address = f"BUPPLE_ENGINE['DRIVERS'][{alias!r}][{option!r}]"
-            return f"engine_settings() does not read it; write {address} = … behind it in the settings file."
+            return f"engine_settings() does not read it; write {address} = … after it in the settings file."
     vendor = name.upper().removeprefix(PREFIX)
     for other, driver in sorted(OTHER_NAMES.items(), reverse=True):  # google_vertex before google
         if vendor.startswith(f"{other.upper()}_"):
             return f"Did you mean {PREFIX}{driver.upper()}{vendor[len(other) :]}?"
     if vendor in _SUFFIXES:
-        return f"It says of no driver: set {variable('claude', vendor)}, for instance."
+        return f"It names no driver: set {variable('claude', vendor)}, for instance."
     if match := _OF_AN_ALIAS.fullmatch(name):
         return _advice_of_alias(match[1].lower(), match[2], sorted(aliases))
     # Compared without the prefix, or what all have in common makes any of them near.
@@ -141,8 +141,8 @@ def _advice(name: str, known: set[str]) -> str:
     if near := [each for each in near if _is_alike(name, each)]:
         return f"Did you mean {near[0]}?"
     return (
-        f"Known are {DEFAULT}, {PREFIX}CLAUDE_API_KEY, _MODEL and so on for each driver, "
-        f"and {PREFIX}<NAME>_DRIVER, which makes an entry of any name."
+        f"The known ones are {DEFAULT}, {PREFIX}CLAUDE_API_KEY, _MODEL and so on for each driver, "
+        f"and {PREFIX}<NAME>_DRIVER, which makes an entry with any name."
     )
 
 

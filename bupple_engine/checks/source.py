@@ -1,4 +1,4 @@
-"""What stands as text in the settings file."""
+"""What is written as plain text in the settings file."""
 
 from __future__ import annotations
 

@@ -16,20 +16,20 @@ from bupple_engine.masking.keys import looks_like_key, shown, unkeyed
 
 from .source import find_entry, variable_in
 
-# Id → what it tells. E stops migrate and runserver, W doesn't; from W101 on, with `check --deploy` alone.
+# Id → what it reports. E stops migrate and runserver, W doesn't; from W101 on, with `check --deploy` alone.
 CHECKS = {
-    "E001": "`BUPPLE_ENGINE` is no dict",
-    "E002": "`BUPPLE_ENGINE` has a key that is unknown",
-    "E003": "`DRIVERS` is missing, or no dict",
-    "E004": "`DEFAULT` names no driver, or is missing where there are several",
-    "E005": "`MAX_THREADS` is no whole number of at least 1",
-    "E006": "an alias is no string, or its entry no dict",
-    "E007": "an entry's driver is unknown",
+    "E001": "`BUPPLE_ENGINE` is not a dict",
+    "E002": "`BUPPLE_ENGINE` has an unknown key",
+    "E003": "`DRIVERS` is missing or is not a dict",
+    "E004": "`DEFAULT` names no driver, or is missing although there are several",
+    "E005": "`MAX_THREADS` is not a whole number of at least 1",
+    "E006": "an alias is not a string, or its entry is not a dict",
+    "E007": "an entry names an unknown driver",
     "E008": "a dotted path in `DRIVER` can't be imported",
-    "E009": "`DRIVER` is no name, or its dotted path leads to no driver",
+    "E009": "`DRIVER` is not a name, or its dotted path does not lead to a driver",
     "E010": "an entry has an option that its driver does not know",
-    "E011": "an option has a wrong type, or is out of its range",
-    "E012": "a driver can't be made of its entry: its class raises",
+    "E011": "an option has the wrong type or is out of range",
+    "E012": "a driver can't be created from its entry: its class raises",
     "E013": "something in `API` is wrong",
     "E014": "our URLs are included, but `rest_framework` is not in INSTALLED_APPS",
     "E015": "something in `MEMORY` is wrong",
@@ -40,31 +40,31 @@ CHECKS = {
     "W004": "a driver that needs a `MODEL` has none",
     "W005": "another option that the driver needs is missing, such as Azure's `BASE_URL`",
     "W006": "a key, a model or a URL is still a placeholder",
-    "W007": "a key has white space or quotes in it; `MODEL` or `BASE_URL` has quotes or a comment",
+    "W007": "a key contains white space or quotes; `MODEL` or `BASE_URL` contains quotes or a comment",
     "W008": "a key or a model looks like another vendor's",
     "W009": "`BASE_URL` is plain http to another host",
     "W010": "`BASE_URL` doubles the version, as in /v1/v1, or lacks the path that it must have",
     "W011": "`BASE_URL` has credentials in it",
     "W012": "an option that the driver, the service or the model's family is known to refuse",
-    "W013": "a model that its vendor has shut down, or announced to on a date",
-    "W014": "a file that an option names is not there",
-    "W015": "`PROXY` is a SOCKS proxy, for which PySocks is missing",
+    "W013": "a model that its vendor has shut down, or will on an announced date",
+    "W014": "a file named by an option does not exist",
+    "W015": "`PROXY` is a SOCKS proxy, but PySocks is not installed",
     "W016": "an environment variable with our prefix that nothing reads: misspelt?",
-    "W017": "a check failed itself, such as one of a third party's driver",
+    "W017": "a check itself failed, such as one in a third party's driver",
     "W018": "the engine of the local driver is missing, or can't be imported",
     "W019": "the weights of the local driver are missing",
     "W020": "the processor has no AVX2, which the engine of the local driver needs",
     "W021": "the system library libgomp1 is missing, which the engine of the local driver needs",
     "W022": "the database has no tables for conversations (with `check --database default` alone)",
-    "W023": "a key seems to stand in an option that is no place for one, or in an alias",
+    "W023": "an option that is not meant for keys, or an alias, seems to hold one",
     "W024": "`DEFAULT` is `echo`, though the environment has a key for another driver",
     "W025": "a vendor's own variable, such as OPENAI_API_KEY, is set, and nothing reads it",
-    "W026": "a key that expires within hours stands where a callable would fetch a fresh one",
-    "W101": "a key stands as text in the settings file",
+    "W026": "a key that expires within hours is written where a callable could fetch a fresh one",
+    "W101": "a key is written as plain text in the settings file",
     "W102": "the site has an ASGI_APPLICATION, but the extra `async` is missing",
-    "W103": "the API's throttles count in a cache that is not shared, or can't count at once",
+    "W103": "the API's throttles count in a cache that is not shared, or that can't count atomically",
     "W104": "the API is open to anonymous callers",
-    "W105": "a driver's URL is this very machine",
+    "W105": "a driver's URL points to this machine itself",
     "W106": "the default driver is `echo`, which only repeats the question",
     "W107": "the API has no throttle",
     "W108": "`GATE_SECONDS` or `HEARTBEAT_SECONDS` is longer than proxies wait for a byte",
@@ -132,9 +132,9 @@ def of_error(id: str, error: Exception, address: Address, hide: Callable[[str], 
 def guard(
     check: Callable[[], Iterable[CheckMessage]], address: Address, hide: Callable[[str], str] = str
 ) -> Iterator[CheckMessage]:
-    """Yield what a check finds; where it fails itself, that is a message too."""
+    """Yield what a check finds; if the check itself fails, that is a message too."""
     try:
         yield from check()
-    except Exception as error:  # a third party's check(), and no reason to keep the others' findings back
+    except Exception as error:  # a third party's check() must not hide what the others found
         words = hide(f"could not be checked: {type(error).__name__}: {error}")
-        yield message("W017", address, words, "Mend what raises this, or report it to whoever wrote it.")
+        yield message("W017", address, words, "Fix what raises this, or report it to its author.")

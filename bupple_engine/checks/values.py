@@ -34,7 +34,7 @@ _PLACEHOLDER_KEY = re.compile(
     re.IGNORECASE,
 )
 _VENDORS = {"openai", "openai_chat", "claude", "gemini"}  # which serve models of their own alone
-# What no one means for a key, even where none is wanted.
+# What nobody means as a key, even where none is needed.
 _UNFILLED = re.compile(r"^<.*>$|^\$|\{\{")
 # What a file of variables leaves in a value: quotes around it, a comment behind it.
 _LEFTOVER = re.compile(r"^[\"'].*[\"']$|\s#")
@@ -44,19 +44,19 @@ _FILES = ("ca_file", "model_path")
 
 
 def check_pasted_keys(at: Places, entry: dict[str, Any]) -> Iterator[CheckMessage]:
-    """Yield the options that seem to hold a key, and are no place for one; the alias is such a place, too."""
+    """Yield the options, and the alias, that seem to hold a key though they are not meant for one."""
     hint = (
-        f"Move it to API_KEY, read from the environment: {at.variable('api_key')}; and take a new one, as "
-        "this one may have been sent, shown or logged."
+        f"Move it to API_KEY, read from the environment: {at.variable('api_key')}; and replace it, as this "
+        "one may have been sent, shown or logged."
     )
     if looks_like_key(at.alias):
         yield message("W023", at.entry, "has an alias that looks like a key.", "Name it, and move the key.")
     for name, value in entry.items():
-        # Headers and EXTRA may carry one, and are masked whole; a URL's is told by W011.
+        # Headers and EXTRA may carry one, and are masked whole; W011 reports a URL's.
         found = reveal(value)
         values = found if isinstance(found, list | tuple) else [found]
         if str(name).lower() not in SECRET_OPTIONS and any(map(looks_like_key, values)):
-            yield message("W023", at[str(name)], "looks like a key, and is sent as something else.", hint)
+            yield message("W023", at[str(name)], "looks like a key, but is sent as something else.", hint)
 
 
 def check_key(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage]:
@@ -64,7 +64,7 @@ def check_key(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
     if key is None or not key.is_fixed:
         return  # a callable is never asked here
     if re.search(r"\s|^[\"']|[\"']$", key.reveal()):
-        words = "has white space or quotes in it, which no key has."
+        words = "contains white space or quotes, which no key does."
         hint = "Write the bare key, without 'Bearer ' before it and without quotes around it; "
         yield message("W007", at["api_key"], words, hint + "docker's --env-file keeps quotes.")
     elif "api_key" not in wire.required and not _UNFILLED.search(key.reveal()):
@@ -105,7 +105,7 @@ def check_leftovers(at: Places, reading: Reading) -> Iterator[CheckMessage]:
     for name in ("model", "base_url"):
         value = reading.config.get(name)
         if value is not None and _LEFTOVER.search(reveal(value)):
-            words = "has quotes around it, or a comment behind it, which are taken for a part of it."
+            words = "has quotes around it or a comment behind it, which are read as part of it."
             hint = "Write the bare value; a comment in .env has a line of its own."
             yield message("W007", at[name], words, hint)
 
@@ -117,17 +117,17 @@ def check_url(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
     parts = urlsplit(url.reveal())
     masked = repr(url)
     if "…" in masked and "…" not in url.reveal():
-        words = "has credentials in it, which error pages and logs of others show."
-        hint = "Remove them; a key goes by API_KEY, a password before the server by HEADERS."
+        words = "contains credentials, which error pages and other logs show."
+        hint = "Remove them: a key goes in API_KEY, a password that the server asks for in HEADERS."
         yield message("W011", at["base_url"], words, hint)
     elif _PLACEHOLDER.search(url.reveal()):
         shape = wire.base_url(reading.config)
-        hint = f"It is {shape}, with your own in place of what stands in <>." if "<" in shape else ""
+        hint = f"It is {shape}, with your own values in place of <>." if "<" in shape else ""
         hint = hint or "Write the URL of the service."
         yield message("W006", at["base_url"], "is still a placeholder.", hint)
     if parts.scheme == "http" and not is_this_machine(parts.hostname or ""):
-        words = "is plain http: keys and conversations go to another host for all between to read."
-        hint = f'Write "BASE_URL": "https{masked[4:]}", or, where only a network of your own is between, '
+        words = "is plain http: anyone between here and that host can read keys and conversations."
+        hint = f'Write "BASE_URL": "https{masked[4:]}", or, if only your own network lies between, '
         hint += 'SILENCED_SYSTEM_CHECKS = ["bupple_engine.W009"]'
         yield message("W009", at["base_url"], words, hint)
     final = urlsplit(join_url(url.reveal(), wire.build_path({"model": "m", **reading.config}, False))).path
@@ -137,7 +137,7 @@ def check_url(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
         yield message("W010", at["base_url"], words, f'Write "BASE_URL": "{right}"')
     elif wire.needs_path and not parts.path.strip("/"):
         ending = urlsplit(wire.base_url(reading.config))._replace(scheme="", netloc="")
-        words = f"lacks the path: {reading.name} answers below {ending.path} alone."
+        words = f"lacks the path: {reading.name} answers only below {ending.path}."
         line = f'"BASE_URL": "{masked.rstrip("/")}{ending.geturl()}"'
         yield message("W010", at["base_url"], words, f"Write {line}")
 
@@ -152,7 +152,7 @@ def is_this_machine(host: str) -> bool:
 
 
 def suggest_model(at: Places, wire: Wire) -> str:
-    """Return the hint that names a model, or what names those there are."""
+    """Return the hint that names a model, or the command that lists the models."""
     if not wire.suggested_model:
         try:
             wire.build_models_path({}, "")
@@ -206,7 +206,7 @@ def check_files(at: Places, reading: Reading) -> Iterator[CheckMessage]:
     for name in _FILES:
         path = reading.config.get(name) if name in reading.known else None
         if path is not None and not os.path.exists(path):
-            words = f"is {shown(path)}, which is not there."
+            words = f"is {shown(path)}, which does not exist."
             yield message("W014", at[name], words, "Write the path of a file.")
 
 
@@ -216,10 +216,8 @@ def check_proxy(at: Places, reading: Reading) -> Iterator[CheckMessage]:
         return
     scheme = urlsplit(proxy.reveal()).scheme
     if scheme.startswith("socks") and find_spec("socks") is None:
-        hint = (
-            'Run: pip install "requests[socks]"; asynchronous calls know http:// and https:// proxies only.'
-        )
-        yield message("W015", at["proxy"], "is a SOCKS proxy, for which PySocks is missing.", hint)
+        hint = 'Run: pip install "requests[socks]"; asynchronous calls take only http:// and https://.'
+        yield message("W015", at["proxy"], "is a SOCKS proxy, but PySocks is not installed.", hint)
     elif not scheme.startswith(("http", "socks")):
         hint = 'Write "PROXY": "http://proxy.example:3128"'
         yield message("E011", at["proxy"], "must begin with http://, https:// or socks5://", hint)

@@ -24,7 +24,7 @@ from bupple_engine.masking.printing import kind_of, one_line
 # Beyond the clock, for what no clock ends: the system's name resolution, a vault that is asked for the key.
 GRACE_SECONDS = 1.0
 MAX_CHARACTERS = 500  # of what a provider says
-MEND = "Mend settings.BUPPLE_ENGINE."
+FIX = "Fix settings.BUPPLE_ENGINE."
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +107,7 @@ def _probe(alias: str, seconds: float) -> Verdict:
         if not isinstance(found, Findings):
             raise TypeError(f"probe() must return Findings, not {kind_of(found)}")
     except ImproperlyConfigured as error:
-        found = Findings(error=str(error), advice=MEND)
+        found = Findings(error=str(error), advice=FIX)
     except Exception as error:  # of a third party's driver, or of a callable that gives the key
         found = Findings(
             error=f"{type(error).__name__}: {error}",

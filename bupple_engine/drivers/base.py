@@ -24,10 +24,10 @@ from bupple_engine.exceptions import (
 from bupple_engine.masking import Secret, protect
 from bupple_engine.masking.keys import shown, unkeyed
 from bupple_engine.protocol import elsewhere
-from bupple_engine.protocol.answer import NO_USAGE
 from bupple_engine.protocol.messages import system_turn, validate
 from bupple_engine.protocol.options import COMMON, Option, Options, clocks, merge, read_option, suggest
 from bupple_engine.protocol.scrubbing import clean, secrets_of
+from bupple_engine.protocol.usage import in_common_terms
 from bupple_engine.types import Chunk, Message, Reply
 
 from .extras import Requirement
@@ -120,7 +120,9 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
         """Yield the answer as dicts: {"content": …} for each piece, {"done": True} at its end.
 
         The last may have finish_reason (stop where it has none), model, usage and metadata. An answer
-        without it counts as cut off. messages are checked; options are the entry's and the call's.
+        without it counts as cut off. usage has the keys of types.Usage that are known: it is made to add up,
+        and what has another name goes under raw.
+        messages are checked; options are the entry's and the call's.
         Raise an EngineError for what goes wrong; release what you hold in a `finally`.
         """
         raise TypeError(f"{type(self).__name__} {ChatDriver.find_lacking()}")
@@ -312,7 +314,11 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
         chunk: dict[str, Any] = {"role": "assistant", "content": piece.get("content") or "", "done": done}
         if done:
             chunk["model"] = piece.get("model") or call.options.get("model") or self.name
-            chunk["usage"] = {**NO_USAGE, **(piece.get("usage") or {})}
+            usage = piece.get("usage")
+            if not isinstance(usage, Mapping | None):
+                kind = type(usage).__name__
+                raise TypeError(f"{type(self).__name__}.generate() must yield usage as a dict, not {kind}")
+            chunk["usage"] = in_common_terms(usage or {})
             chunk["finish_reason"] = piece.get("finish_reason") or "stop"
             chunk["metadata"] = {"driver": self.name, **(piece.get("metadata") or {})}
         elif piece.get("metadata"):

@@ -268,9 +268,7 @@ class Exchange:
         error.attempts = self.attempts
         error.in_stream = bool(self.request.stream and 200 <= self.status < 300)
         error.partial_content = "".join(self.answer.texts)
-        error.usage = (
-            cast("dict[str, Any]", self.wire.parse_usage(self.answer.usage)) if self.answer.usage else None
-        )
+        error.usage = self.wire.parse_usage(self.answer, self.request) if self.answer.usage else None
         if lacks_path(error) and (advice := self.wire.advise_absent(self.request)):
             error.advice = advice
         clean(error, self.request.secrets)

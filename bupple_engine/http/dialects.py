@@ -7,15 +7,13 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from bupple_engine.protocol.sse import encode_comment
+from bupple_engine.protocol.usage import COUNTS, NO_USAGE
 from bupple_engine.types import Chunk
 
 from .problems import Problem, report
 
 # json.dumps for a str, without a call of the encoder for each chunk.
 quote = json.encoder.encode_basestring
-
-# What every provider counts; all else in usage is between it and the site, such as a cost or a balance.
-COUNTS = ("prompt_tokens", "completion_tokens", "total_tokens")
 
 
 def dump(value: Any) -> str:
@@ -55,7 +53,7 @@ class EventStream(Dialect):
     """The native event stream: an event a chunk, `event: error` where the answer is cut off.
 
     Each has an id that counts up, and data that is a JSON object: role, content, done; the last one adds
-    model, the common counts of usage, finish_reason and the public part of metadata.
+    model, the counts of usage, finish_reason and the public part of metadata.
     """
 
     def __init__(self) -> None:
@@ -100,5 +98,9 @@ def public(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def counts(usage: Mapping[str, Any] | None) -> dict[str, Any]:
-    """Return the common counts of a usage; None where the provider sent none."""
-    return {name: (usage or {}).get(name) for name in COUNTS}
+    """Return what was counted, parts that are 0 left out; all else is between the site and the provider.
+
+    The prompt, the completion and the total are always there, and None where the provider told nothing.
+    """
+    known = usage or {}
+    return {name: known.get(name) for name in COUNTS if name in NO_USAGE or known.get(name)}

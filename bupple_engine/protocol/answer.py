@@ -3,14 +3,11 @@
 from __future__ import annotations
 
 import json
-import math
-from collections.abc import Mapping
 from typing import Any, cast
 
-from bupple_engine.types import Chunk, FinishReason, Reply, Usage
+from bupple_engine.types import Chunk, FinishReason, Reply
 
 _PIECE = frozenset({"type", "text", "annotations"})
-NO_USAGE: Usage = {"prompt_tokens": None, "completion_tokens": None, "total_tokens": None}
 
 
 class Answer:
@@ -33,6 +30,7 @@ class Answer:
         "refused",
         "repeated",
         "texts",
+        "tier",
         "usage",
     )
 
@@ -42,6 +40,7 @@ class Answer:
         self.reasoning: list[str] = []
         self.model = ""
         self.usage: dict[str, Any] | None = None  # the provider's own fields
+        self.tier: Any = None  # what it calls the service that the answer had
         self.finish_reason: FinishReason | None = None  # set: the answer is complete
         self.finish_is_empty = False  # the last word for it was the empty string
         self.ended = False  # the provider said that nothing follows
@@ -204,55 +203,6 @@ def _lay(above: dict[str, Any], below: dict[str, Any]) -> None:
                 below[name] = value
         elif value is not None and not below.get(name):
             below[name] = value
-
-
-def usage_of(usage: dict[str, Any], prompt: int, completion: int, total: Any = None) -> Usage:
-    """Return the provider's own fields with the three common counts over them."""
-    counts = {
-        "prompt_tokens": prompt,
-        "completion_tokens": completion,
-        "total_tokens": count({"total": total}, "total") or prompt + completion,
-    }
-    return cast("Usage", {**usage, **counts})
-
-
-def with_reasoning(prompt: int, completion: int, reasoning: int, total: Any) -> tuple[int, Any]:
-    """Return the completion's count and the total, with reasoning that some services leave out of them."""
-    known = count({"total": total}, "total")
-    if reasoning > completion or (reasoning and known == prompt + completion + reasoning):
-        return completion + reasoning, max(known, prompt + completion + reasoning)
-    return completion, total
-
-
-def count(usage: Mapping[str, Any], *path: str) -> int:
-    """Return a number inside a usage object; one that is left out or null is 0."""
-    value: Any = usage
-    for name in path:
-        value = value.get(name) if isinstance(value, dict) else None
-    if type(value) is int:
-        return value
-    if isinstance(value, str) and value.isdecimal():
-        value = float(value)  # a gateway in a language without numbers
-    return int(value) if isinstance(value, int | float) and abs(value) < math.inf else 0
-
-
-_OTHER_NAMES = {
-    "prompt_tokens": "input_tokens",
-    "completion_tokens": "output_tokens",
-    "input_tokens": "prompt_tokens",
-    "output_tokens": "completion_tokens",
-}
-
-
-def common_counts(usage: Mapping[str, Any], prompt: str, completion: str) -> tuple[int, int]:
-    """Return the tokens of the prompt and the completion, by these names or by those of the other API.
-
-    A gateway that translates an answer may leave its usage as it was.
-    """
-    return (
-        count(usage, prompt) or count(usage, _OTHER_NAMES[prompt]),
-        count(usage, completion) or count(usage, _OTHER_NAMES[completion]),
-    )
 
 
 def reply_of(answer: Answer, last: dict[str, Any]) -> Reply:

@@ -1,8 +1,10 @@
 """The one map from what a provider's error says to its class. No I/O.
 
 A structured code decides, then the status, then phrases; a phrase is believed only where the class that the
-status gives is as vague as that phrase's row allows. Sources: the vendors' pages of errors, and what users of
-their services have reported in public, as of November 2026.
+status gives is as vague as that phrase's row allows.
+
+Sources: https://platform.openai.com/docs/guides/error-codes, https://platform.claude.com/docs/en/api/errors,
+https://ai.google.dev/gemini-api/docs/troubleshooting, and what users of the services have reported in public.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The hints behind unknown names: what people bring from elsewhere, and what is written here instead."""
+"""The hints for unknown names: what other libraries call things, and what to write here instead."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ _CONVERSATION = "A conversation is the list of its messages: append each reply, 
 _MEDIA = 'Media are parts of a message: {"type": "image", "content": "https://…"} in its list of content.'
 _ASYNC = "Call asend() or astream(), and await or iterate over what they return."
 
-# A name that is no option here under any name → what to do.
+# A name of something that is no option here → what to do.
 _ABSENT: Mapping[str, str] = {
     **dict.fromkeys(
         ("prompt", "input", "inputs", "message", "content", "contents", "text", "question", "query"),
@@ -181,9 +181,9 @@ VERBS: Mapping[str, str] = {
 
 
 def of_call(name: str, known: Collection[str], of_entry: Collection[str]) -> str:
-    """Return what to write instead of an option of a call, "" where nothing is known of it.
+    """Return what to write instead of an unknown option of a call, "" where there is no hint.
 
-    known are those of a call, of_entry all that the driver has.
+    known are a call's options, of_entry all that the driver has.
     """
     word = name.lower()
     ours = _OURS.get(word)
@@ -194,14 +194,14 @@ def of_call(name: str, known: Collection[str], of_entry: Collection[str]) -> str
     if ours in known:
         return f"It is called {ours} here."
     if ours is not None and ours in of_entry:
-        return f'It is of the entry in settings: "{ours.upper()}": …'
+        return f'It belongs in the entry in settings: "{ours.upper()}": …'
     if word in _FIELDS:
-        return f"A field of the provider's own goes by extra: extra={{{_field(word)}}}"
+        return f"A field of the provider's own goes in extra: extra={{{_field(word)}}}"
     return ""
 
 
 def of_entry(key: str, known: Collection[str]) -> str:
-    """Return what to write instead of an entry's key, "" where nothing is known of it."""
+    """Return what to write instead of an unknown key of an entry, "" where there is no hint."""
     word = key.lower()
     ours = _OURS.get(word, word)
     if word != ours and (ours == "driver" or ours in known):
@@ -209,17 +209,17 @@ def of_entry(key: str, known: Collection[str]) -> str:
     if word in _ABSENT:
         return _ABSENT[word]
     if word in _FIELDS:
-        return f'A field of the provider\'s own goes by EXTRA: "EXTRA": {{{_field(word)}}}'
+        return f'A field of the provider\'s own goes in EXTRA: "EXTRA": {{{_field(word)}}}'
     return ""
 
 
 def of_message_key(key: str) -> str:
-    """Return what to write instead of a key of a message, "" where nothing is known of it."""
+    """Return what to write instead of an unknown key of a message, "" where there is no hint."""
     return _MESSAGE_KEYS.get(key, "")
 
 
 def of_part(word: str) -> str:
-    """Return what to write instead of a key or a type of a part, "" where nothing is known of it."""
+    """Return what to write instead of an unknown key or type of a part, "" where there is no hint."""
     hint = _PARTS.get(word, "")
     if word in _IN_METADATA:
         return f'It belongs in "metadata": {{"{word}": …}}'
@@ -227,7 +227,7 @@ def of_part(word: str) -> str:
 
 
 def of_role(role: str) -> str:
-    """Return the role that is meant by another word, "" where none is known."""
+    """Return what to write instead of an unknown role, "" where there is no hint."""
     word = role.strip().lower()
     if word in ("tool", "function"):
         return _NO_TOOLS

@@ -52,7 +52,7 @@ class Decoder:
         self.reconnection_time: int | None = None  # milliseconds
         self.stray: list[bytes] = []
         self._pieces: list[bytes] = []  # of the unfinished block: joined when it ends, large ones are linear
-        self._ends_in_newline = False
+        self._newline = b""  # the line end with which the last piece ended: half of a blank line, perhaps
         self._after_cr = False
         self._started = False
 
@@ -61,49 +61,34 @@ class Decoder:
         if self._held > self._max_bytes:
             raise EventTooLargeError
         if not self._started:
-            data = b"".join(self._pieces) + data
-            self._pieces.clear()
-            if len(data) < 3 and _BOM.startswith(data):
-                self._pieces.append(data)
-                return []
-            self._started = True
-            data = data.removeprefix(_BOM)
+            data = self._strip_bom(data)
+        if self._after_cr or b"\r" in data:
+            data = self._convert_line_ends(data)
+        blocks = (self._newline + data).split(b"\n\n")
+        rest = blocks.pop()
+        if blocks and self._pieces:
+            blocks[0] = b"".join((*self._pieces, blocks[0]))
+            self._pieces, self._held = [], 0
+        self._newline = b"\n" if rest.endswith(b"\n") else b""
+        if rest := rest.removesuffix(b"\n"):
+            self._pieces.append(rest)
+            self._held += len(rest)
+        return [event for block in blocks if block and (event := self._parse_block(block))]
+
+    def _strip_bom(self, data: bytes) -> bytes:
+        """Return what stands behind a byte order mark at the beginning, b"" while it may still become one."""
+        data = b"".join((*self._pieces, data))
+        self._started = len(data) >= len(_BOM) or not _BOM.startswith(data)
+        self._pieces = [] if self._started else [data]
+        return data.removeprefix(_BOM) if self._started else b""
+
+    def _convert_line_ends(self, data: bytes) -> bytes:
+        """Return the piece with LF for each line end; the CR of one may have ended the piece before."""
         if self._after_cr and data:
             data = data.removeprefix(b"\n")
             self._after_cr = False
-        if b"\r" in data:
-            self._after_cr = data.endswith(b"\r")
-            data = data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
-        if not data:
-            return []
-        pieces = self._pieces
-        straddles = self._ends_in_newline and data.startswith(b"\n")
-        if not straddles and b"\n\n" not in data:
-            pieces.append(data)
-            self._held += len(data)
-            self._ends_in_newline = data.endswith(b"\n")
-            return []
-        if not pieces:
-            blocks = data.split(b"\n\n")
-        elif straddles:
-            blocks = [b"".join(pieces)[:-1], *data[1:].split(b"\n\n")]
-        else:
-            head, _, data = data.partition(b"\n\n")
-            blocks = [b"".join((*pieces, head)), *data.split(b"\n\n")]
-        rest = blocks.pop()
-        self._pieces = [rest] if rest else []
-        self._held = len(rest)
-        self._ends_in_newline = rest.endswith(b"\n")
-        events = []
-        for block in blocks:
-            # The shape that nearly all events have; the others take the long way.
-            if block.startswith(b"data: ") and b"\n" not in block:
-                # Event(…) without the checks of its __new__, which take as long as all the rest.
-                text = block[6:].decode("utf-8", "replace")
-                events.append(_new(Event, ("message", text, self.last_event_id, None)))
-            elif block and (event := self._parse_block(block)):
-                events.append(event)
-        return events
+        self._after_cr = self._after_cr or data.endswith(b"\r")
+        return data.replace(b"\r\n", b"\n").replace(b"\r", b"\n")
 
     def tail(self) -> Event | None:
         """Return the unfinished last block as an event, which the standard drops; a wire may look at it."""
@@ -111,6 +96,22 @@ class Decoder:
         return self._parse_block(block) if block else None
 
     def _parse_block(self, block: bytes) -> Event | None:
+        """Return the event of a block: by far the most consist of a name, or none, and data."""
+        name, lines = b"", block
+        if block.startswith(b"event: "):
+            name, _, lines = block[7:].partition(b"\n")
+        ends = lines.count(b"\n")
+        if not lines.startswith(b"data: ") or (ends and ends != lines.count(b"\ndata: ")):
+            return self._parse_lines(block)
+        data = lines[6:].replace(b"\ndata: ", b"\n") if ends else lines[6:]
+        return self._dispatch(name, data, None)
+
+    def _dispatch(self, name: bytes, data: bytes, retry: int | None) -> Event:
+        kind = name.decode("utf-8", "replace") if name else "message"
+        # Event(…) without the checks of its __new__, which take as long as all the rest.
+        return _new(Event, (kind, data.decode("utf-8", "replace"), self.last_event_id, retry))
+
+    def _parse_lines(self, block: bytes) -> Event | None:
         name, retry = b"", None
         data: list[bytes] = []
         for line in block.split(b"\n"):
@@ -133,10 +134,7 @@ class Decoder:
             elif value.isdigit() and len(value) < 4300:
                 # bytes.isdigit knows ASCII digits only, as the standard asks; int() refuses 4,300 digits.
                 retry = self.reconnection_time = int(value)
-        if not data:
-            return None
-        text = b"\n".join(data).decode("utf-8", "replace")
-        return Event(name.decode("utf-8", "replace") or "message", text, self.last_event_id, retry)
+        return self._dispatch(name, b"\n".join(data), retry) if data else None
 
 
 def encode(data: str, *, event: str | None = None, id: str | None = None, retry: int | None = None) -> bytes:

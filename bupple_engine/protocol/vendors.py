@@ -1,11 +1,11 @@
-"""Whose driver, model or server is meant by a name that is no alias, or by a URL where nobody answers."""
+"""The hints for a name that is no alias, and for a URL where nobody answers: what is meant by it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Collection, Mapping
 
-# How the models of a vendor are called → its driver; a service's models may have any name.
+# What a vendor calls its models → its driver; a service's models may have any name.
 _MODELS: tuple[tuple[re.Pattern[str], str], ...] = (
     (re.compile(r"(gpt|chatgpt)-.+|o\d(-.+)?"), "openai"),
     (re.compile(r"claude[-.].+"), "claude"),
@@ -21,15 +21,15 @@ _VENDORS = ("anthropic", "openai", "google", "gemini", "xai", "x-ai", "mistralai
 
 
 def driver_of(model: str) -> str:
-    """Return the driver whose vendor calls its models like this, "" where a name is like no model's."""
+    """Return the driver whose vendor names its models like this, "" where there is none."""
     name = model.strip().lower().rpartition("/")[2]
     return next((driver for pattern, driver in _MODELS if pattern.fullmatch(name)), "")
 
 
 def of_alias(alias: str, drivers: Collection[str], models: Mapping[str, object]) -> str:
-    """Return what to write where ai() is given what is no alias, "" where that can't be told.
+    """Return what to write instead of an unknown alias, "" where there is no hint.
 
-    drivers are the aliases that there are, models the MODEL of each that has one.
+    drivers are the known aliases; models has the MODEL of each that sets one.
     """
     if alias.strip().lower() in ("", "default"):
         return "ai() without an argument takes the default driver."
@@ -38,7 +38,7 @@ def of_alias(alias: str, drivers: Collection[str], models: Mapping[str, object])
     owner = next((name for name, model in models.items() if model == alias), "")
     if owner:
         return f"That is the MODEL of the driver {owner!r}: name that one."
-    # provider/model and provider:model are how gateways and other libraries name both at once.
+    # Gateways and other libraries name both at once: provider/model or provider:model.
     vendor, _, model = alias.replace(":", "/", 1).partition("/")
     if not model or vendor not in (*drivers, *_VENDORS):
         vendor, model = "", alias
@@ -46,11 +46,11 @@ def of_alias(alias: str, drivers: Collection[str], models: Mapping[str, object])
     if not driver:
         return ""
     if driver in drivers:
-        return f"Name the driver, {driver!r}; a model goes by an option: ai({driver!r}, model={model!r})"
-    return f'A model goes into an entry: "DRIVERS": {{{driver!r}: {{"MODEL": {model!r}, …}}}}'
+        return f"Name the driver, {driver!r}; the model is an option: ai({driver!r}, model={model!r})"
+    return f'A model belongs in an entry: "DRIVERS": {{{driver!r}: {{"MODEL": {model!r}, …}}}}'
 
 
-# A model server of one's own → what it is called, and what starts it.
+# The driver of a local model server → the server's name, and what starts it.
 _SERVERS = {
     "docker": ("Docker Model Runner", "docker model status"),
     "litellm": ("the LiteLLM proxy", "litellm --port 4000"),
@@ -64,17 +64,17 @@ _SERVERS = {
 
 
 def of_silence(driver: str, url: str, words: str, own: bool) -> str:
-    """Return what to look at where nobody takes a connection to a URL; own says that BASE_URL is set."""
+    """Return what to check when nobody accepts a connection to a URL; own: the entry sets BASE_URL."""
     if "through the proxy" in words:
-        return "Does the proxy run, and is it the right one?"
+        return "Is the proxy running, and is it the right one?"
     if not own and driver not in _SERVERS:
-        return "Is there a way from this machine to it, or is a PROXY needed?"
+        return "Can this machine reach it, or is a PROXY needed?"
     if re.search(r"UNEXPECTED_EOF|WRONG_VERSION_NUMBER|record layer", words):
         return "Does it speak TLS there? If not, BASE_URL begins with http://."
     if not re.search(r"refused|Connect call failed", words):
         return "Is BASE_URL right?"
     name, command = _SERVERS.get(driver, ("the server", ""))
-    asked = f"Does {name} run there?{command and f' Its command is `{command}`.'}"
+    asked = f"Is {name} running there?{command and f' Its command is `{command}`.'}"
     if re.match(r"https?://(localhost|127\.|\[::1\])", url):
         asked += " In a container, this host is the container itself."
     return asked

@@ -9,6 +9,7 @@ import http.client
 import re
 
 _SIZE = re.compile(rb"[0-9a-fA-F]{1,15}(?=[ \t;]|$)")
+_LINE = re.compile(rb"([0-9a-fA-F]{1,15})\r\n")  # as nearly all are: whole, and nothing behind the size
 MAX_LINE = 65_536  # as http.client has it
 MAX_TRAILERS = 100  # as http.client's headers
 
@@ -27,28 +28,31 @@ class Dechunker:
 
     def feed(self, piece: bytes) -> bytes:
         """Return the data in this piece; raises http.client's HTTPException where it is no chunked body."""
-        if self._rest:
-            piece = self._rest + piece
-            self._rest = b""
+        piece, self._rest = self._rest + piece, b""
         data = []
         at = 0
-        while not self.ended:
+        while at < len(piece) and not self.ended:
             if self._left:
                 part = piece[at : at + self._left]
                 data.append(part)
                 at += len(part)
                 self._left -= len(part)
-                if self._left:
+                self._after_data = not self._left
+                if self._after_data and piece.startswith(b"\r\n", at):
+                    at += 2
+                    self._after_data = False
+            elif not (self._after_data or self._in_trailer) and (line := _LINE.match(piece, at)):
+                at = line.end()
+                self._take_size(line[1])
+            else:
+                end = piece.find(b"\n", at)
+                if end < 0:
+                    self._rest = piece[at:]
+                    if len(self._rest) > MAX_LINE:
+                        raise http.client.LineTooLong("chunk size")
                     break
-                self._after_data = True
-            end = piece.find(b"\n", at)
-            if end < 0:
-                self._rest = piece[at:]
-                if len(self._rest) > MAX_LINE:
-                    raise http.client.LineTooLong("chunk size")
-                break
-            self._take_line(piece[at:end].rstrip(b"\r"))
-            at = end + 1
+                self._take_line(piece[at:end].rstrip(b"\r"))
+                at = end + 1
         if self.ended:
             self.surplus = piece[at:]
         return b"".join(data)
@@ -64,7 +68,10 @@ class Dechunker:
             if self._trailers > MAX_TRAILERS:
                 raise http.client.HTTPException("it has trailers without end")
         elif size := _SIZE.match(line):
-            self._left = int(size[0], 16)
-            self._in_trailer = not self._left
+            self._take_size(size[0])
         else:
             raise http.client.HTTPException("a chunk does not say its size")
+
+    def _take_size(self, size: bytes) -> None:
+        self._left = int(size, 16)
+        self._in_trailer = not self._left

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from bupple_engine.exceptions import EngineError, UnsupportedFeatureError
 from bupple_engine.masking import Hidden, MaskedDict, SecretURL, bare, hide, reveal
-from bupple_engine.protocol.answer import NO_USAGE, Answer, repair
+from bupple_engine.protocol.answer import Answer, repair
 from bupple_engine.protocol.classification import canonical, error_class
 from bupple_engine.protocol.media import Media, description, resolve
 from bupple_engine.protocol.messages import Part, Turn
@@ -19,6 +19,7 @@ from bupple_engine.protocol.options import COMMON, Option, Options, merge_dicts
 from bupple_engine.protocol.reports import read_error
 from bupple_engine.protocol.request import Request, dump, join_url
 from bupple_engine.protocol.scrubbing import Secrets, secrets_of
+from bupple_engine.protocol.usage import Paths, read_counts, usage_of
 from bupple_engine.types import Usage
 
 from .listing import models_in, name_of
@@ -51,6 +52,8 @@ class Wire:
     shutdowns: Mapping[str, str] = MappingProxyType({})
     # Words of an error's type or code that mean a class; beside those that the providers share.
     error_words: ClassVar[Mapping[str, type[EngineError]]] = {}
+
+    counts: ClassVar[Paths] = MappingProxyType({})  # where the provider's usage has the common counts
 
     def __init__(self, name: str | None = None) -> None:
         self.driver = name or self.name
@@ -252,9 +255,10 @@ class Wire:
         """Tell whether a model is in the list; None where it may be there though the list lacks it."""
         return model in models
 
-    def parse_usage(self, usage: dict[str, Any]) -> Usage:
-        """Return the provider's usage with the three counts that every provider has."""
-        raise NotImplementedError
+    def parse_usage(self, answer: Answer, request: Request) -> Usage:
+        """Return what the provider has counted until now, in common terms; None where it told nothing."""
+        raw = answer.usage or {}
+        return usage_of(raw, read_counts(raw, self.counts), tier=answer.tier)
 
     def parse_echo(self, answer: Answer) -> dict[str, Any]:
         """Return what the provider wants echoed, as it will travel in metadata["echo"]."""
@@ -296,10 +300,9 @@ class Wire:
         metadata = {"driver": self.driver, **answer.metadata}
         if answer.finish_reason != "tool_calls" and (echo := self.parse_echo(answer)):
             metadata["echo"] = {**request.echo, **echo, "text": digest("".join(answer.texts))}
-        usage = self.parse_usage(answer.usage) if answer.usage else NO_USAGE.copy()
         last = {
             "model": answer.model or model,
-            "usage": usage,
+            "usage": self.parse_usage(answer, request),
             "finish_reason": answer.finish_reason or "unknown",
             "metadata": metadata,
         }

@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 
 from bupple_engine.exceptions import EngineError, ProviderServerError
 from bupple_engine.masking import reveal
-from bupple_engine.protocol.answer import Answer, common_counts, count, usage_of, with_reasoning
+from bupple_engine.protocol.answer import Answer
 from bupple_engine.protocol.media import Media
 from bupple_engine.protocol.messages import OPENING, Turn, system_and_rest
 from bupple_engine.protocol.options import COMMON, Option, Options, boolean, choice, string
 from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.protocol.request import Request, dump
+from bupple_engine.protocol.usage import cost_of, count, read_counts, usage_of
 from bupple_engine.types import FinishReason, Usage
 
 from .base import Wire, family, is_end_mark
@@ -25,7 +26,8 @@ from .deltas import add_content, first_choice, parse_delta
 from .facts import NEVER_SAMPLED, OPENAI
 from .finishes import is_failure, read_finish
 from .inline import InlineAnswer
-from .openai import KEY_PREFIXES, refused_sampling
+from .openai import COUNTS, KEY_PREFIXES, refused_sampling
+from .services import Service, service_at
 
 # The fields that a limit on the answer goes by: where one is refused, the provider names the other.
 LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
@@ -47,6 +49,25 @@ class ChatCompletionsWire(Wire):
     key_prefixes = KEY_PREFIXES
     suggested_model = OPENAI.suggested
     shutdowns = OPENAI.shutdowns
+    # Beside OpenAI's own words those of DeepSeek, DashScope, Moonshot, Together, Perplexity and Claude.
+    counts: ClassVar = {
+        "prompt_tokens": COUNTS["prompt_tokens"][::-1],
+        "completion_tokens": COUNTS["completion_tokens"][::-1],
+        "total_tokens": COUNTS["total_tokens"],
+        "cache_read": (
+            *COUNTS["cache_read"],
+            *("prompt_cache_hit_tokens", "cached_tokens", "cache_read_input_tokens"),
+        ),
+        "cache_write": (
+            *COUNTS["cache_write"],
+            *("prompt_tokens_details.cache_creation_input_tokens", "cache_creation_input_tokens"),
+        ),
+        "cache_write_1h": ("cache_creation.ephemeral_1h_input_tokens",),
+        "reasoning": COUNTS["reasoning"],
+        "audio_input": COUNTS["audio_input"],
+        "audio_output": COUNTS["audio_output"],
+        "searches": ("server_tool_use.web_search_requests", "num_search_queries"),
+    }
 
     max_tokens_param = "max_completion_tokens"
     stream_usage = True  # send stream_options.include_usage
@@ -234,10 +255,12 @@ class ChatCompletionsWire(Wire):
             raise self.parse_error(0, payload)
         if not answer.model:
             answer.model = payload.get("model") or ""
+            answer.tier = payload.get("service_tier")
             if "id" in payload:
                 answer.metadata["id"] = payload["id"]
         if usage := payload.get("usage"):
             answer.add_usage(usage)
+            answer.tier = payload.get("service_tier") or answer.tier
         elif finish and "x_groq" in payload:
             answer.add_usage((payload["x_groq"] or {}).get("usage"))
             if error := (payload["x_groq"] or {}).get("error"):
@@ -307,13 +330,25 @@ class ChatCompletionsWire(Wire):
         spoken: dict[str, Any] = {"items": []} if self.reasoning_param and answer.reasoning else {}
         return super().parse_echo(answer) or spoken
 
-    def parse_usage(self, usage: dict[str, Any]) -> Usage:
-        prompt, completion = common_counts(usage, "prompt_tokens", "completion_tokens")
-        reasoning = count(usage, "completion_tokens_details", "reasoning_tokens") or count(
-            usage, "reasoning_tokens"
+    def find_service(self, request: Request) -> Service | None:
+        """Return the service that answers, where it is known to differ in what it reports."""
+        return service_at(request.url)
+
+    def parse_usage(self, answer: Answer, request: Request) -> Usage:
+        raw = answer.usage or {}
+        service = self.find_service(request)
+        counted = read_counts(raw, self.counts)
+        if not count(raw, "prompt_tokens"):  # a gateway left Claude's words, whose input is without the cache
+            for name in ("cache_read_input_tokens", "cache_creation_input_tokens"):
+                if cached := count(raw, name):
+                    counted["prompt_tokens"] = (counted["prompt_tokens"] or 0) + cached
+        return usage_of(
+            raw,
+            counted,
+            reasoning_beside=service is not None and str(answer.model).startswith(service.reasoning_beside),
+            tier=answer.tier or raw.get("service_tier"),
+            cost=cost_of(raw, service.cost) if service is not None and service.cost else None,
         )
-        completion, total = with_reasoning(prompt, completion, reasoning, usage.get("total_tokens"))
-        return usage_of(usage, prompt, completion, total)
 
 
 def _as_parts(content: str | list[dict[str, Any]]) -> list[dict[str, Any]]:

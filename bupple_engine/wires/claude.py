@@ -12,12 +12,13 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from bupple_engine.masking import reveal
-from bupple_engine.protocol.answer import Answer, common_counts, count, thought, usage_of
+from bupple_engine.protocol.answer import Answer, thought
 from bupple_engine.protocol.media import Media, decode_text
 from bupple_engine.protocol.messages import OPENING, Turn, system_and_rest
 from bupple_engine.protocol.options import COMMON, Option, Options, merge_dicts, string
 from bupple_engine.protocol.reports import reports_error, says_something
-from bupple_engine.protocol.request import dump
+from bupple_engine.protocol.request import Request, dump
+from bupple_engine.protocol.usage import count, read_counts, usage_of
 from bupple_engine.types import Usage
 
 from .base import Wire, family
@@ -47,6 +48,19 @@ class ClaudeWire(Wire):
     key_prefixes = ("sk-ant-",)
     suggested_model = CLAUDE.suggested
     shutdowns = CLAUDE.shutdowns
+    counts: ClassVar = {
+        "prompt_tokens": ("input_tokens", "prompt_tokens"),
+        "completion_tokens": ("output_tokens", "completion_tokens"),
+        "total_tokens": ("total_tokens",),
+        "cache_read": ("cache_read_input_tokens", "prompt_tokens_details.cached_tokens"),
+        "cache_write": ("cache_creation_input_tokens",),
+        "cache_write_1h": ("cache_creation.ephemeral_1h_input_tokens",),
+        "reasoning": (
+            "output_tokens_details.thinking_tokens",
+            "completion_tokens_details.reasoning_tokens",
+        ),
+        "searches": ("server_tool_use.web_search_requests",),
+    }
 
     def base_url(self, options: Options) -> str:
         return "https://api.anthropic.com"
@@ -292,10 +306,15 @@ class ClaudeWire(Wire):
         # Of the older ones the list has the dated names, of which these are short forms.
         return super().offers(model, [*models, *(re.sub(r"-\d{8}$", "", name) for name in models)])
 
-    def parse_usage(self, usage: dict[str, Any]) -> Usage:
-        prompt, completion = common_counts(usage, "input_tokens", "output_tokens")
-        cached = ("cache_creation_input_tokens", "cache_read_input_tokens")
-        return usage_of(usage, prompt + sum(count(usage, name) for name in cached), completion)
+    def parse_usage(self, answer: Answer, request: Request) -> Usage:
+        raw = answer.usage or {}
+        counted = read_counts(raw, self.counts)
+        if not count(raw, "prompt_tokens"):  # where a gateway translated it, the cache is inside
+            for name in ("cache_read", "cache_write"):
+                if cached := counted[name]:
+                    counted["prompt_tokens"] = (counted["prompt_tokens"] or 0) + cached
+        tier = "fast" if raw.get("speed") == "fast" else raw.get("service_tier")
+        return usage_of(raw, counted, tier=tier)
 
 
 def _joined(block: dict[str, Any]) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from bupple_engine.protocol.options import Option, Options, choice
 from bupple_engine.protocol.request import Request
 
 from .chat_completions import ChatCompletionsWire
-from .services import SERVICES
+from .services import SERVICES, Service
 
 # What a service's row says in the wire's own words.
 SHARED = (
@@ -72,6 +72,10 @@ class CompatibleWire(ChatCompletionsWire):
             value = options.get(refusal.option)
             if value is not None and model.startswith(refusal.models) and not refusal.accepts(value):
                 yield refusal.option, refusal.reason
+
+    def find_service(self, request: Request) -> Service | None:
+        # A row stays what it is behind a proxy; "compatible" is whatever its BASE_URL leads to.
+        return super().find_service(request) if self.driver == "compatible" else self.service
 
     def base_url(self, options: Options) -> str:
         return self.service.url

@@ -11,11 +11,13 @@ from typing import Any, ClassVar
 from urllib.parse import quote
 
 from bupple_engine.exceptions import ContentFilteredError, ProviderServerError
-from bupple_engine.protocol.answer import Answer, count, usage_of
+from bupple_engine.protocol.answer import Answer
 from bupple_engine.protocol.media import Media
 from bupple_engine.protocol.messages import OPENING, Turn, system_and_rest
 from bupple_engine.protocol.options import COMMON, Option, Options, string
 from bupple_engine.protocol.reports import reports_error, says_something
+from bupple_engine.protocol.request import Request
+from bupple_engine.protocol.usage import count, read_counts, usage_of
 from bupple_engine.types import Usage
 
 from .base import Wire
@@ -34,6 +36,13 @@ class GeminiWire(Wire):
     other_drivers = ("compatible", "gemini_compatible")
     key_prefixes = ("AIza",)
     suggested_model = GEMINI.suggested
+    counts: ClassVar = {
+        "prompt_tokens": ("promptTokenCount",),
+        "completion_tokens": ("candidatesTokenCount",),
+        "total_tokens": ("totalTokenCount",),
+        "cache_read": ("cachedContentTokenCount",),
+        "reasoning": ("thoughtsTokenCount",),
+    }
 
     def base_url(self, options: Options) -> str:
         return "https://generativelanguage.googleapis.com"
@@ -207,9 +216,24 @@ class GeminiWire(Wire):
         model = model.removeprefix("models/")
         return None if "/" in model else super().offers(model, models)
 
-    def parse_usage(self, usage: dict[str, Any]) -> Usage:
-        prompt = count(usage, "promptTokenCount") + count(usage, "toolUsePromptTokenCount")
-        completion = count(usage, "candidatesTokenCount")
-        if count(usage, "totalTokenCount") != prompt + completion:  # some gateways count thoughts in
-            completion += count(usage, "thoughtsTokenCount")
-        return usage_of(usage, prompt, completion, usage.get("totalTokenCount"))
+    def parse_usage(self, answer: Answer, request: Request) -> Usage:
+        raw = answer.usage or {}
+        counted = read_counts(raw, self.counts)
+        if tool_use := count(raw, "toolUsePromptTokenCount"):
+            counted["prompt_tokens"] = (counted["prompt_tokens"] or 0) + tool_use
+        counted["audio_input"] = _audio(raw, "promptTokensDetails", "toolUsePromptTokensDetails")
+        counted["audio_output"] = _audio(raw, "candidatesTokensDetails")
+        said = (counted["prompt_tokens"] or 0) + (counted["completion_tokens"] or 0)
+        return usage_of(
+            raw,
+            counted,
+            reasoning_beside=counted["total_tokens"] != said,  # some gateways count thoughts in
+            tier=raw.get("serviceTier"),
+        )
+
+
+def _audio(usage: dict[str, Any], *names: str) -> int:
+    """Return the tokens of audio in lists of counts by modality."""
+    lists = (usage[name] for name in names if isinstance(usage.get(name), list))
+    items = (item for each in lists for item in each if isinstance(item, dict))
+    return sum(count(item, "tokenCount") or 0 for item in items if item.get("modality") == "AUDIO")

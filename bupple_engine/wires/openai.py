@@ -6,25 +6,52 @@ Source: https://platform.openai.com/docs/api-reference/responses
 from __future__ import annotations
 
 from collections.abc import Iterator
+from types import MappingProxyType
 from typing import Any, ClassVar
 
 from bupple_engine.exceptions import ResponseParseError
 from bupple_engine.masking import reveal
-from bupple_engine.protocol.answer import Answer, common_counts, count, usage_of, with_reasoning
+from bupple_engine.protocol.answer import Answer
 from bupple_engine.protocol.media import Media
 from bupple_engine.protocol.messages import OPENING, Part, Turn
 from bupple_engine.protocol.options import COMMON, Option, Options, string
 from bupple_engine.protocol.reports import reports_error, says_something
+from bupple_engine.protocol.request import Request
+from bupple_engine.protocol.usage import Paths, cost_of, read_counts, usage_of
 from bupple_engine.types import Usage
 
 from .base import Wire, family
 from .facts import NEVER_SAMPLED, OPENAI, SAMPLED_WITHOUT_EFFORT
 from .finishes import read_finish
+from .services import service_at
 
 # What a response that is not there yet says of itself.
 NOT_BEGUN = frozenset({"queued", "in_progress"})
 
 KEY_PREFIXES: tuple[str, ...] = ("sk-", "sk-proj-", "sk-svcacct-", "sk-admin-")
+
+
+# Gateways that translate an answer may leave its usage in the other API's words.
+COUNTS: Paths = MappingProxyType(
+    {
+        "prompt_tokens": ("input_tokens", "prompt_tokens"),
+        "completion_tokens": ("output_tokens", "completion_tokens"),
+        "total_tokens": ("total_tokens",),
+        "cache_read": ("input_tokens_details.cached_tokens", "prompt_tokens_details.cached_tokens"),
+        "cache_write": (
+            "input_tokens_details.cache_write_tokens",
+            "prompt_tokens_details.cache_write_tokens",
+        ),
+        "reasoning": (
+            "output_tokens_details.reasoning_tokens",
+            "completion_tokens_details.reasoning_tokens",
+            "reasoning_tokens",
+        ),
+        "audio_input": ("input_tokens_details.audio_tokens", "prompt_tokens_details.audio_tokens"),
+        "audio_output": ("output_tokens_details.audio_tokens", "completion_tokens_details.audio_tokens"),
+        "searches": ("server_side_tool_usage_details.web_search_calls",),  # xAI's
+    }
+)
 
 
 def refused_sampling(options: Options, effort: Any) -> Iterator[tuple[str, str]]:
@@ -59,6 +86,7 @@ class OpenAIWire(Wire):
     suggested_model = OPENAI.suggested
     other_drivers = ("openai_chat", "compatible")
     shutdowns = OPENAI.shutdowns
+    counts = COUNTS
 
     def base_url(self, options: Options) -> str:
         return "https://api.openai.com/v1"
@@ -189,6 +217,7 @@ class OpenAIWire(Wire):
         if response.get("id"):
             answer.metadata["id"] = response["id"]
         answer.add_usage(response.get("usage"))
+        answer.tier = response.get("service_tier") or answer.tier
         if status == "failed" or says_something(response.get("error")):
             raise self.parse_error(
                 0, {"error": response.get("error") or "The provider reports a failed response."}
@@ -215,11 +244,22 @@ class OpenAIWire(Wire):
         reasoning = [item for item in answer.items if item.get("type") == "reasoning"]
         return super().parse_echo(answer) if all(r.get("encrypted_content") for r in reasoning) else {}
 
-    def parse_usage(self, usage: dict[str, Any]) -> Usage:
-        prompt, completion = common_counts(usage, "input_tokens", "output_tokens")
-        reasoning = count(usage, "output_tokens_details", "reasoning_tokens")
-        completion, total = with_reasoning(prompt, completion, reasoning, usage.get("total_tokens"))
-        return usage_of(usage, prompt, completion, total)
+    def parse_usage(self, answer: Answer, request: Request) -> Usage:
+        raw = answer.usage or {}
+        counted = read_counts(raw, self.counts)
+        counted["searches"] = counted["searches"] or sum(map(_is_search, answer.items))
+        # What xAI reports under this name, other hosts of its models report, too, as a zero.
+        service = service_at(request.url)
+        cost = cost_of(raw, service.cost) if service is not None and service.cost else None
+        return usage_of(raw, counted, tier=answer.tier, cost=cost)
+
+
+def _is_search(item: dict[str, Any]) -> bool:
+    """Tell whether an output item is a search that is billed: to open a page that was found is none."""
+    if item.get("type") != "web_search_call":
+        return False
+    action = item.get("action")
+    return not isinstance(action, dict) or action.get("type") in (None, "search")
 
 
 def _parts(content: Any) -> list[dict[str, Any]]:

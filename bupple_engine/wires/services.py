@@ -8,11 +8,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from typing import Any, NamedTuple
+from urllib.parse import urlsplit
+
+from bupple_engine.protocol.usage import ReportedCost
 
 ALL_MEDIA = frozenset({"image", "audio", "document"})
 IMAGES = frozenset({"image"})
 NO_MEDIA: frozenset[str] = frozenset()
+# A caller's own key has the vendor bill the tokens, and the gateway its fee.
+GATEWAY_COST = ReportedCost("cost", 1, "is_byok", "cost_details.upstream_inference_cost")
 
 
 class Refusal(NamedTuple):
@@ -53,6 +59,9 @@ class Service:
     reasoning_param: str = ""
     inline_reasoning: bool = False
 
+    cost: ReportedCost | None = None  # it tells what an answer cost
+    reasoning_beside: tuple[str, ...] = ()  # models with these prefixes: reasoning is not in the completion
+
     models: bool = True  # it has a list of models
     models_need_key: bool = False  # whoever has no good key does not get the list
     aliases: bool = True  # it may answer to names that are not in the list
@@ -81,7 +90,7 @@ SERVICES: dict[str, Service] = {
         media=IMAGES,
         models_need_key=True,
     ),
-    "avian": Service("https://api.avian.io/v1", ("AVIAN_API_KEY",)),
+    "avian": Service("https://api.avian.io/v1", ("AVIAN_API_KEY",), cost=GATEWAY_COST),
     "azure": Service(
         "https://<resource>.openai.azure.com/openai/v1",
         ("AZURE_OPENAI_API_KEY",),
@@ -303,7 +312,8 @@ SERVICES: dict[str, Service] = {
         ("OPENROUTER_API_KEY",),
         key_prefixes=("sk-or-",),
         known_as=("open_router",),
-        max_tokens_param="max_completion_tokens",  # and aliases: variants, such as …:online
+        max_tokens_param="max_completion_tokens",
+        cost=GATEWAY_COST,  # and aliases: variants, such as …:online
     ),
     "ovhcloud": Service(
         "https://oai.endpoints.kepler.ai.cloud.ovh.net/v1",
@@ -321,6 +331,7 @@ SERVICES: dict[str, Service] = {
         media=frozenset({"image", "document"}),
         file_url=True,
         inline_reasoning=True,
+        cost=ReportedCost("cost.total_cost"),
         models=False,
     ),
     "poe": Service("https://api.poe.com/v1", ("POE_API_KEY",)),
@@ -374,6 +385,8 @@ SERVICES: dict[str, Service] = {
         expiring_keys=("eyJ",),  # a token of OIDC
         known_as=("ai_gateway", "vercel_ai_gateway"),
         media=frozenset({"image", "document"}),
+        cost=GATEWAY_COST,
+        reasoning_beside=("google/",),  # nor in the total, from which xAI's can be seen
     ),
     "vertex": Service(
         "https://<location>-aiplatform.googleapis.com/v1/projects/<project>/locations/<location>"
@@ -410,6 +423,7 @@ SERVICES: dict[str, Service] = {
         known_as=("grok", "x_ai"),
         max_tokens_param="max_completion_tokens",
         media=IMAGES,
+        cost=ReportedCost("cost_in_usd_ticks", 10**10),
         models_need_key=True,
     ),
     "xiaomi": Service("https://api.xiaomimimo.com/v1", ("XIAOMI_API_KEY",), known_as=("mimo",)),
@@ -422,3 +436,15 @@ SERVICES: dict[str, Service] = {
         reasoning_param="reasoning_content",
     ),
 }
+
+
+@cache
+def _by_host() -> dict[str | None, Service]:
+    """Return the services that differ in the usage which they report, by their hosts."""
+    differing = (service for service in SERVICES.values() if service.cost or service.reasoning_beside)
+    return {urlsplit(service.url).hostname: service for service in differing}
+
+
+def service_at(url: str) -> Service | None:
+    """Return the service at a URL, where it is one that differs in the usage which it reports."""
+    return _by_host().get(urlsplit(url).hostname)

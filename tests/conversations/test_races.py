@@ -35,7 +35,7 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 @pytest.fixture(scope="module")
 def race(databases: Callable[[str], None], shared_cache: dict[str, Any]) -> Iterator[Race]:
-    """Give what runs a function in eight processes, which take long to start: all tests have the same ones."""
+    """Give what runs a function in eight processes, which are started once: that takes long."""
     entries = {}
     for kind in DATABASES:
         with suppress(pytest.skip.Exception):

