@@ -192,14 +192,13 @@ STREAMS: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
 }
 
 # What a line of MEMORY may look like, where the default would not show it.
-EXAMPLES: Mapping[str, str] = {
-    "STORES": '{"database": {}}',
-    "OWNER": '"myproject.ai.owner_of"',
-    "ERASE_WITH": '["accounts.User"]',
-    "CONTEXT": '{"MAX_TURNS": 50}',
-    "STREAMS": '{"CACHE": "default"}',
-    "TITLE": '"myproject.ai.title_of"',
-    "RETENTION_DAYS": "365",
+EXAMPLES: Mapping[str, Any] = {
+    "OWNER": "myproject.ai.owner_of",
+    "ERASE_WITH": ["accounts.User"],
+    "CONTEXT": {"MAX_TURNS": 50},
+    "STREAMS": {"CACHE": "default"},
+    "TITLE": "myproject.ai.title_of",
+    "RETENTION_DAYS": 365,
 }
 
 # Key → what gives its default, and parser.

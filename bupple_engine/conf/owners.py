@@ -33,7 +33,7 @@ def owner_of(owner: Any) -> Owner:
                 f"The {owner._meta.verbose_name} is not saved: only what has an id owns anything."
             )
         return _pair(owner._meta.concrete_model._meta.label_lower, owner.pk)
-    if getattr(owner, "is_anonymous", False):
+    if getattr(owner, "is_anonymous", False) is True:  # a class has the property itself
         raise ValueError("An anonymous user owns nothing; pass the request, whose session is remembered.")
     if isinstance(owner, tuple | list) and len(owner) == 2:
         return _pair(*owner)

@@ -8,9 +8,13 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 from django.conf import settings as site
 from django.test.utils import override_settings
+
+hypothesis.settings.register_profile("bupple", deadline=None)  # a busy machine is no failure
+hypothesis.settings.load_profile("bupple")
 
 collect_ignore_glob = []
 if "bupple_engine.conversations" not in site.INSTALLED_APPS:

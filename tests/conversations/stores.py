@@ -71,7 +71,10 @@ def database_settings(kind: str, folder: Path) -> dict[str, Any]:
         }
     found = dict(environ.Env.db_url_config(URLS[kind]))
     name = f"bupple_{uuid.uuid4().hex[:12]}"
-    return {**found, "NAME": name, "OPTIONS": {"connect_timeout": 5}}
+    options: dict[str, Any] = {"connect_timeout": 5}
+    if kind == "postgresql":
+        options["options"] = "-c synchronous_commit=off"  # what is lost with the machine's power is no matter
+    return {**found, "NAME": name, "OPTIONS": options}
 
 
 @contextmanager
@@ -93,7 +96,7 @@ def created(kind: str, folder: Path) -> Iterator[dict[str, Any]]:
         connections[kind].close()
         del connections.settings[kind], connections[kind]
         with admin(kind) as execute:
-            execute(f"DROP DATABASE {entry['NAME']}")
+            execute(f"DROP DATABASE {entry['NAME']}{' WITH (FORCE)' * (kind == 'postgresql')}")
 
 
 def add_connection(alias: str, entry: dict[str, Any]) -> BaseDatabaseWrapper:
