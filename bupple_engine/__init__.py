@@ -2,6 +2,8 @@
 
 from typing import TYPE_CHECKING, Any
 
+from .calls.call import Call
+from .calls.observers import Observer
 from .calls.outcome import Outcome
 from .calls.streams import AsyncStream, Stream
 from .conf.registry import ai
@@ -27,6 +29,7 @@ from .exceptions import (
     StreamInterruptedError,
     UnsupportedFeatureError,
 )
+from .exchange.attempt import Attempt
 from .signals import call_finished
 from .types import Chunk, Message, Reply, Usage
 
@@ -37,7 +40,9 @@ __version__ = "0.1.0"
 
 __all__ = [
     "AsyncStream",
+    "Attempt",
     "AuthenticationError",
+    "Call",
     "Chunk",
     "ConflictError",
     "ContentFilteredError",
@@ -47,6 +52,7 @@ __all__ = [
     "InvalidRequestError",
     "Message",
     "ModelNotFoundError",
+    "Observer",
     "Outcome",
     "OverloadedError",
     "ProviderConnectionError",

@@ -21,7 +21,7 @@ from django.http import HttpResponse
 from django.urls import include, path
 
 import bupple_engine.checks.values
-from bupple_engine import ai
+from bupple_engine import Observer, ai
 from bupple_engine.checks import CHECKS, check_deployment, check_settings, deployment
 from bupple_engine.conf.env import engine_settings, known_variables
 from bupple_engine.drivers import DRIVERS, extras
@@ -78,6 +78,13 @@ class Broken(Quiet):
         raise ValueError(f"no house for {self.config['api_key'].reveal()}")
 
 
+class Unwatched(Observer):
+    """Be an observer that can't be made."""
+
+    def __init__(self) -> None:
+        raise KeyError("room")
+
+
 class Unmade(Quiet):
     """Be a driver that can't be made."""
 
@@ -111,6 +118,7 @@ class Mute(ChatDriver):
 
 
 HERE = __name__
+FIRST = "BUPPLE_ENGINE['OBSERVERS'][0]"
 PLACES = {
     "E001": [(["claude"], "BUPPLE_ENGINE", "a list"), ("claude", "BUPPLE_ENGINE", "a str")],
     "E002": [
@@ -216,6 +224,30 @@ PLACES = {
     "E012": [
         (engine({"DRIVER": f"{HERE}.Unmade"}), "it", "KeyError: 'room'", "__init__"),
         (engine({"DRIVER": f"{HERE}.Choosy"}), "it.ROOM", "Is taken."),
+    ],
+    "E018": [
+        (engine(OBSERVERS="shop.ai.Watch"), "BUPPLE_ENGINE['OBSERVERS']", "not a str", '"OBSERVERS": ['),
+        (engine(OBSERVERS=[5]), FIRST, "not an int", '"OBSERVERS": ['),
+    ],
+    "E019": [
+        (
+            engine(OBSERVERS=["shop.Watch"]),
+            FIRST,
+            "no module named 'shop'",
+            "imports",
+        ),
+        (
+            engine(OBSERVERS=[f"{HERE}.Unwatched"]),
+            FIRST,
+            "KeyError: 'room'",
+            "imports",
+        ),
+        (
+            engine(OBSERVERS=[f"{HERE}.Silent"]),
+            FIRST,
+            "is no Observer",
+            "Derive it",
+        ),
     ],
     "E013": [
         (engine(API=[]), "BUPPLE_ENGINE['API']", "not a list"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
+import dataclasses
 import html
 import json
 import logging
@@ -55,7 +56,7 @@ from bupple_engine import (
     ai,
     call_finished,
 )
-from bupple_engine.calls.call import Call
+from bupple_engine.calls.running import RunningCall
 from bupple_engine.checks import check_settings
 from bupple_engine.conf.env import engine_settings
 from bupple_engine.diagnostics.probe import probe
@@ -793,10 +794,10 @@ def what_the_wire_cannot_say(scene: Scene) -> None:
 @pytest.fixture
 def world(request: pytest.FixtureRequest, settings: Any, caplog: Any) -> Iterator[SimpleNamespace]:
     """Give what hears of calls: the signal, the log and the calls themselves."""
-    calls: list[Call] = []
+    calls: list[RunningCall] = []
     facts: list[Any] = []
 
-    class Recorded(Call):
+    class Recorded(RunningCall):
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             super().__init__(*args, **kwargs)
             calls.append(self)
@@ -807,7 +808,7 @@ def world(request: pytest.FixtureRequest, settings: Any, caplog: Any) -> Iterato
     settings.ROOT_URLCONF = __name__
     settings.DEBUG = True
     filter_by(settings, Filter)
-    request.getfixturevalue("monkeypatch").setattr(base, "Call", Recorded)
+    request.getfixturevalue("monkeypatch").setattr(base, "RunningCall", Recorded)
     call_finished.connect(listen)
     caplog.set_level(logging.DEBUG)
     yield SimpleNamespace(calls=calls, facts=facts, log=caplog)
@@ -852,8 +853,11 @@ def call_places(world: SimpleNamespace) -> dict[str, str]:
     places = record_places(world.log.records)
     for n, call in enumerate(world.calls):
         request = call.exchange.request if call.exchange else None
-        parts = [call, vars(call), call.exchange, request, call.driver, vars(call.driver)]
-        places[f"call {n}"] = " ".join(map(repr, [*parts, call.driver.get_config()]))
+        value = call.value
+        fields = [getattr(value, field.name) for field in dataclasses.fields(value)]
+        driver = call._build.__self__  # its only way to the driver
+        parts = [call, vars(call), value, fields, call.exchange, request, driver, vars(driver)]
+        places[f"call {n}"] = " ".join(map(repr, [*parts, driver.get_config()]))
     places["signal"] = repr(world.facts)
     places["streams"] = repr(streams)
     return places

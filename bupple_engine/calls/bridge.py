@@ -8,16 +8,19 @@ import logging
 import threading
 import time
 from collections.abc import AsyncGenerator, Callable, Generator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from functools import cache
+from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol, TypeVar
+
+from asgiref.sync import sync_to_async
 
 from bupple_engine import process
 
 if TYPE_CHECKING:
     from bupple_engine.types import Chunk
 
-    from .call import Call
     from .cancellation import Cancellation
 
 T = TypeVar("T")
@@ -30,6 +33,8 @@ BACKLOG_CHARACTERS = 65_536
 CHUNK_CHARACTERS = 64
 
 MAX_THREADS = 500
+
+DROPPED_SECONDS = 0.1  # how long the thread that ends dropped calls waits for another
 
 _lock = threading.Lock()
 _executor: ThreadPoolExecutor | None = None
@@ -77,14 +82,89 @@ def submit(work: Callable[[], object]) -> None:
         work()  # the interpreter ends, and takes no more work
 
 
-async def run(work: Callable[[], T], call: Call) -> T:
+_dropped: SimpleQueue[Callable[[], object]] = SimpleQueue()
+_drain: threading.Thread | None = None
+
+
+def leave(work: Callable[[], object]) -> None:
+    """Have a thread do what the garbage collector must not: it may be inside anything, such as a held lock.
+
+    For the same reason it takes no lock here; a SimpleQueue's put() may interrupt itself.
+    """
+    global _drain
+    _dropped.put(work)
+    if _drain is None:
+        _drain = threading.Thread(target=_drain_dropped, name="bupple_engine end", daemon=True)
+        try:
+            _drain.start()
+        except RuntimeError:  # the interpreter ends
+            _drain = None
+
+
+def _do(work: Callable[[], object]) -> None:
+    try:
+        work()
+    except Exception:
+        logger.exception("What was to be done for a stream that nobody closed failed")
+
+
+@process.at_exit
+def _do_dropped() -> None:
+    with suppress(Empty):
+        while True:
+            _do(_dropped.get_nowait())
+
+
+def _drain_dropped() -> None:
+    global _drain
+    with suppress(Empty):
+        while True:
+            _do(_dropped.get(timeout=DROPPED_SECONDS))
+    _drain = None
+    _do_dropped()  # what came before leave() could see that
+
+
+@process.after_fork
+def _forget_dropped() -> None:
+    global _drain, _dropped
+    _drain, _dropped = None, SimpleQueue()
+
+
+async def run(work: Callable[[], T], reading: Reading) -> T:
     """Return what work returns; a cancelled caller ends it at once."""
     loop = asyncio.get_running_loop()
     try:
         return await loop.run_in_executor(_get_executor(), contextvars.copy_context().run, work)
     except asyncio.CancelledError:
-        call.abandon()
+        reading.abandon()
         raise
+
+
+async def carry_out(work: Callable[[], T]) -> T:
+    """Return what blocking work returns, which a cancelled caller waits for once it has begun.
+
+    It runs in asgiref's thread, where Django's database connections of this caller are; where that is
+    occupied, or gone, in one of ours.
+    """
+    result: Future[T] = Future()
+
+    def do() -> None:
+        if result.set_running_or_notify_cancel():
+            try:
+                result.set_result(work())
+            except BaseException as error:
+                result.set_exception(error)
+
+    try:
+        await sync_to_async(do)()
+    except asyncio.CancelledError:
+        if not result.cancel():
+            await asyncio.wait([asyncio.wrap_future(result)])
+        raise
+    except RuntimeError:
+        if not result.running():
+            _get_executor().submit(contextvars.copy_context().run, do)
+    return await asyncio.wrap_future(result)
 
 
 class Room:
@@ -129,7 +209,7 @@ class Room:
 
 
 class Reading(Protocol):
-    """What a thread reads for an asynchronous caller: a Call, or chunks of the site's own."""
+    """What a thread reads for an asynchronous caller: a RunningCall, or chunks of the site's own."""
 
     @property
     def cancellation(self) -> Cancellation: ...

@@ -2,22 +2,34 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from typing import Literal, TypeAlias
+import signal
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeAlias
 
-from bupple_engine.types import FinishReason, Usage
+from bupple_engine.exceptions import EngineError, StreamInterruptedError
+from bupple_engine.exchange.attempt import Attempt
+from bupple_engine.types import FinishReason, Message, Usage
 
-State: TypeAlias = Literal["complete", "interrupted", "failed"]
+from .call import Call
+
+State: TypeAlias = Literal["complete", "interrupted", "failed", "refused"]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Outcome:
     """What had come of an answer, however it ended.
 
-    state is complete where the whole answer came; interrupted where its reader left, the server ended or
-    the stream was cut off; failed for all else, such as a provider that refused. text and reasoning are what
-    had come until then, usage what was known of it. error is what ended the answer, None where it was
-    complete or its reader left.
+    state is complete where the whole answer came; interrupted where its reader left, somebody stopped it, the
+    server ended, a time limit was raised, or the stream was cut off; refused where an observer's begin()
+    raised, so that nothing was sent; failed for all else. text and reasoning are what had come until then,
+    usage what was known of it. error is what ended the answer, None where it was complete or its reader left.
+
+    call is None for chunks that are no call's. model and driver are those that answered, else those that were
+    asked; target is the alias that answered. metadata is the answer's, the provider's echo included. attempts
+    are the requests that were sent, trail the targets that were tried, messages those of a run. started,
+    first_chunk and ended are seconds of the call's clock (time.monotonic): started is None where nothing was
+    sent, first_chunk where no chunk of a stream came, and for send().
     """
 
     state: State
@@ -26,3 +38,61 @@ class Outcome:
     usage: Usage | None = None
     finish_reason: FinishReason | None = None
     error: BaseException | None = None
+    call: Call | None = None
+    tool_calls: tuple[Any, ...] = ()
+    messages: tuple[Message, ...] = ()
+    model: str = ""
+    driver: str = ""
+    target: str = ""
+    metadata: dict[str, Any] = field(default_factory=dict)
+    attempts: tuple[Attempt, ...] = ()
+    trail: tuple[Any, ...] = ()
+    started: float | None = None
+    first_chunk: float | None = None
+    ended: float | None = None
+
+    @property
+    def seconds(self) -> float | None:
+        """How long it took; None where nothing was sent."""
+        return None if self.started is None or self.ended is None else self.ended - self.started
+
+
+def make_outcome(**facts: Any) -> Outcome:
+    """Return an Outcome of all its facts; a frozen dataclass takes five times as long to set them."""
+    outcome = object.__new__(Outcome)
+    outcome.__dict__.update(facts)
+    return outcome
+
+
+def state_of(error: BaseException | None) -> State:
+    """Return how an answer ended that is not complete."""
+    return "interrupted" if error is None or interrupts(error) else "failed"
+
+
+def interrupts(error: BaseException) -> bool:
+    """Tell whether an error came from outside of the call, or cut its stream off: the provider did not fail.
+
+    The time limits of task queues are Exceptions like any other, but for what raises them: the handler of a
+    signal. Celery's is known by its name too, for its pools that have no signals. Source:
+    https://docs.celeryq.dev/en/stable/userguide/workers.html#time-limits
+    """
+    if isinstance(error, EngineError):
+        return isinstance(error, StreamInterruptedError)
+    if not isinstance(error, Exception):
+        return True
+    if any(cls.__name__ == "SoftTimeLimitExceeded" for cls in type(error).__mro__):
+        return True
+    handlers = _handlers()
+    trace = error.__traceback__
+    while trace is not None:
+        if trace.tb_frame.f_code in handlers:
+            return True
+        trace = trace.tb_next
+    return False
+
+
+def _handlers() -> Iterable[Any]:
+    """Return the code of what handles this process's signals."""
+    found = (signal.getsignal(number) for number in signal.valid_signals())
+    functions = (getattr(handler, "__func__", handler) for handler in found)
+    return {code for each in functions if (code := getattr(each, "__code__", None)) is not None}

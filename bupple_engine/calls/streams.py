@@ -13,7 +13,8 @@ from bupple_engine.masking import refuse_pickling
 from bupple_engine.types import Chunk, Usage
 
 from . import bridge
-from .call import Call
+from .outcome import Outcome, State
+from .running import RunningCall
 
 BLOCKS = "stream() holds up the event loop that it is read in: write `async for chunk in ai().astream(…)`."
 
@@ -25,7 +26,7 @@ _live: set[object] = set()
 class _OfCall:
     """What a stream of either kind tells of its call."""
 
-    _call: Call
+    _call: RunningCall
 
     @property
     def has_begun(self) -> bool:
@@ -37,6 +38,10 @@ class _OfCall:
         """What the provider has reported of the tokens until now."""
         return self._call.usage()
 
+    def sum_up(self, state: State, error: BaseException | None = None) -> Outcome:
+        """Return what has come until now, as the Outcome of a call that ended so."""
+        return self._call.sum_up(state, error)
+
 
 class Stream(_OfCall, Iterator[Chunk]):
     """Iterate over the chunks of an answer; nothing is sent before the first is asked for.
@@ -47,7 +52,7 @@ class Stream(_OfCall, Iterator[Chunk]):
     read it to its end.
     """
 
-    def __init__(self, call: Call, batches: Generator[list[Chunk], None, None]) -> None:
+    def __init__(self, call: RunningCall, batches: Generator[list[Chunk], None, None]) -> None:
         self._call = call
         self._batches = batches
         self._ready: Iterator[Chunk] = iter(())
@@ -75,10 +80,10 @@ class Stream(_OfCall, Iterator[Chunk]):
         call = self._call
         if self._closed:
             raise StopIteration
-        if not call.has_begun:
-            bridge.warn_of_blocking(BLOCKS)
-            call.begin()
         try:
+            if not call.has_begun:
+                bridge.warn_of_blocking(BLOCKS)
+                call.begin()
             for batch in self._batches:
                 if self._closed:
                     break
@@ -104,15 +109,20 @@ class Stream(_OfCall, Iterator[Chunk]):
 
     def close(self) -> None:
         """End the call; safe to call from another thread, and more than once."""
+        if self._shut():
+            self._call.finish()
+
+    def _shut(self) -> bool:
+        """End the answer, and tell whether the call is to be finished here."""
         if self._closed:
-            return
+            return False
         self._closed = True
         self._call.abandon()
         try:
             self._batches.close()
         except ValueError:
-            return  # running in another thread, whose wait has just been broken: it finishes the call
-        self._call.finish()
+            return False  # running in another thread, whose wait has just been broken: it finishes the call
+        return True
 
     def __enter__(self) -> Stream:
         return self
@@ -123,7 +133,8 @@ class Stream(_OfCall, Iterator[Chunk]):
         self.close()
 
     def __del__(self) -> None:
-        self.close()
+        if self._shut():
+            self._call.finish_elsewhere()
         _live.discard(self._batches)
 
 
@@ -134,7 +145,7 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
     waited for.
     """
 
-    def __init__(self, call: Call, batches: AsyncGenerator[list[Chunk], None]) -> None:
+    def __init__(self, call: RunningCall, batches: AsyncGenerator[list[Chunk], None]) -> None:
         self._call = call
         self._batches = batches
         self._ready: Iterator[Chunk] = iter(())
@@ -173,10 +184,10 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
         # In this order: close(), which looks at the loop last, can be in another thread.
         if self._closed:
             raise StopAsyncIteration
-        call.begin()
         self._reader = reader = asyncio.current_task()
         cancelled_before = reader.cancelling() if reader is not None else 0
         try:
+            await call.abegin()
             async for batch in self._batches:
                 if self._closed:
                     break
@@ -262,7 +273,7 @@ def _run_in(
     loop: asyncio.AbstractEventLoop,
     context: Context | None,
     work: Callable[[], Coroutine[Any, Any, None]],
-    call: Call,
+    call: RunningCall,
 ) -> None:
     """Have a loop end a call, from any thread; where the loop itself ends first, it ends the generator.
 
@@ -283,9 +294,9 @@ def _run_in(
     try:
         loop.call_soon_threadsafe(begin, context=context)
     except RuntimeError:
-        call.finish()  # the loop is closed
+        call.finish_elsewhere()  # the loop is closed
 
 
-async def _end(batches: AsyncGenerator[list[Chunk], None], call: Call) -> None:
+async def _end(batches: AsyncGenerator[list[Chunk], None], call: RunningCall) -> None:
     await batches.aclose()
     await call.afinish()

@@ -55,6 +55,7 @@ def _check_shape() -> Iterator[CheckMessage]:
         if mistake.id == "W001" and not known_variables().isdisjoint(os.environ):
             mistake = mistake._replace(hint=FROM_ENVIRONMENT)
         yield of_mistake(mistake)
+    yield from map(of_mistake, conf.find_observer_mistakes())
 
 
 def _each_entry(check: Callable[[str, dict[str, Any]], Iterator[CheckMessage]]) -> Iterator[CheckMessage]:

@@ -34,6 +34,8 @@ CHECKS = {
     "E014": "our URLs are included, but `rest_framework` is not in INSTALLED_APPS",
     "E015": "something in `MEMORY` is wrong",
     "E016": "`MEMORY` has the database store, but INSTALLED_APPS has no `bupple_engine.conversations`",
+    "E018": "`OBSERVERS` is no list of dotted paths",
+    "E019": "a dotted path in `OBSERVERS` can't be imported, or leads to no `Observer`",
     "W001": "`BUPPLE_ENGINE` is not set",
     "W002": "there is no driver",
     "W003": "a driver that needs an `API_KEY` has none",

@@ -2,6 +2,7 @@
 
 from .api import API, APISettings, api_settings, find_api_mistakes, readable_api_settings
 from .engine import KEYS, Mistake, default_alias, entries, entry, find_mistakes, max_threads
+from .observing import find_observer_mistakes, observers
 
 __all__ = [
     "API",
@@ -14,6 +15,8 @@ __all__ = [
     "entry",
     "find_api_mistakes",
     "find_mistakes",
+    "find_observer_mistakes",
     "max_threads",
+    "observers",
     "readable_api_settings",
 ]

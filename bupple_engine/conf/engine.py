@@ -18,7 +18,7 @@ from bupple_engine.masking.printing import with_article
 from bupple_engine.protocol import vendors
 from bupple_engine.protocol.options import COMMON, suggest
 
-KEYS = ("DEFAULT", "DRIVERS", "API", "MEMORY", "MAX_THREADS")
+KEYS = ("DEFAULT", "DRIVERS", "API", "MEMORY", "MAX_THREADS", "OBSERVERS")
 
 SHAPE = 'Its shape is {"DEFAULT": "claude", "DRIVERS": {"claude": {"API_KEY": …, "MODEL": …}}}'
 
@@ -76,7 +76,7 @@ def _wrap(key: Any, value: Any) -> Any:
     if key == "DRIVERS" and isinstance(value, dict):
         wrappers = {alias: protect if isinstance(entry, dict) else hide for alias, entry in value.items()}
         return MaskedDict({alias: wrap(value[alias]) for alias, wrap in wrappers.items()})
-    return value if key in ("API", "DEFAULT", "MEMORY", "MAX_THREADS") else hide(value)
+    return value if key in ("API", "DEFAULT", "MEMORY", "MAX_THREADS", "OBSERVERS") else hide(value)
 
 
 def _wrong_shape(value: Any) -> Iterator[Mistake]:
@@ -159,7 +159,7 @@ def _plain_default() -> str | None:
 
 
 def _checked_default() -> str:
-    return str(_right(_look_up_default()))
+    return str(right(_look_up_default()))
 
 
 def _look_up_default() -> Any:
@@ -170,7 +170,7 @@ def _look_up_default() -> Any:
 
 def entry(alias: str | Hidden) -> MaskedDict:
     """Return the entry of a driver, what is secret in it wrapped."""
-    found: MaskedDict = _right(_look_up(alias))
+    found: MaskedDict = right(_look_up(alias))
     return found
 
 
@@ -189,7 +189,7 @@ def _look_up(alias: str | Hidden) -> Any:
     return next(_wrong_entry(name, drivers[name]), drivers[name])
 
 
-def _right(found: Any) -> Any:
+def right(found: Any) -> Any:
     """Return what was looked up, or raise it where it is a mistake."""
     if isinstance(found, Mistake):
         raise found.exception()
@@ -221,7 +221,7 @@ def entries() -> Iterator[tuple[str, dict[str, Any] | Mistake]]:
 
 def max_threads() -> int:
     """Return how many threads may run streams for asynchronous callers where aiohttp is missing."""
-    number: int = _right(_look_up_max_threads())
+    number: int = right(_look_up_max_threads())
     return number
 
 

@@ -51,6 +51,7 @@ def ai(alias: str | None = None, /, **options: Any) -> ChatDriver:
     known = {name: Option(option.parse) for name, option in driver.known_options.items()}
     changed = driver.replace(merge(driver.config, parse_options(options, known)))
     changed.has_overrides = True
+    changed.observers = driver.observers
     return changed
 
 
@@ -64,6 +65,7 @@ def get_driver(alias: str) -> ChatDriver:
                 entry = conf.entry(alias)
                 name: str = reveal(alias)
                 driver = read(name, entry).build(name)
+                driver.observers = conf.observers()
                 driver.opened_by = ai
                 _drivers[name] = driver
     return driver

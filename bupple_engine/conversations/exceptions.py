@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from django.http import Http404
 
 from bupple_engine.exceptions import EngineError
+from bupple_engine.http.problems import tell_clients
 
 if TYPE_CHECKING:
     from .values import Turn
@@ -33,9 +34,13 @@ class ConversationBusyError(EngineError):
     turn: Turn | None
 
     def __init__(self, message: str, turn: Turn | None = None) -> None:
-        super().__init__(message, code=409)
+        super().__init__(message, code=409, retry_after=1)
         self.turn = turn
 
 
 class DuplicateTurnError(ConversationBusyError):
     """The key has been used in this conversation; `turn` is the one that has it."""
+
+
+tell_clients(ConversationBusyError, 409, "Another question of this conversation is being answered.")
+tell_clients(DuplicateTurnError, 409, "This question has been asked before.")

@@ -11,12 +11,14 @@ from asgiref.sync import sync_to_async
 
 from bupple_engine.conf.owners import is_in_loop, is_request, owner_of
 from bupple_engine.drivers.lazy import plain_message
+from bupple_engine.exceptions import InvalidRequestError
 from bupple_engine.masking.printing import kind_of
 from bupple_engine.protocol.messages import validate
 from bupple_engine.types import Message, MessagePart, Owner
 
 from . import details, media
 from .exceptions import DuplicateTurnError
+from .recorder import Recorder, budget_of
 from .stores import get_store
 from .stores.base import PAGE, Store, not_found
 from .values import Asked, Conversation, Ending, Turn, new_id
@@ -100,6 +102,33 @@ class Memory:
         other = copy.copy(self)
         other._key = _checked_key("The key", key)
         return other
+
+    # What a call asks of it
+
+    @property
+    def key(self) -> str | None:
+        """The key of the next call."""
+        return self._key
+
+    @property
+    def replaces(self) -> UUID | None:
+        """The turn that the next call puts a new attempt in the place of."""
+        return self._replaces
+
+    def note(self, conversation: Conversation) -> None:
+        """Note the conversation as it has become."""
+        self._found = conversation
+
+    def recorder(self, messages: list[Message]) -> Recorder:
+        """Return the observer of a call: it is how `memory=` works. messages are the new ones of it.
+
+        System messages among them hold for the call and are not kept.
+        """
+        asked = [message for message in messages if message["role"] != "system"]
+        if not asked and self._replaces is None:
+            words = "messages has no question; with memory it is what is new in the conversation."
+            raise InvalidRequestError(words, param="messages")
+        return Recorder(self, asked, budget_of(asked))
 
     # What is read
 

@@ -13,7 +13,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 from asgiref.sync import sync_to_async
 
 from bupple_engine.calls import bridge
-from bupple_engine.calls.call import Call
+from bupple_engine.calls.call import Call, Verb
+from bupple_engine.calls.observers import CallFinished, Observer, read_memory, read_observers, registered
+from bupple_engine.calls.running import RunningCall
 from bupple_engine.calls.streams import AsyncStream, Stream
 from bupple_engine.exceptions import (
     EngineError,
@@ -24,7 +26,7 @@ from bupple_engine.exceptions import (
 from bupple_engine.masking import Secret, protect
 from bupple_engine.masking.keys import shown, unkeyed
 from bupple_engine.protocol import elsewhere
-from bupple_engine.protocol.messages import system_turn, validate
+from bupple_engine.protocol.messages import Turn, system_turn, validate
 from bupple_engine.protocol.options import COMMON, Option, Options, clocks, merge, read_option, suggest
 from bupple_engine.protocol.scrubbing import clean, secrets_of
 from bupple_engine.protocol.usage import in_common_terms
@@ -67,6 +69,7 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
     # None where that says nothing.
     models_need_key: bool | None = None
     has_overrides = False  # set: it was made by ai(alias, **options)
+    observers: tuple[Observer, ...] = ()  # those of the settings
     opened_by: Callable[[str], ChatDriver] | None = None  # what makes it again from its alias: ai()
 
     def __new__(cls, *args: Any, **kwargs: Any) -> Self:
@@ -108,6 +111,7 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
     def __deepcopy__(self, memo: dict[int, Any]) -> ChatDriver:
         copied = object.__new__(type(self))
         memo[id(self)] = copied
+        memo[id(self.observers)] = self.observers
         copied.__dict__.update(copy.deepcopy(self.__dict__, memo))
         return copied
 
@@ -115,6 +119,10 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
     def label(self) -> str:
         """The alias as it may be shown: somebody may have pasted a key for it."""
         return unkeyed(self.alias)
+
+    @cached_property
+    def _call_finished(self) -> CallFinished:
+        return CallFinished(type(self))
 
     def generate(self, messages: list[Message], options: Options) -> Iterator[Any]:
         """Yield the answer as dicts: {"content": …} for each piece, {"done": True} at its end.
@@ -143,14 +151,16 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
 
     # The interface
 
-    def send(self, messages: list[Message] | str = "", **options: Any) -> Reply:
+    def send(self, messages: list[Message] | str | None = "", **options: Any) -> Reply:
         """Return the whole answer, or raise an EngineError.
 
         messages may be a string, which is what the user says. Beside the driver's options a call takes
-        `system`, a system message that goes before all others, and `context`, which the signal passes on.
+        `system`, a system message that goes before all others, `context`, which the signal passes on, and
+        `observers`, an Observer or several that hear of this call alone, and `memory`, the conversation that
+        the messages go on with: they are then what is new, and None asks what the memory says.
         """
         options = protect(options)
-        call = self._begin(messages, options, streamed=False)
+        call = self._begin(messages, options, "send")
         bridge.warn_of_blocking(
             "send() holds up the event loop that it is called in: write `await ai().asend(…)`."
         )
@@ -163,17 +173,17 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
         call.finish()
         return reply
 
-    def stream(self, messages: list[Message] | str = "", **options: Any) -> Stream:
+    def stream(self, messages: list[Message] | str | None = "", **options: Any) -> Stream:
         """Return an iterator over the chunks of the answer; bad messages and options raise here."""
         options = protect(options)
-        call = self._begin(messages, options, streamed=True)
-        return Stream(call, self._batches(call))
+        call = self._begin(messages, options, "stream")
+        return Stream(call, call.watch(self._batches(call)))
 
-    async def asend(self, messages: list[Message] | str = "", **options: Any) -> Reply:
+    async def asend(self, messages: list[Message] | str | None = "", **options: Any) -> Reply:
         """See send()."""
         options = protect(options)
         call = await self._abegin(messages, options)
-        call.begin()
+        await call.abegin()
         try:
             call.last = reply = await self._areply(call)
         except BaseException as error:
@@ -182,11 +192,11 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
         await call.afinish()
         return reply
 
-    def astream(self, messages: list[Message] | str = "", **options: Any) -> AsyncStream:
+    def astream(self, messages: list[Message] | str | None = "", **options: Any) -> AsyncStream:
         """See stream()."""
         options = protect(options)
-        call = self._begin(messages, options, streamed=True)
-        return AsyncStream(call, self._abatches(call))
+        call = self._begin(messages, options, "stream")
+        return AsyncStream(call, call.awatch(self._abatches(call)))
 
     def models(self) -> list[str]:
         """Return the names of the models that the provider offers now, in its order; it costs no tokens.
@@ -198,7 +208,7 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
 
     async def amodels(self) -> list[str]:
         """See models()."""
-        return await bridge.run(self.models, Call(self, [], [], self.config, streamed=False))
+        return await bridge.run(self.models, self._make_call(self.config))
 
     def offers(self, model: str, models: list[str]) -> bool | None:
         """Tell whether a model is among those of models(); None where their list does not say."""
@@ -247,12 +257,12 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
 
     # What a driver may do in a better way than by generate()
 
-    def _prepare(self, call: Call) -> None:  # noqa: B027 # most have nothing to add
+    def _prepare(self, call: RunningCall) -> None:  # noqa: B027 # most have nothing to add
         """Raise what can be told of a call before any I/O."""
 
-    def _batches(self, call: Call) -> Generator[list[Chunk], None, None]:
+    def _batches(self, call: RunningCall) -> Generator[list[Chunk], None, None]:
         """Yield the chunks in the batches in which they arrive."""
-        texts: list[str] = []
+        texts, reasoning = call.texts, call.reasoning
         pieces = self.generate(call.messages, call.options)
         try:
             for piece in pieces:
@@ -260,6 +270,8 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
                     return
                 chunk = self._complete(piece, call)
                 texts.append(chunk["content"])
+                if not chunk["done"] and (metadata := chunk.get("metadata")):
+                    reasoning.append(metadata.get("reasoning") or "")
                 call.first_chunk_at = call.first_chunk_at or time.monotonic()
                 yield [chunk]
                 if chunk["done"]:
@@ -275,39 +287,68 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
             if isinstance(pieces, Generator):
                 pieces.close()
 
-    def _abatches(self, call: Call) -> AsyncGenerator[list[Chunk], None]:
+    def _abatches(self, call: RunningCall) -> AsyncGenerator[list[Chunk], None]:
         """See _batches()."""
         return bridge.iterate(lambda: self._batches(call), call)
 
-    def _reply(self, call: Call) -> Reply:
+    def _reply(self, call: RunningCall) -> Reply:
         """Return the whole answer."""
-        return fold(self._batches(call))
+        return fold(call.watch(self._batches(call)))
 
-    async def _areply(self, call: Call) -> Reply:
+    async def _areply(self, call: RunningCall) -> Reply:
         """See _reply()."""
         return await bridge.run(lambda: self._reply(call), call)
 
-    def _begin(self, messages: list[Message] | str, options: dict[str, Any], *, streamed: bool) -> Call:
+    def _begin(
+        self, messages: list[Message] | str | None, options: dict[str, Any], verb: Verb
+    ) -> RunningCall:
         context, system = options.pop("context", None), options.pop("system", None)
+        own = read_observers(options.pop("observers", None))
+        memory = options.pop("memory", None)
         merged = merge(self.config, parse_options(options, self.known_options)) if options else self.config
-        listed = _listed(messages)
-        turns = validate(listed)
+        listed, turns = [], []
+        if memory is None or messages is not None:
+            listed = _listed([messages] if memory is not None and isinstance(messages, Mapping) else messages)
+            turns = validate(listed)
+        if memory is not None:
+            own = (read_memory(memory).recorder(listed), *own)
         if system is not None:
             system = plain(system)
             turns = [system_turn(system), *turns]
             listed = [{"role": "system", "content": system}, *listed]
-        call = Call(self, listed, turns, merged, streamed=streamed, context=context)
-        self._prepare(call)
+        observers = (*own, *registered(), *self.observers)
+        call = self._make_call(merged, verb, listed, turns, context, observers)
+        if turns:
+            self._prepare(call)
         return call
 
-    async def _abegin(self, messages: list[Message] | str, options: dict[str, Any]) -> Call:
+    def _make_call(
+        self,
+        options: Options,
+        verb: Verb = "send",
+        messages: list[Message] | None = None,
+        turns: list[Turn] | None = None,
+        context: Any = None,
+        observers: tuple[Observer, ...] = (),
+    ) -> RunningCall:
+        model = unkeyed(options.get("model") or "")
+        value = Call(verb, self.label, self.name, model, messages or [], options, context)
+        return RunningCall(value, turns or [], self._call_finished, observers, self._build)
+
+    def _build(self, call: RunningCall) -> None:
+        """Check the messages that an observer has set, and prepare the call anew."""
+        call.value.messages = _listed(call.messages)
+        call.turns = validate(call.messages)
+        self._prepare(call)
+
+    async def _abegin(self, messages: list[Message] | str | None, options: dict[str, Any]) -> RunningCall:
         """See _begin(); a callable that gives the key, which may wait for a vault, is asked in a thread."""
         key = options.get("api_key") or self.config.get("api_key")
         if not isinstance(key, Secret) or key.is_fixed:
-            return self._begin(messages, options, streamed=False)
-        return await sync_to_async(self._begin)(messages, options, streamed=False)
+            return self._begin(messages, options, "send")
+        return await sync_to_async(self._begin)(messages, options, "send")
 
-    def _complete(self, piece: Any, call: Call) -> Chunk:
+    def _complete(self, piece: Any, call: RunningCall) -> Chunk:
         if not isinstance(piece, Mapping):
             raise TypeError(f"{type(self).__name__}.generate() must yield dicts, not {type(piece).__name__}")
         done = bool(piece.get("done"))

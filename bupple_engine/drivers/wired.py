@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Self
 from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 
-from bupple_engine.calls.call import Call
+from bupple_engine.calls.running import RunningCall
 from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange.exchange import Exchange, TransportFailure
 from bupple_engine.exchange.pages import Listing
@@ -96,21 +96,21 @@ class HTTPDriver(ChatDriver):
 
         An InvalidRequestError of status 400 or 422 means that the API is there.
         """
-        call = Call(self, [], [], self.config, streamed=False)
+        call = self._make_call(self.config)
         self._check_entry(call, self.wire.required)
         path = self.wire.build_path(call.options, False)
         call.exchange = self._exchange(self.wire, self.wire.address(b"{}", path, call.options, False), call)
         for _ in self._batches(call):
             pass
 
-    def _begin_listing(self) -> Call:
-        call = Call(self, [], [], self.config, streamed=False)
+    def _begin_listing(self) -> RunningCall:
+        call = self._make_call(self.config)
         self._check_entry(call, [name for name in self.wire.required if name != "model"])
         return call
 
-    def _turn_page(self, listing: Listing, before: Call) -> Call:
+    def _turn_page(self, listing: Listing, before: RunningCall) -> RunningCall:
         """Return the call for the next page, under the clock of the first."""
-        call = Call(self, [], [], before.options, streamed=False)
+        call = self._make_call(before.options)
         call.exchange = self._exchange(listing, listing.build_page(), call)
         if before.exchange is not None:
             call.exchange.started = before.exchange.started
@@ -119,12 +119,12 @@ class HTTPDriver(ChatDriver):
     def check(self) -> Iterable[CheckMessage]:
         return self.wire.check(self.config)
 
-    def _prepare(self, call: Call) -> None:
+    def _prepare(self, call: RunningCall) -> None:
         self._check_entry(call, self.wire.required)
         request = self.wire.build_request(call.turns, call.options, call.streamed)
         call.exchange = self._exchange(self.wire, request, call)
 
-    def _exchange(self, wire: Wire, request: Request, call: Call) -> Exchange:
+    def _exchange(self, wire: Wire, request: Request, call: RunningCall) -> Exchange:
         return Exchange(
             wire,
             request,
@@ -133,9 +133,10 @@ class HTTPDriver(ChatDriver):
             clocks=clocks(call.options),
             max_retries=call.options["max_retries"],
             limits=limits(call.options),
+            call_id=call.value.id,
         )
 
-    def _check_entry(self, call: Call, required: Iterable[str]) -> None:
+    def _check_entry(self, call: RunningCall, required: Iterable[str]) -> None:
         """Raise what the entry lacks, and ask for the key."""
         options = call.options
         for name in required:
@@ -150,15 +151,16 @@ class HTTPDriver(ChatDriver):
             if wrong := unfit(options["api_key"].reveal()):
                 raise ImproperlyConfigured(f"BUPPLE_ENGINE['DRIVERS'][{self.label!r}]['API_KEY'] {wrong}.")
 
-    def _batches(self, call: Call) -> Generator[list[Chunk], None, None]:
+    def _batches(self, call: RunningCall) -> Generator[list[Chunk], None, None]:
         exchange, transport, cancellation = _prepared(call), self._transport(call), call.cancellation
         while not cancellation.cancelled:
             failure: EngineError | TransportFailure
             try:
                 request = exchange.open_attempt()
-                with transport.open(
-                    request, exchange.clocks.connect, exchange.timeout(), cancellation
-                ) as response:
+                connect, read = exchange.clocks.connect, exchange.timeout()
+                with call.opening():
+                    response = transport.open(request, connect, read, cancellation)
+                with response:
                     exchange.receive_head(response.status, response.headers)
                     while not exchange.finished:
                         chunks = exchange.receive(response.read(exchange.timeout()))
@@ -180,14 +182,15 @@ class HTTPDriver(ChatDriver):
             if exchange.finished:
                 yield chunks
                 return
+            _note_attempt(call)
             cancellation.wait(pause)
 
-    def _abatches(self, call: Call) -> AsyncGenerator[list[Chunk], None]:
+    def _abatches(self, call: RunningCall) -> AsyncGenerator[list[Chunk], None]:
         atransport = self._atransport(call)
         return self._awaited_batches(call, atransport) if atransport else super()._abatches(call)
 
     async def _awaited_batches(
-        self, call: Call, atransport: AsyncTransport
+        self, call: RunningCall, atransport: AsyncTransport
     ) -> AsyncGenerator[list[Chunk], None]:
         exchange = _prepared(call)
         while True:
@@ -195,7 +198,8 @@ class HTTPDriver(ChatDriver):
             try:
                 request = exchange.open_attempt()
                 connect, read = exchange.clocks.connect, exchange.timeout()
-                response = await atransport.open(request, connect, read)
+                with call.opening():
+                    response = await atransport.open(request, connect, read)
                 async with response:
                     exchange.receive_head(response.status, response.headers)
                     while not exchange.finished:
@@ -216,17 +220,19 @@ class HTTPDriver(ChatDriver):
             if exchange.finished:
                 yield chunks
                 return
+            _note_attempt(call)
+            await call.atell_attempts()
             await asyncio.sleep(pause)
 
-    def _reply(self, call: Call) -> Reply:
-        for _ in self._batches(call):
+    def _reply(self, call: RunningCall) -> Reply:
+        for _ in call.watch(self._batches(call)):
             pass
         return self._fold(call)
 
-    async def _areply(self, call: Call) -> Reply:
+    async def _areply(self, call: RunningCall) -> Reply:
         if self._atransport(call) is None:
             return await super()._areply(call)
-        batches = self._abatches(call)
+        batches = call.awatch(self._abatches(call))
         try:
             async for _ in batches:
                 pass
@@ -234,16 +240,16 @@ class HTTPDriver(ChatDriver):
             await batches.aclose()
         return self._fold(call)
 
-    def _fold(self, call: Call) -> Reply:
+    def _fold(self, call: RunningCall) -> Reply:
         exchange = _prepared(call)
         if exchange.last is None:
             raise EngineError("The call was cancelled.")
         return reply_of(exchange.answer, exchange.last)
 
-    def _transport(self, call: Call) -> BlockingTransport:
+    def _transport(self, call: RunningCall) -> BlockingTransport:
         return blocking_transport(call.options)
 
-    def _atransport(self, call: Call) -> AsyncTransport | None:
+    def _atransport(self, call: RunningCall) -> AsyncTransport | None:
         """Return the asynchronous transport, None where calls must go through threads."""
         if has_aiohttp():
             return async_transport(call.options)
@@ -251,10 +257,15 @@ class HTTPDriver(ChatDriver):
         return None
 
 
-def _prepared(call: Call) -> Exchange:
+def _prepared(call: RunningCall) -> Exchange:
     if call.exchange is None:
         raise RuntimeError("The call was not prepared.")
     return call.exchange
+
+
+def _note_attempt(call: RunningCall) -> None:
+    if (ended := _prepared(call).ended) is not None:
+        call.attempt(ended)
 
 
 @cache

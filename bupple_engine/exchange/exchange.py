@@ -24,6 +24,7 @@ from bupple_engine.protocol.scrubbing import clean, scrub
 from bupple_engine.types import Chunk, Reply
 from bupple_engine.wires.base import Wire, lacks_path
 
+from .attempt import Attempt
 from .reader import Body
 
 logger = logging.getLogger("bupple_engine")
@@ -62,7 +63,10 @@ class Exchange:
         clocks: Clocks,
         max_retries: int,
         limits: Limits = DEFAULT_LIMITS,
+        call_id: object = None,
     ) -> None:
+        self.call_id = call_id
+        self.ended: Attempt | None = None  # the latest that another follows
         self.wire = wire
         self.alias = alias
         self.request = request
@@ -173,6 +177,7 @@ class Exchange:
         if not self._amended and (amended := self.wire.amend_request(self.request, error)):
             self._amended, self.request = True, amended
             self._log_attempt(error, 0.0)
+            self.ended = self.describe(bare(error), 0.0)
             return [], 0.0
         left = self.started + self.clocks.total - time.monotonic()
         seconds = retries.delay(error, self.attempts - self._amended, self.max_retries, left)
@@ -186,6 +191,7 @@ class Exchange:
             finally:
                 # An error among the variables of its own traceback is freed late, with all of this call.
                 del error, failure
+        self.ended = self.describe(bare(error), seconds)
         return [], seconds
 
     def reply(self) -> Reply:
@@ -198,31 +204,52 @@ class Exchange:
         found = self._request_id
         return None if found is None else one_line(scrub(found.reveal(), self.request.secrets))
 
+    def describe(self, error: BaseException | None = None, pause: float | None = None) -> Attempt:
+        """Return what is known of the present attempt."""
+        first = self.first_chunk_at
+        usage = error.usage if isinstance(error, EngineError) else None
+        if usage is None and self.answer.usage:
+            usage = self.wire.parse_usage(self.answer, self.request)
+        return Attempt(
+            self.attempts,
+            self.alias,
+            self.model,
+            self.status,
+            self.request_id,
+            self.attempt_started,
+            first if first is not None and first >= self.attempt_started else None,
+            time.monotonic(),
+            usage,
+            error,
+            pause,
+        )
+
     def _log_attempt(self, error: EngineError | None, pause: float | None) -> None:
         level = logging.WARNING if error else logging.DEBUG
         if not logger.isEnabledFor(level):
             return
-        duration = time.monotonic() - self.attempt_started
+        attempt = self.describe(error, pause)
         outcome = type(error).__name__ if error else "complete"
         then = f", again in {pause:.2f} s" if pause is not None else ""
         logger.log(
             level,
             "%s attempt %d: %s after %.2f s%s",
-            self.alias,
-            self.attempts,
+            attempt.alias,
+            attempt.number,
             outcome,
-            duration,
+            attempt.seconds,
             then,
             extra={
                 "event": "attempt",
-                "alias": self.alias,
+                "call_id": None if self.call_id is None else str(self.call_id),
+                "alias": attempt.alias,
                 "driver": self.wire.driver,
-                "model": self.model,
-                "status": self.status,
+                "model": attempt.model,
+                "status": attempt.status,
                 "outcome": outcome,
-                "duration": duration,
-                "attempt": self.attempts,
-                "request_id": self.request_id,
+                "duration": attempt.seconds,
+                "attempt": attempt.number,
+                "request_id": attempt.request_id,
             },
         )
 

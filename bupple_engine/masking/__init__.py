@@ -218,7 +218,7 @@ _WRAPPERS: dict[str, tuple[type | UnionType, Callable[[Any], Any]]] = {
 }
 SECRET_OPTIONS = frozenset(_WRAPPERS)
 # What is no option of a driver, and the caller's own: it is handed on as it is.
-_OPEN = ("context", "messages", "system")
+_OPEN = ("context", "memory", "messages", "observers", "system")
 
 
 def protect(options: Mapping[Any, Any]) -> MaskedDict:

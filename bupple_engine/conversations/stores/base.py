@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeAlias
 from uuid import UUID
 
@@ -135,6 +136,10 @@ class Store(ABC):
     @abstractmethod
     def dangling(self, conversation: Conversation | None = None) -> Sequence[Turn]:
         """Return the running turns whose lease is over, of one conversation or of all."""
+
+    def borrowed(self) -> AbstractContextManager[None]:
+        """Return what is entered around each use by a call: it gives a connection back."""
+        return nullcontext()
 
     def settle_dangling(self, conversation: Conversation | None = None) -> int:
         """Settle the turns whose process has died, with the text that was kept of them; return how many."""

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from itertools import chain, islice
 from typing import Any, cast
 from uuid import UUID
 
-from django.db import IntegrityError, OperationalError
+from django.db import IntegrityError, OperationalError, connections
 from django.db.models import F, Q
 from django.utils import timezone
 
@@ -29,6 +30,16 @@ _TRIES = 20
 
 class DatabaseStore(Store):
     """Keep conversations in the tables of bupple_engine.conversations."""
+
+    @contextmanager
+    def borrowed(self) -> Iterator[None]:
+        connection = connections[rows.database()]
+        was_open = connection.connection is not None
+        try:
+            yield
+        finally:
+            if not was_open and not connection.in_atomic_block:
+                connection.close()
 
     def find(self, owner: Owner, id: UUID | str) -> Conversation | None:
         return _only(rows.conversations_of(owner).filter(rows.by_id(id)))

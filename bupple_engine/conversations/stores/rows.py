@@ -113,6 +113,7 @@ def insert_conversation(new: Conversation, **fields: Any) -> Conversation:
         owner_type=new.owner.type,
         owner_id=new.owner.id,
         client_id=new.client_id,
+        title=new.title,
         system=new.system,
         created_at=now,
         updated_at=now,

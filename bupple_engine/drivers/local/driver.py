@@ -20,7 +20,7 @@ from typing import Any, ClassVar
 from django.core.checks import CheckMessage, Warning
 from django.core.exceptions import ImproperlyConfigured
 
-from bupple_engine.calls.call import Call
+from bupple_engine.calls.running import RunningCall
 from bupple_engine.drivers import extras
 from bupple_engine.drivers.wired import HTTPDriver
 from bupple_engine.exceptions import ContextLengthExceededError, EngineError
@@ -127,7 +127,7 @@ class LocalDriver(HTTPDriver):
             if not (chosen and part == "weights"):
                 yield Warning(words, hint=hint, id=f"bupple_engine.{CHECK_IDS[part]}")
 
-    def _prepare(self, call: Call) -> None:
+    def _prepare(self, call: RunningCall) -> None:
         path = model_path(call.options)
         call.options = {"model": path.stem, **call.options}
         # A generation is stopped between two tokens: so it is always a stream, for send() folded into one.
@@ -141,14 +141,15 @@ class LocalDriver(HTTPDriver):
             model=call.options["model"],
             clocks=limits,
             max_retries=0,
+            call_id=call.value.id,
         )
 
-    def _transport(self, call: Call) -> Any:
+    def _transport(self, call: RunningCall) -> Any:
         options = call.options
         names = ("context_tokens", "parallel", "threads")
         return LocalTransport(str(model_path(options)), *(options[name] for name in names))
 
-    def _atransport(self, call: Call) -> None:
+    def _atransport(self, call: RunningCall) -> None:
         """Return None: the engine's calls block, in a thread each."""
         return None
 

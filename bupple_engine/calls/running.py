@@ -1,0 +1,281 @@
+"""A call while it runs: its wait, what has come, and who is told of its beginning and its end."""
+
+from __future__ import annotations
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import TYPE_CHECKING, Any
+
+from bupple_engine.exceptions import EngineError
+from bupple_engine.exchange.attempt import Attempt
+from bupple_engine.masking.keys import unkeyed
+from bupple_engine.masking.printing import one_line
+
+from . import bridge, records
+from .audience import AsyncBatches, Audience, Batches
+from .call import Call
+from .cancellation import Cancellation
+from .observers import CallFinished, Observer, Pricing, pricing
+from .outcome import Outcome, State, interrupts, make_outcome, state_of
+
+if TYPE_CHECKING:
+    from bupple_engine.exchange.exchange import Exchange
+    from bupple_engine.protocol.messages import Turn
+    from bupple_engine.types import Chunk, Message, Reply, Usage
+
+logger = logging.getLogger("bupple_engine")
+
+
+class RunningCall:
+    """Carry one Call out, from the checked messages to the last observer.
+
+    build makes the request of value.messages; it is asked again where an observer has set others.
+    """
+
+    def __init__(
+        self,
+        value: Call,
+        turns: list[Turn],
+        finished: CallFinished,
+        observers: tuple[Observer, ...] = (),
+        build: Callable[[RunningCall], None] | None = None,
+    ) -> None:
+        self.value = value
+        self.turns = turns
+        self.options = value.options
+        self.streamed = value.verb == "stream"
+        self.cancellation = Cancellation()
+        self.exchange: Exchange | None = None
+        self.last: Reply | Chunk | None = None
+        # Of a driver without an exchange:
+        self.first_chunk_at: float | None = None
+        self.texts: list[str] = []
+        self.reasoning: list[str] = []
+        self._observers = observers
+        self._audience = Audience(value, observers, finished)
+        self._build = build
+        self._attempts: list[Attempt] = []
+        self._usage: Usage | None = None  # once it has its price
+        self._started: float | None = None
+        self._process = 0
+        self._finished = False
+        self._lock = threading.Lock()
+
+    # What is known of it
+
+    @property
+    def messages(self) -> list[Message]:
+        """What is sent."""
+        return self.value.messages
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether the whole answer has come."""
+        return self.last is not None
+
+    @property
+    def is_finished(self) -> bool:
+        """Whether its end was told."""
+        return self._finished
+
+    @property
+    def has_begun(self) -> bool:
+        """Whether anything was sent."""
+        return self._started is not None
+
+    @property
+    def is_overdue(self) -> bool:
+        """Whether its total clock has run out."""
+        exchange = self.exchange
+        return exchange is not None and time.monotonic() > exchange.started + exchange.clocks.total
+
+    @property
+    def _is_of_parent(self) -> bool:
+        """Whether it was begun before this process was forked off: the parent reads it, and tells its end."""
+        return self._started is not None and self._process != os.getpid()
+
+    def usage(self, error: BaseException | None = None) -> Usage | None:
+        """Return what the provider has reported of the tokens until now, or the error that ended the call."""
+        found = self._usage
+        if found is None and self.last is not None:
+            found = self.last.get("usage")
+        if found is None and isinstance(error, EngineError):
+            return error.usage
+        if found is None and self.exchange is not None and self.exchange.answer.usage:
+            return self.exchange.wire.parse_usage(self.exchange.answer, self.exchange.request)
+        return found
+
+    def abandon(self) -> None:
+        """Break the call's wait, unless it is for the end of a body whose answer is whole."""
+        if not self.is_complete and not self._is_of_parent:  # whose connection this would shut down
+            self.cancellation.cancel()
+
+    # Its beginning
+
+    def begin(self) -> None:
+        """Have the observers begin, and note that I/O begins now; raises what refuses the call."""
+        if self._started is not None:
+            return
+        if self._observers:
+            try:
+                self._audience.begin(self._take_messages)
+            except BaseException as error:
+                self._audience.tell(self._refuse(error))
+                raise
+        self._start()
+
+    async def abegin(self) -> None:
+        """See begin()."""
+        if self._started is not None:
+            return
+        if self._observers:
+            try:
+                await self._audience.abegin(self._take_messages)
+            except BaseException as error:
+                await self._audience.atell(self._refuse(error))
+                raise
+        self._start()
+
+    def _take_messages(self, observer: Observer, before: list[Message]) -> None:
+        if self.messages == before or self._build is None:
+            return
+        try:
+            self._build(self)
+        except EngineError as error:
+            error.add_note(f"These messages were set by {type(observer).__qualname__}.begin().")
+            raise
+
+    def _start(self) -> None:
+        self._process = os.getpid()
+        self._started = time.monotonic()
+
+    def _refuse(self, error: BaseException) -> Outcome:
+        """Return what those hear that had begun; nothing is sent."""
+        self._finished = True
+        self._audience.refuse(error)
+        return self.sum_up("interrupted" if interrupts(error) else "refused", error)
+
+    # What happens meanwhile
+
+    def attempt(self, attempt: Attempt) -> None:
+        """Note an attempt that has ended, and tell it to those that hear of attempts."""
+        self._attempts.append(attempt)
+        self._audience.attempt(attempt)
+
+    def opening(self) -> AbstractContextManager[Any]:
+        """Return what the thread, or the task, that opens a request enters around it alone."""
+        return self._audience.opening()
+
+    async def atell_attempts(self) -> None:
+        """Tell what attempt() was given on an event loop."""
+        await self._audience.atell_attempts()
+
+    def watch(self, batches: Batches) -> Batches:
+        """Return the batches, told to those that hear of batches; the same where nobody does."""
+        return self._audience.watch(batches) if self._observers else batches
+
+    def awatch(self, batches: AsyncBatches) -> AsyncBatches:
+        """See watch()."""
+        return self._audience.awatch(batches) if self._observers else batches
+
+    # Its end
+
+    def finish(self, error: BaseException | None = None) -> None:
+        """Log the call and tell its observers, the first time."""
+        if (outcome := self._end(error)) is not None:
+            self._audience.tell(outcome)
+
+    async def afinish(self, error: BaseException | None = None) -> None:
+        """See finish()."""
+        if (outcome := self._end(error)) is not None:
+            await self._audience.atell(outcome)
+
+    def finish_elsewhere(self) -> None:
+        """See finish(): it is called by the garbage collector, so that others are told by a thread."""
+        if self.has_begun and self._audience.may_listen():
+            bridge.leave(self.finish)
+        else:
+            self.finish()
+
+    def sum_up(self, state: State, error: BaseException | None = None) -> Outcome:
+        """Return what has come until now, as the Outcome of a call that ended so."""
+        last: Any = self.last or {}
+        call, exchange = self.value, self.exchange
+        metadata = last.get("metadata") or {}
+        if "reasoning" in metadata:  # a Reply's, which the Outcome has apart
+            metadata = {name: value for name, value in metadata.items() if name != "reasoning"}
+        if exchange is not None:
+            texts, reasoning = exchange.answer.texts, exchange.answer.reasoning
+            first = exchange.first_chunk_at
+        else:
+            texts, reasoning, first = self.texts, self.reasoning, self.first_chunk_at
+        now = time.monotonic()
+        return make_outcome(
+            state=state,
+            text="".join(texts),
+            reasoning="".join(reasoning),
+            usage=self.usage(error),
+            finish_reason=last.get("finish_reason"),
+            error=error,
+            call=call,
+            tool_calls=(),
+            messages=(),
+            model=unkeyed(one_line(str(last.get("model") or call.model))),
+            driver=metadata.get("driver") or call.driver,
+            target=metadata.get("target") or call.alias,
+            metadata=metadata,
+            attempts=self._all_attempts(error, now),
+            trail=(),
+            started=self._started,
+            first_chunk=first if self.streamed else None,
+            ended=now,
+        )
+
+    def _all_attempts(self, error: BaseException | None, now: float) -> tuple[Attempt, ...]:
+        """Return the attempts, among them the one whose end nobody has noted."""
+        if self._started is None:
+            return ()
+        exchange = self.exchange
+        if exchange is None:
+            call = self.value
+            first = self.first_chunk_at if self.streamed else None
+            usage = self.usage(error)
+            return (Attempt(1, call.alias, call.model, 0, None, self._started, first, now, usage, error),)
+        if exchange.attempts > len(self._attempts):
+            return (*self._attempts, exchange.describe(error))
+        return tuple(self._attempts)
+
+    def _end(self, error: BaseException | None) -> Outcome | None:
+        """Return what is to be told, None where it has been told, or nobody hears it."""
+        with self._lock:
+            if self._finished or self._started is None:
+                return None
+            self._finished = True
+        if self._is_of_parent:
+            return None
+        if self.is_complete:
+            error = None
+        if (price := pricing()) is not None:
+            self._price(price, error)
+        state: State = "complete" if self.is_complete else state_of(error)
+        outcome = None
+        if self._audience.listens() or records.are_kept(state):
+            outcome = self.sum_up(state, error)
+            records.log_call(outcome)
+            self._audience.expect(outcome.attempts[len(self._attempts) :])
+        self._attempts = []  # the frames of an error in them hold this call
+        return outcome
+
+    def _price(self, price: Pricing, error: BaseException | None) -> None:
+        """Have the usage priced that the last chunk, the Reply and the Outcome have."""
+        model = (self.last.get("model") if self.last is not None else "") or self.value.model
+        try:
+            self._usage = price(self.value, model, self.usage(error))
+        except Exception:
+            logger.exception("A call could not be priced", extra={"call_id": str(self.value.id)})
+        if self.last is not None and self._usage is not None:
+            self.last["usage"] = self._usage
