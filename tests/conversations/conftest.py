@@ -56,7 +56,6 @@ def kind(request: pytest.FixtureRequest) -> str:
 @pytest.fixture
 def keep(databases: Callable[[str], None], settings: Any, tmp_path: Path) -> Iterator[Callable[..., Store]]:
     """Give what sets a kind of store as the site's, with other settings of MEMORY."""
-    engine = settings.BUPPLE_ENGINE
 
     def keep(kind: str, **more: Any) -> Store:
         if kind in CACHES:
@@ -65,7 +64,7 @@ def keep(databases: Callable[[str], None], settings: Any, tmp_path: Path) -> Ite
             databases(kind)
             Router.alias = kind
         settings.MEDIA_ROOT = str(tmp_path / "media")
-        settings.BUPPLE_ENGINE = {**engine, "MEMORY": memory_settings(kind, **more)}
+        settings.BUPPLE_ENGINE = {**settings.BUPPLE_ENGINE, "MEMORY": memory_settings(kind, **more)}
         return get_store()
 
     yield keep
