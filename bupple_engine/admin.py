@@ -66,7 +66,7 @@ class ConfigurationAdmin(admin.ModelAdmin):  # type: ignore[type-arg] # Django 5
         return False
 
     def has_probe_permission(self, request: HttpRequest) -> bool:
-        """Tell whether the user may send requests to the providers; who may not see the page may not."""
+        """Return whether the user may send requests to the providers; who may not see the page may not."""
         may = request.user.has_perm("bupple_engine.probe_configuration")
         return may and self.has_view_permission(request)
 

@@ -7,6 +7,7 @@ import importlib
 import inspect
 import textwrap
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import bupple_engine
@@ -110,6 +111,7 @@ def _is_ours(cls: type) -> bool:
     return cls.__module__.partition(".")[0] in (OURS, "builtins", "typing", "abc")
 
 
+@cache
 def _of_foreign_bases(cls: type) -> set[str]:
     names: set[str] = set()
     for base in cls.__mro__:

@@ -9,10 +9,11 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from bupple_engine import EngineError
+from bupple_engine.calls.seams import CLOCK, random
 from bupple_engine.conf.registry import load, parse_entry
 from bupple_engine.drivers.base import fold, parse_options
 from bupple_engine.drivers.local.driver import LocalWire
-from bupple_engine.exchange.exchange import Exchange
+from bupple_engine.exchange.exchange import Done, Exchange, Failed
 from bupple_engine.masking import MaskedDict, protect
 from bupple_engine.protocol.messages import validate
 from bupple_engine.protocol.options import Clocks, merge
@@ -90,7 +91,14 @@ def begin(
     it = wire(driver) if isinstance(driver, str) else driver
     request = request or Request("http://provider", MaskedDict(), b"{}", stream)
     exchange = Exchange(
-        it, request, alias="it", model="m", clocks=clocks or Clocks(), max_retries=max_retries
+        it,
+        request,
+        alias="it",
+        model="m",
+        clocks=clocks or Clocks(),
+        max_retries=max_retries,
+        clock=CLOCK.get(),
+        chance=random,
     )
     exchange.open_attempt()
     return exchange
@@ -114,7 +122,12 @@ def hear(
                     break
                 outcome.chunks += exchange.receive(part)
         except EngineError as error:
-            outcome.chunks += exchange.settle(error)[0]
+            verdict = exchange.settle(error)
+            if isinstance(verdict, Done):
+                outcome.chunks += verdict.chunks
+            elif isinstance(verdict, Failed):
+                outcome.error = verdict.error
+                return outcome
     except EngineError as error:
         outcome.error = error
     else:

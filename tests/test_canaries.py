@@ -171,7 +171,7 @@ def answer_of(data: bytes, kind: type[http.client.HTTPResponse]) -> tuple[Any, s
     return kind(ours), ours
 
 
-@canary("python", "_Answer._read_status", "_Answer._close_conn")
+@canary("python", "Answer._read_status", "Answer._close_conn")
 def an_answer_reads_its_status_and_closes_by_these() -> None:
     called = []
 

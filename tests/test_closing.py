@@ -298,7 +298,7 @@ def test_fifty_abandoned_streams_leave_nothing(
 
 def count_objects() -> int:
     """Return how many calls, streams and responses are alive."""
-    names = ("Stream", "AsyncStream", "Call", "Exchange", "Response", "AsyncResponse")
+    names = ("Stream", "AsyncStream", "Call", "Exchange", "BlockingResponse", "AiohttpResponse")
     return sum(
         type(each).__name__ in names and type(each).__module__.startswith("bupple_engine")
         for each in gc.get_objects()

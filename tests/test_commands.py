@@ -414,7 +414,7 @@ def test_bytes_that_are_no_text_are_refused() -> None:
         timeout=SECONDS,
     )
     assert (done.returncode, done.stdout) == (1, b"")
-    assert done.stderr == b"CommandError: Standard input is no text.\n"
+    assert done.stderr == b"CommandError: Standard input is not text.\n"
 
 
 def test_a_closed_pipe_is_no_traceback() -> None:

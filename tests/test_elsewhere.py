@@ -20,7 +20,8 @@ from django.core.files.base import ContentFile
 from bupple_engine import EngineError, InvalidDriverError, InvalidRequestError, ProviderConnectionError, ai
 from bupple_engine.calls import bridge
 from bupple_engine.checks import check_settings
-from bupple_engine.exchange.exchange import Exchange, TransportFailure
+from bupple_engine.exchange.exchange import Exchange, Failed
+from bupple_engine.exchange.failure import TransportFailure
 from tests.conftest import Configure
 from tests.provider import Provider
 from tests.pure import begin, build
@@ -444,9 +445,10 @@ def test_a_vendor_that_is_out_of_reach_is_no_question_of_base_url(driver: str) -
 
 def settle(exchange: Exchange, words: str, *, timed_out: bool = False) -> Any:
     """Return the error that a connection which never stood ends an exchange with."""
-    with pytest.raises(ProviderConnectionError) as caught:
-        exchange.settle(TransportFailure(words, timed_out=timed_out, connected=False))
-    return caught.value
+    verdict = exchange.settle(TransportFailure(words, timed_out=timed_out, connected=False))
+    assert isinstance(verdict, Failed)
+    assert isinstance(verdict.error, ProviderConnectionError)
+    return verdict.error
 
 
 @pytest.mark.parametrize("verb", VERBS)

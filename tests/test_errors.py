@@ -37,11 +37,14 @@ from bupple_engine import (
     UnsupportedFeatureError,
     exceptions,
 )
+from bupple_engine.calls.seams import CLOCK, random
 from bupple_engine.exchange import exchange
-from bupple_engine.exchange.exchange import Exchange, TransportFailure
+from bupple_engine.exchange.exchange import Again, Done, Exchange, Failed
+from bupple_engine.exchange.failure import TransportFailure
 from bupple_engine.protocol import retries
 from bupple_engine.protocol.options import Clocks
 from tests.pure import answer, begin, build, frames, hear
+from tests.virtual import VirtualClock
 from tests.wires import KEY
 
 HI = {"choices": [{"delta": {"content": "Hi"}}]}
@@ -81,7 +84,8 @@ def test_the_tree_is_the_one_that_is_printed_at_the_top() -> None:
 def test_public_means_listed() -> None:
     names = {cls.__name__ for cls in all_classes()} | {"InvalidDriverError", "ai", "call_finished"}
     assert set(bupple_engine.__all__) == names | {
-        "AsyncStream", "Chunk", "Message", "Outcome", "Reply", "Stream", "Usage",
+        "AsyncStream", "Attempt", "Call", "Chunk", "Message", "Observer", "Outcome", "Reply", "Stream",
+        "Usage",
     }  # fmt: skip
     assert sorted(bupple_engine.__all__) == bupple_engine.__all__
     assert all(getattr(bupple_engine, name) for name in bupple_engine.__all__)
@@ -577,10 +581,11 @@ def provoke(
         x.receive(json.dumps(body).encode())
         x.receive(b"")
     except EngineError as error:
-        try:
-            return x.settle(error)[1], None
-        except EngineError as raised:
-            return None, raised
+        verdict = x.settle(error)
+        if isinstance(verdict, Failed):
+            return None, verdict.error
+        assert isinstance(verdict, Again)
+        return verdict.seconds, None
     raise AssertionError("no error")
 
 
@@ -592,7 +597,7 @@ def info(delay: str) -> dict[str, Any]:
 
 def test_pauses_grow_and_are_jittered() -> None:
     for attempt, longest in ((1, 0.5), (2, 1.0), (3, 2.0), (4, 4.0), (5, 8.0), (9, 8.0)):
-        pauses = [retries.delay(OverloadedError(), attempt, 20, 600) for _ in range(200)]
+        pauses = [retries.delay(OverloadedError(), attempt, 20, 600, random) for _ in range(200)]
         assert all(pause is not None and longest / 2 <= pause <= longest for pause in pauses)
         assert len(set(pauses)) > 100
 
@@ -625,9 +630,8 @@ def test_the_provider_says_how_long(headers: dict[str, str], body: Any, pause: f
     assert provoke(body, headers=headers, status=429) == (pause, None)
 
 
-def test_a_date_says_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(time, "time", lambda: 1_000_000.0)
-    assert retries.parse_retry_after({"retry-after": formatdate(1_000_030, usegmt=True)}) == 30
+def test_a_date_says_how_long() -> None:
+    assert retries.parse_retry_after({"retry-after": formatdate(1_000_030, usegmt=True)}, 1_000_000.0) == 30
 
 
 @pytest.mark.parametrize(
@@ -647,7 +651,7 @@ def test_a_date_says_how_long(monkeypatch: pytest.MonkeyPatch) -> None:
     ],
 )
 def test_what_no_clock_can_run_is_not_taken(value: str) -> None:
-    assert retries.parse_retry_after({"retry-after": value, "retry-after-ms": value}) is None
+    assert retries.parse_retry_after({"retry-after": value, "retry-after-ms": value}, 0.0) is None
     pause, _ = provoke(info(value), headers={"retry-after": value}, status=429)
     assert pause is not None
     assert 0.25 <= pause <= 0.5
@@ -701,30 +705,31 @@ def test_attempts_are_counted() -> None:
     assert pause is None
     assert error
     assert (error.attempts, error.retryable) == (3, True)
-    assert retries.delay(OverloadedError(), 1, 0, 600) is None
+    assert retries.delay(OverloadedError(), 1, 0, 600, random) is None
 
 
 @pytest.mark.parametrize("max_retries", [1, 2, 9])
 def test_an_answer_that_cannot_be_read_is_asked_for_once_more(max_retries: int) -> None:
-    assert retries.delay(ResponseParseError(), 1, max_retries, 600) is not None
-    assert retries.delay(ResponseParseError(), 2, max_retries, 600) is None
-    assert retries.delay(ResponseParseError(), 1, 0, 600) is None
+    assert retries.delay(ResponseParseError(), 1, max_retries, 600, random) is not None
+    assert retries.delay(ResponseParseError(), 2, max_retries, 600, random) is None
+    assert retries.delay(ResponseParseError(), 1, 0, 600, random) is None
 
 
 def test_nothing_is_tried_past_the_total_clock() -> None:
-    assert retries.delay(OverloadedError(), 1, 2, 0.1) is None
+    assert retries.delay(OverloadedError(), 1, 2, 0.1, random) is None
     error = RateLimitError(retry_after=10)
-    assert retries.delay(error, 1, 2, 10.5) == 10
-    assert retries.delay(error, 1, 2, 9.5) is None
-    assert retries.delay(error, 1, 2, -1) is None
+    assert retries.delay(error, 1, 2, 10.5, random) == 10
+    assert retries.delay(error, 1, 2, 9.5, random) is None
+    assert retries.delay(error, 1, 2, -1, random) is None
 
 
 def fail(x: Exchange, failure: TransportFailure | EngineError) -> float | EngineError:
-    """Settle a failure: the pause, or the error that is raised."""
-    try:
-        return x.settle(failure)[1]
-    except EngineError as error:
-        return error
+    """Settle a failure: the pause, or the error that the caller is to see."""
+    verdict = x.settle(failure)
+    if isinstance(verdict, Failed):
+        return verdict.error
+    assert isinstance(verdict, Again)
+    return verdict.seconds
 
 
 @pytest.mark.parametrize(
@@ -790,16 +795,14 @@ def test_half_a_reply_is_asked_for_again() -> None:
         assert (pause is not None, error) == (True, None)
 
 
-def test_what_keeps_a_connection_alive_does_not_hold_a_complete_answer_back(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    now = time.monotonic()
-    monkeypatch.setattr(time, "monotonic", lambda: now)
+def test_what_keeps_a_connection_alive_does_not_hold_a_complete_answer_back() -> None:
+    clock = VirtualClock()
     for total, more in ((600.0, False), (600.0, True), (20.0, False)):
-        x = begin("groq", clocks=Clocks(total=total))
+        with CLOCK.use(clock):
+            x = begin("groq", clocks=Clocks(total=total))
         x.receive_head(200, {})
         x.receive(frames(HI, STOP))
-        began = now
+        began = clock.now()
         failure = None
         while failure is None:
             try:
@@ -807,10 +810,12 @@ def test_what_keeps_a_connection_alive_does_not_hold_a_complete_answer_back(
             except TransportFailure as caught:
                 failure = caught
             else:
-                now += 1
-                x.receive(frames(HI) if more and now == began + 10 else b": ping\n\n")
-        assert now - began == min(exchange.END_SECONDS + 10 * more, total)
-        ((last,), _) = x.settle(failure)
+                clock.seconds += 1
+                x.receive(frames(HI) if more and clock.now() == began + 10 else b": ping\n\n")
+        assert clock.now() - began == min(exchange.END_SECONDS + 10 * more, total)
+        verdict = x.settle(failure)
+        assert isinstance(verdict, Done)
+        (last,) = verdict.chunks
         assert (last["done"], last["finish_reason"]) == (True, "stop")
 
 
@@ -820,8 +825,10 @@ def test_a_complete_answer_survives_what_breaks_behind_it() -> None:
         x.receive_head(200, {})
         x.receive(frames(HI, STOP))
         assert x.timeout() <= exchange.END_SECONDS
-        ((last,), pause) = x.settle(failure)
-        assert (last["done"], last["finish_reason"], pause, x.finished) == (True, "stop", 0, True)
+        verdict = x.settle(failure)
+        assert isinstance(verdict, Done)
+        (last,) = verdict.chunks
+        assert (last["done"], last["finish_reason"], x.finished) == (True, "stop", True)
 
 
 # A request amended

@@ -100,7 +100,7 @@ PROXY_QUOTE = f"{PROXY_USER}, {PROXY_PASSWORD}, {PROXY_BASIC}, {PROXY_USER}:{PRO
 
 TESTS = str(Path(__file__).parent)
 # What came is somewhere until it is read, requests knows a pool by its proxy, and PREPARE has a plain dict.
-REPR_ALONE = ("Body", "Decoder", "Response", "AsyncResponse", "Adapter", "ChatCall")
+REPR_ALONE = ("Body", "Decoder", "BlockingResponse", "AiohttpResponse", "Adapter", "ChatCall")
 
 
 # Where a failure shows

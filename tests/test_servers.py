@@ -42,7 +42,7 @@ WORDS = [
 ]
 LAST = (
     b'id: 3\ndata: {"role":"assistant","content":"","done":true,"model":"gpt-6-luna","usage":{'
-    b'"prompt_tokens":12,"completion_tokens":7,"total_tokens":19},'
+    b'"prompt_tokens":12,"completion_tokens":7,"total_tokens":19,"cache_read":4,"reasoning":3},'
     b'"finish_reason":"stop","metadata":{}}\n\n'
 )
 HEADERS = {

@@ -14,7 +14,7 @@ import time
 import zlib
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -26,7 +26,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.test import override_settings
 
 from bupple_engine import ProviderConnectionError, ProviderTimeoutError, ai, call_finished
-from bupple_engine.exchange.exchange import TransportFailure
+from bupple_engine.exchange.failure import TransportFailure
 from bupple_engine.transports import blocking, has_aiohttp
 from bupple_engine.transports.pools import POOLS
 from tests.conftest import Configure
@@ -815,13 +815,13 @@ class Trickle:
 async def test_one_timer_is_the_clock_of_every_wait() -> None:
     """It may run out while a later wait has time left, or nobody waits; and a later wait may be shorter."""
     pytest.importorskip("aiohttp")
-    from bupple_engine.transports.aio import AsyncResponse
+    from bupple_engine.transports.aio import AiohttpResponse
     from bupple_engine.transports.connector import Wait
 
     content: Any = Trickle()
     closed: list[int] = []
     raw: Any = SimpleNamespace(content=content, status=200, headers={}, close=lambda: closed.append(1))
-    async with AsyncResponse(raw, Wait(has_body=True)) as response:
+    with closing(AiohttpResponse(raw, Wait(has_body=True))) as response:
         reading = asyncio.create_task(response.read(600))
         await asyncio.sleep(0)
         first = response._timer

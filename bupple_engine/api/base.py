@@ -1,4 +1,4 @@
-"""What all endpoints share: who may call, by the site's settings, and how a failure is told."""
+"""What all endpoints share: who may call, by the site's settings, and how a failure is reported."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ REFUSED = (BadRequest, MultiPartParserError, SuspiciousOperation, UnreadablePost
 
 
 class EngineView(APIView):
-    """Serve one endpoint; dialect_class says how a failure is told."""
+    """Serve one endpoint; dialect_class says how a failure is reported."""
 
     parser_classes = (BoundedJSONParser,)
     content_negotiation_class = Negotiation
@@ -120,7 +120,7 @@ def load(found: Any, key: str) -> Any:
 
 
 def problem_of(error: Exception) -> Problem | None:
-    """Return what a client is told of a refusal of ours or the site's; None for what is to be reported."""
+    """Return what a client sees of a refusal of ours or the site's; None for what is to be logged."""
     if isinstance(error, ProblemError):
         return error.problem
     if isinstance(error, Http404):

@@ -6,11 +6,11 @@ Source: https://platform.openai.com/docs/api-reference/chat
 from __future__ import annotations
 
 import secrets
-import time
 from collections.abc import Mapping
 from dataclasses import replace
 from typing import Any
 
+from bupple_engine.calls.seams import CLOCK
 from bupple_engine.conf import APISettings
 from bupple_engine.exceptions import InvalidRequestError
 from bupple_engine.http.dialects import Dialect, dump, quote
@@ -97,7 +97,7 @@ class CompletionsDialect(Dialect):
         self._begun = False
         self._model = str(data.get("model"))
         self._id = f"chatcmpl-{secrets.token_hex(12)}"
-        self._created = int(time.time())
+        self._created = int(CLOCK.get().wall())
         head = {
             "id": self._id,
             "object": "chat.completion.chunk",

@@ -102,7 +102,7 @@ class Negotiation(DefaultContentNegotiation):
 
 
 def _is_browser(request: Request) -> bool:
-    """Tell whether someone reads a page of the browsable API, or posts its form.
+    """Return whether someone reads a page of the browsable API, or posts its form.
 
     Programs name text/html too, such as n8n's; a browser prefers it.
     """
@@ -114,7 +114,7 @@ def _is_browser(request: Request) -> bool:
 
 
 def accepts_events(request: Request) -> bool:
-    """Tell whether a client names event streams, and does not like JSON better."""
+    """Return whether a client names event streams, and does not like JSON better."""
     quality, specificity = _preference(request, "text/event-stream")
     return specificity == 2 and quality >= _preference(request, "application/json")[0]
 

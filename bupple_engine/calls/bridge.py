@@ -250,8 +250,9 @@ async def iterate(
     def put(batch: list[Chunk], error: BaseException | None, more: bool) -> None:
         try:
             loop.call_soon_threadsafe(arrived.put_nowait, (batch, error, more))
-        except RuntimeError:
-            reading.abandon()  # the loop is closed: nobody reads
+        except RuntimeError:  # the loop is closed: nobody reads
+            if not reading.cancellation.cancelled:
+                reading.abandon()
 
     def work() -> None:
         batches = begin()
@@ -273,6 +274,8 @@ async def iterate(
             batches.close()
 
     future = _get_executor().submit(contextvars.copy_context().run, work)
+    # Whatever the thread waits for, and however long it takes to see that nobody does any more.
+    reading.cancellation.tell(lambda: put([], None, False))
     try:
         while True:
             batch, error, more = await arrived.get()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import random
-import time
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 from uuid import UUID
@@ -11,14 +9,9 @@ from uuid import UUID
 from bupple_engine.protocol.options import Options
 from bupple_engine.types import Message
 
+from .seams import new_id
+
 Verb: TypeAlias = Literal["send", "stream", "embed", "run"]
-
-
-def new_id() -> UUID:
-    """Return a UUID of version 7, whose order is that of time: https://www.rfc-editor.org/rfc/rfc9562#section-5.7"""
-    milliseconds = time.time_ns() // 1_000_000 & 0xFFFF_FFFF_FFFF
-    some = random.getrandbits(74)
-    return UUID(int=milliseconds << 80 | 7 << 76 | some >> 62 << 64 | 2 << 62 | some & (1 << 62) - 1)
 
 
 @dataclass(slots=True, eq=False, repr=False)

@@ -5,7 +5,6 @@ from __future__ import annotations
 import logging
 import os
 import threading
-import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from typing import TYPE_CHECKING, Any
@@ -21,6 +20,7 @@ from .call import Call
 from .cancellation import Cancellation
 from .observers import CallFinished, Observer, Pricing, pricing
 from .outcome import Outcome, State, interrupts, make_outcome, state_of
+from .seams import CLOCK
 
 if TYPE_CHECKING:
     from bupple_engine.exchange.exchange import Exchange
@@ -91,7 +91,7 @@ class RunningCall:
     def is_overdue(self) -> bool:
         """Whether its total clock has run out."""
         exchange = self.exchange
-        return exchange is not None and time.monotonic() > exchange.started + exchange.clocks.total
+        return exchange is not None and exchange.clock.now() > exchange.started + exchange.clocks.total
 
     @property
     def _is_of_parent(self) -> bool:
@@ -151,7 +151,7 @@ class RunningCall:
 
     def _start(self) -> None:
         self._process = os.getpid()
-        self._started = time.monotonic()
+        self._started = CLOCK.get().now()
 
     def _refuse(self, error: BaseException) -> Outcome:
         """Return what those hear that had begun; nothing is sent."""
@@ -213,7 +213,7 @@ class RunningCall:
             first = exchange.first_chunk_at
         else:
             texts, reasoning, first = self.texts, self.reasoning, self.first_chunk_at
-        now = time.monotonic()
+        attempts = self._all_attempts(error)
         return make_outcome(
             state=state,
             text="".join(texts),
@@ -228,14 +228,14 @@ class RunningCall:
             driver=metadata.get("driver") or call.driver,
             target=metadata.get("target") or call.alias,
             metadata=metadata,
-            attempts=self._all_attempts(error, now),
+            attempts=attempts,
             trail=(),
             started=self._started,
             first_chunk=first if self.streamed else None,
-            ended=now,
+            ended=CLOCK.get().now(),
         )
 
-    def _all_attempts(self, error: BaseException | None, now: float) -> tuple[Attempt, ...]:
+    def _all_attempts(self, error: BaseException | None) -> tuple[Attempt, ...]:
         """Return the attempts, among them the one whose end nobody has noted."""
         if self._started is None:
             return ()
@@ -243,8 +243,8 @@ class RunningCall:
         if exchange is None:
             call = self.value
             first = self.first_chunk_at if self.streamed else None
-            usage = self.usage(error)
-            return (Attempt(1, call.alias, call.model, 0, None, self._started, first, now, usage, error),)
+            ended, usage = CLOCK.get().now(), self.usage(error)
+            return (Attempt(1, call.alias, call.model, 0, None, self._started, first, ended, usage, error),)
         if exchange.attempts > len(self._attempts):
             return (*self._attempts, exchange.describe(error))
         return tuple(self._attempts)

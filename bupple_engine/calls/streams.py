@@ -153,7 +153,7 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
         _live.add(batches)
         self._context: Context | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._reader: asyncio.Task[object] | None = None
+        self._is_read = False
         self._reader_left: asyncio.Future[None] | None = None
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
@@ -184,8 +184,7 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
         # In this order: close(), which looks at the loop last, can be in another thread.
         if self._closed:
             raise StopAsyncIteration
-        self._reader = reader = asyncio.current_task()
-        cancelled_before = reader.cancelling() if reader is not None else 0
+        self._is_read = True
         try:
             await call.abegin()
             async for batch in self._batches:
@@ -199,23 +198,12 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
                 self._ready = iter(batch)
                 return next(self._ready)
         except BaseException as error:
-            if (
-                isinstance(error, asyncio.CancelledError)
-                and self._reader_left is not None
-                and reader is not None
-            ):
-                # It was _shut() that cancelled, to break the wait; the caller may have done so too.
-                if reader.uncancel() <= cancelled_before:
-                    await call.afinish()
-                    raise StopAsyncIteration from None
-            elif self._closed and isinstance(error, Exception):
-                await call.afinish()
-                raise StopAsyncIteration from None
-            self._closed = True
-            await call.afinish(error)
-            raise
+            if not (self._closed and isinstance(error, Exception)):
+                self._closed = True
+                await call.afinish(error)
+                raise
         finally:
-            self._reader = None
+            self._is_read = False
             if self._reader_left is not None and not self._reader_left.done():
                 self._reader_left.set_result(None)
         self._closed = True
@@ -244,9 +232,8 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
 
     async def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
         self._call.abandon()
-        if self._reader is not None:
+        if self._is_read:
             self._reader_left = loop.create_future()
-            self._reader.cancel()
             await self._reader_left
         await _end(self._batches, self._call)
 

@@ -32,7 +32,7 @@ PROXY_SECONDS = 60
 
 
 def includes_urls() -> bool:
-    """Tell whether the site's URLs include ours; Django reports a broken URLconf itself."""
+    """Return whether the site's URLs include ours; Django reports a broken URLconf itself."""
     if not getattr(settings, "ROOT_URLCONF", None):
         return False
     try:

@@ -28,7 +28,7 @@ def settings_strings() -> dict[str, str]:
 
 
 def names_in_settings(name: str) -> bool:
-    """Tell whether the settings name something, such as a function that they call."""
+    """Return whether the settings name something, such as a function that they call."""
     return any(
         isinstance(node, ast.Name) and node.id == name for _, tree in _trees() for node in ast.walk(tree)
     )
@@ -91,7 +91,7 @@ def _file(module: str) -> Path | None:
 
 
 def _is_ours(name: str, path: Path, root: str) -> bool:
-    """Tell whether a module is of the settings' package, or beside the settings file, and no library."""
+    """Return whether a module is of the settings' package, or beside the settings file, and no library."""
     if name.partition(".")[0] == root.partition(".")[0]:
         return True
     base = _file(root)

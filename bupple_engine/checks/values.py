@@ -143,7 +143,7 @@ def check_url(at: Places, wire: Wire, reading: Reading) -> Iterator[CheckMessage
 
 
 def is_this_machine(host: str) -> bool:
-    """Tell whether a host's name or address is the machine itself; no name is looked up."""
+    """Return whether a host's name or address is the machine itself; no name is looked up."""
     try:
         address = ipaddress.ip_address(host)
     except ValueError:

@@ -116,7 +116,7 @@ def _only_ready(entries: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 def _needs_key(alias: str, entry: Mapping[str, Any]) -> bool:
-    """Tell whether an entry can't be called without a key; of a driver of the site's own, nobody knows."""
+    """Return whether an entry can't be called without a key; of a driver of the site's own, nobody knows."""
     name = str(entry.get("DRIVER", alias))
     if name not in DRIVERS:
         return False  # its module may want the settings, which are being read

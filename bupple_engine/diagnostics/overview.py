@@ -165,5 +165,5 @@ def run_checks_on(rows: list[Row]) -> list[CheckMessage]:
 
 
 def _told(mistake: str, found: list[CheckMessage]) -> bool:
-    """Tell whether the checks, some of which a site may silence, have said what is wrong."""
+    """Return whether the checks, some of which a site may silence, have said what is wrong."""
     return any(message.level >= ERROR or str(message.msg).lower() in mistake.lower() for message in found)

@@ -4,9 +4,18 @@ from __future__ import annotations
 
 import copy
 import logging
-import time
 from abc import ABC
-from collections.abc import AsyncGenerator, Callable, Generator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncGenerator,
+    AsyncIterator,
+    Callable,
+    Generator,
+    Iterable,
+    Iterator,
+    Mapping,
+    Sequence,
+)
+from contextlib import aclosing
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, ClassVar, Self, cast
 
@@ -18,21 +27,22 @@ from bupple_engine.calls.observers import CallFinished, Observer, read_memory, r
 from bupple_engine.calls.running import RunningCall
 from bupple_engine.calls.streams import AsyncStream, Stream
 from bupple_engine.exceptions import (
-    EngineError,
     InvalidRequestError,
     StreamInterruptedError,
     UnsupportedFeatureError,
 )
+from bupple_engine.exchange.flow import Flow
 from bupple_engine.masking import Secret, protect
 from bupple_engine.masking.keys import shown, unkeyed
 from bupple_engine.protocol import elsewhere
 from bupple_engine.protocol.messages import Turn, system_turn, validate
 from bupple_engine.protocol.options import COMMON, Option, Options, clocks, merge, read_option, suggest
-from bupple_engine.protocol.scrubbing import clean, secrets_of
 from bupple_engine.protocol.usage import in_common_terms
+from bupple_engine.transports.shells import acarry_out, carry_out
 from bupple_engine.types import Chunk, Message, Reply
 
 from .extras import Requirement
+from .generated import AGenerated, Generated, flow_of_pieces
 from .lazy import is_lazy, plain, plain_message, plain_option
 from .probing import Findings, ask_for_models
 
@@ -46,9 +56,9 @@ logger = logging.getLogger("bupple_engine")
 class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several will do
     """One entry of the settings: send(), stream(), their async twins, and get_config().
 
-    A driver of your own has generate(), or send(), stream() and their twins of its own; one that has none of
-    these can't be made. `options` names what its entry may hold beside the common keys. One instance serves
-    all threads and event loops of a process: keep no state of a call on it.
+    A driver of your own has generate() or agenerate(), or send(), stream() and their twins of its own; one
+    that has none of these can't be made. `options` names what its entry may hold beside the common keys. One
+    instance serves all threads and event loops of a process: keep no state of a call on it.
 
     What is called, and when:
 
@@ -57,8 +67,8 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
       the entry (E012).
     * check(), requirements(), endpoint() and get_config() by `manage.py check` and the admin page, also where
       there is no network. They send nothing, and ask no callable key.
-    * generate(), once a send() or stream(), behind all that can be told of a call before any I/O. It raises
-      an EngineError for what goes wrong; whatever else it raises reaches the caller as it is.
+    * generate() or agenerate(), once a send() or stream(), behind all that can be told of a call before any
+      I/O. It raises an EngineError for what goes wrong; whatever else it raises reaches the caller as it is.
     * models(), offers() and probe() by the live check and `manage.py bupple_models`. They may send requests,
       and raise an EngineError; what else they raise the live check reports.
     """
@@ -80,9 +90,10 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
     @classmethod
     def find_lacking(cls) -> str:
         """Return what a class lacks to be a driver, "" where it lacks nothing."""
-        ways = ({"generate"}, {"_batches"}, {"send", "stream"})
-        own = {name for name in set().union(*ways) if getattr(cls, name) is not getattr(ChatDriver, name)}
-        return "" if any(way <= own for way in ways) else "must have generate(), which yields the answer"
+        ways = ({"generate"}, {"agenerate"}, {"_flow"}, {"send", "stream"})
+        own = {name for name in set().union(*ways) if cls._has_own(name)}
+        words = "must have generate() or agenerate(), which yields the answer"
+        return "" if any(way <= own for way in ways) else words
 
     def __init__(self, alias: str, name: str, config: Options) -> None:
         self.alias = alias
@@ -132,6 +143,14 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
         and what has another name goes under raw.
         messages are checked; options are the entry's and the call's.
         Raise an EngineError for what goes wrong; release what you hold in a `finally`.
+        """
+        raise TypeError(f"{type(self).__name__} {ChatDriver.find_lacking()}")
+
+    def agenerate(self, messages: list[Message], options: Options) -> AsyncIterator[Any]:
+        """See generate(); an asynchronous generator, in place of it.
+
+        It runs in the caller's event loop, in a task of its own, and in send() and stream() in a loop of its
+        own. A call that is ended cancels it, so that its `finally` runs.
         """
         raise TypeError(f"{type(self).__name__} {ChatDriver.find_lacking()}")
 
@@ -211,7 +230,7 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
         return await bridge.run(self.models, self._make_call(self.config))
 
     def offers(self, model: str, models: list[str]) -> bool | None:
-        """Tell whether a model is among those of models(); None where their list does not say."""
+        """Return whether a model is among those of models(); None where their list does not say."""
         return model in models
 
     def get_config(self) -> dict[str, Any]:
@@ -260,35 +279,32 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
     def _prepare(self, call: RunningCall) -> None:  # noqa: B027 # most have nothing to add
         """Raise what can be told of a call before any I/O."""
 
+    def _flow(self, call: RunningCall) -> Flow:
+        """Return what a call does, in both worlds."""
+        # The messages are those of the beginning: until then observers may set others.
+        source: object
+        if self._has_own("agenerate"):
+            source = AGenerated(lambda: self.agenerate(call.messages, call.options))
+        else:
+            source = Generated(lambda: self.generate(call.messages, call.options))
+        return flow_of_pieces(self, source, call)
+
+    def _can_await(self, call: RunningCall) -> bool:
+        """Tell whether all that the flow opens can be awaited; else an asynchronous call runs in a thread."""
+        return self._has_own("agenerate")
+
+    @classmethod
+    def _has_own(cls, name: str) -> bool:
+        return getattr(cls, name) is not getattr(ChatDriver, name)
+
     def _batches(self, call: RunningCall) -> Generator[list[Chunk], None, None]:
         """Yield the chunks in the batches in which they arrive."""
-        texts, reasoning = call.texts, call.reasoning
-        pieces = self.generate(call.messages, call.options)
-        try:
-            for piece in pieces:
-                if call.cancellation.cancelled:
-                    return
-                chunk = self._complete(piece, call)
-                texts.append(chunk["content"])
-                if not chunk["done"] and (metadata := chunk.get("metadata")):
-                    reasoning.append(metadata.get("reasoning") or "")
-                call.first_chunk_at = call.first_chunk_at or time.monotonic()
-                yield [chunk]
-                if chunk["done"]:
-                    return
-            raise StreamInterruptedError(f"{self.name} ended without a last piece that has done=True.")
-        except EngineError as error:
-            model = call.options.get("model")
-            error.alias, error.driver, error.model = self.label, self.name, model and unkeyed(model)
-            error.partial_content, error.in_stream, error.attempts = "".join(texts), True, 1
-            clean(error, secrets_of(call.options))
-            raise
-        finally:
-            if isinstance(pieces, Generator):
-                pieces.close()
+        return carry_out(self._flow(call), call)
 
     def _abatches(self, call: RunningCall) -> AsyncGenerator[list[Chunk], None]:
         """See _batches()."""
+        if self._can_await(call):
+            return acarry_out(self._flow(call), call)
         return bridge.iterate(lambda: self._batches(call), call)
 
     def _reply(self, call: RunningCall) -> Reply:
@@ -297,7 +313,10 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
 
     async def _areply(self, call: RunningCall) -> Reply:
         """See _reply()."""
-        return await bridge.run(lambda: self._reply(call), call)
+        if not self._can_await(call):
+            return await bridge.run(lambda: self._reply(call), call)
+        async with aclosing(call.awatch(self._abatches(call))) as batches:
+            return fold([batch async for batch in batches])
 
     def _begin(
         self, messages: list[Message] | str | None, options: dict[str, Any], verb: Verb
@@ -348,7 +367,8 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
             return self._begin(messages, options, "send")
         return await sync_to_async(self._begin)(messages, options, "send")
 
-    def _complete(self, piece: Any, call: RunningCall) -> Chunk:
+    def complete(self, piece: Any, call: RunningCall) -> Chunk:
+        """Return what generate() has yielded as a chunk with all its keys."""
         if not isinstance(piece, Mapping):
             raise TypeError(f"{type(self).__name__}.generate() must yield dicts, not {type(piece).__name__}")
         done = bool(piece.get("done"))
@@ -367,7 +387,7 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
         return cast("Chunk", chunk)
 
 
-def fold(batches: Iterator[list[Chunk]]) -> Reply:
+def fold(batches: Iterable[list[Chunk]]) -> Reply:
     """Return the chunks of a stream as one Reply."""
     texts: list[str] = []
     reasoning: list[str] = []

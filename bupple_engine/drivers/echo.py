@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import time
 from collections.abc import Iterator
 from typing import Any, ClassVar
 
+from bupple_engine.calls.seams import CLOCK
 from bupple_engine.protocol.messages import validate
 from bupple_engine.protocol.options import COMMON, Option, Options, number
 from bupple_engine.types import Message
@@ -29,7 +29,7 @@ class EchoDriver(ChatDriver):
         limit = options.get("max_tokens") or len(words)
         for word in words[:limit]:
             if options["delay"]:
-                time.sleep(options["delay"])
+                CLOCK.get().pause(options["delay"])
             yield {"content": word}
         asked, said = sum(len(turn.text.split()) for turn in turns), len(words[:limit])
         yield {

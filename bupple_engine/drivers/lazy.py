@@ -10,7 +10,7 @@ from bupple_engine.masking import Hidden
 
 
 def is_lazy(value: Any) -> bool:
-    """Tell whether a value is a lazy translation, or a SimpleLazyObject around a string."""
+    """Return whether a value is a lazy translation, or a SimpleLazyObject around a string."""
     return isinstance(value, Promise) or (isinstance(value, str) and not issubclass(type(value), str))
 
 

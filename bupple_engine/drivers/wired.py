@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import AsyncGenerator, Generator, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import aclosing
 from functools import cache
 from typing import TYPE_CHECKING, Self
@@ -13,15 +12,17 @@ from asgiref.sync import sync_to_async
 from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine.calls.running import RunningCall
+from bupple_engine.calls.seams import CLOCK, random
 from bupple_engine.exceptions import EngineError
-from bupple_engine.exchange.exchange import Exchange, TransportFailure
+from bupple_engine.exchange.exchange import Exchange
+from bupple_engine.exchange.flow import Flow, flow_of
 from bupple_engine.exchange.pages import Listing
-from bupple_engine.masking import mask_url
+from bupple_engine.masking import mask_url, protect
 from bupple_engine.protocol.answer import reply_of
-from bupple_engine.protocol.options import Option, Options, clocks, limits, unfit
+from bupple_engine.protocol.options import Option, Options, clocks, limits, read_option, unfit
 from bupple_engine.protocol.request import Request
-from bupple_engine.transports import async_transport, blocking_transport, has_aiohttp
-from bupple_engine.types import Chunk, Reply
+from bupple_engine.transports import Pooled, has_aiohttp, transport_in_place
+from bupple_engine.types import Reply
 from bupple_engine.wires.base import Wire
 
 from . import extras
@@ -31,13 +32,7 @@ from .probing import Findings, ask_provider
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
 
-    from bupple_engine.transports.aio import AsyncTransport
-    from bupple_engine.transports.blocking import BlockingTransport
-
 logger = logging.getLogger("bupple_engine")
-
-# How long the body may take to end behind the answer, for its connection to be of use again.
-DRAIN_SECONDS = 0.1
 
 
 class HTTPDriver(ChatDriver):
@@ -99,7 +94,8 @@ class HTTPDriver(ChatDriver):
         call = self._make_call(self.config)
         self._check_entry(call, self.wire.required)
         path = self.wire.build_path(call.options, False)
-        call.exchange = self._exchange(self.wire, self.wire.address(b"{}", path, call.options, False), call)
+        request = self.wire.address(path, call.options, False).replace(body=b"{}")
+        call.exchange = self._exchange(self.wire, request, call)
         for _ in self._batches(call):
             pass
 
@@ -132,12 +128,16 @@ class HTTPDriver(ChatDriver):
             model=call.options.get("model") or "",
             clocks=clocks(call.options),
             max_retries=call.options["max_retries"],
+            clock=CLOCK.get(),
+            chance=random,
             limits=limits(call.options),
             call_id=call.value.id,
         )
 
     def _check_entry(self, call: RunningCall, required: Iterable[str]) -> None:
         """Raise what the entry lacks, and ask for the key."""
+        if defaults := getattr(transport_in_place(), "defaults", None):
+            call.options = {**self._read_defaults(defaults), **call.options}
         options = call.options
         for name in required:
             if not options.get(name):
@@ -151,78 +151,27 @@ class HTTPDriver(ChatDriver):
             if wrong := unfit(options["api_key"].reveal()):
                 raise ImproperlyConfigured(f"BUPPLE_ENGINE['DRIVERS'][{self.label!r}]['API_KEY'] {wrong}.")
 
-    def _batches(self, call: RunningCall) -> Generator[list[Chunk], None, None]:
-        exchange, transport, cancellation = _prepared(call), self._transport(call), call.cancellation
-        while not cancellation.cancelled:
-            failure: EngineError | TransportFailure
-            try:
-                request = exchange.open_attempt()
-                connect, read = exchange.clocks.connect, exchange.timeout()
-                with call.opening():
-                    response = transport.open(request, connect, read, cancellation)
-                with response:
-                    exchange.receive_head(response.status, response.headers)
-                    while not exchange.finished:
-                        chunks = exchange.receive(response.read(exchange.timeout()))
-                        if exchange.finished:
-                            try:
-                                yield chunks
-                            finally:
-                                response.drain(DRAIN_SECONDS)
-                            return
-                        yield chunks
-            except (EngineError, TransportFailure) as error:
-                failure = error
-            if cancellation.cancelled:
-                return
-            try:
-                chunks, pause = exchange.settle(failure)
-            finally:
-                del failure  # see settle()
-            if exchange.finished:
-                yield chunks
-                return
-            _note_attempt(call)
-            cancellation.wait(pause)
+    def _read_defaults(self, defaults: Mapping[str, object]) -> Options:
+        """Return what a transport that is put in place gives to entries that lack it."""
+        found: Options = {}
+        for name, value in protect(defaults).items():
+            if name in self.known_options:
+                found[name], wrong = read_option(name, self.known_options[name], value)
+                if wrong:
+                    raise ImproperlyConfigured(f"The transport's defaults[{name!r}] {wrong}.")
+        return found
 
-    def _abatches(self, call: RunningCall) -> AsyncGenerator[list[Chunk], None]:
-        atransport = self._atransport(call)
-        return self._awaited_batches(call, atransport) if atransport else super()._abatches(call)
+    def _flow(self, call: RunningCall) -> Flow:
+        return flow_of(lambda: (_prepared(call), self._transport(call)))
 
-    async def _awaited_batches(
-        self, call: RunningCall, atransport: AsyncTransport
-    ) -> AsyncGenerator[list[Chunk], None]:
-        exchange = _prepared(call)
-        while True:
-            failure: EngineError | TransportFailure
-            try:
-                request = exchange.open_attempt()
-                connect, read = exchange.clocks.connect, exchange.timeout()
-                with call.opening():
-                    response = await atransport.open(request, connect, read)
-                async with response:
-                    exchange.receive_head(response.status, response.headers)
-                    while not exchange.finished:
-                        chunks = exchange.receive(await response.read(exchange.timeout()))
-                        if exchange.finished:
-                            try:
-                                yield chunks
-                            finally:
-                                await response.drain(DRAIN_SECONDS)
-                            return
-                        yield chunks
-            except (EngineError, TransportFailure) as error:
-                failure = error
-            try:
-                chunks, pause = exchange.settle(failure)
-            finally:
-                del failure  # see settle()
-            if exchange.finished:
-                yield chunks
-                return
-            _note_attempt(call)
-            await call.atell_attempts()
-            await asyncio.sleep(pause)
+    def _can_await(self, call: RunningCall) -> bool:
+        placed = transport_in_place()
+        if placed is not None:
+            return hasattr(placed, "aopen")
+        if not has_aiohttp():
+            _warn_of_threads()
+            return False
+        return True
 
     def _reply(self, call: RunningCall) -> Reply:
         for _ in call.watch(self._batches(call)):
@@ -230,14 +179,11 @@ class HTTPDriver(ChatDriver):
         return self._fold(call)
 
     async def _areply(self, call: RunningCall) -> Reply:
-        if self._atransport(call) is None:
+        if not self._can_await(call):
             return await super()._areply(call)
-        batches = call.awatch(self._abatches(call))
-        try:
+        async with aclosing(call.awatch(self._abatches(call))) as batches:
             async for _ in batches:
                 pass
-        finally:
-            await batches.aclose()
         return self._fold(call)
 
     def _fold(self, call: RunningCall) -> Reply:
@@ -246,26 +192,15 @@ class HTTPDriver(ChatDriver):
             raise EngineError("The call was cancelled.")
         return reply_of(exchange.answer, exchange.last)
 
-    def _transport(self, call: RunningCall) -> BlockingTransport:
-        return blocking_transport(call.options)
-
-    def _atransport(self, call: RunningCall) -> AsyncTransport | None:
-        """Return the asynchronous transport, None where calls must go through threads."""
-        if has_aiohttp():
-            return async_transport(call.options)
-        _warn_of_threads()
-        return None
+    def _transport(self, call: RunningCall) -> object:
+        """Return what the call's requests are opened on."""
+        return transport_in_place() or Pooled(call.options)
 
 
 def _prepared(call: RunningCall) -> Exchange:
     if call.exchange is None:
         raise RuntimeError("The call was not prepared.")
     return call.exchange
-
-
-def _note_attempt(call: RunningCall) -> None:
-    if (ended := _prepared(call).ended) is not None:
-        call.attempt(ended)
 
 
 @cache

@@ -107,7 +107,7 @@ class Events:
             self._answer.join_halves(since)
 
     def _is_idle(self, text: str) -> bool:
-        """Tell whether a text in place of an event is the mark of the end, or keeps the connection alive."""
+        """Return whether a text in place of an event marks the end, or keeps the connection alive."""
         idle = not text.strip() or _KEEP_ALIVE.fullmatch(text[:100]) is not None
         return idle or self._wire.parse_end(text, self._answer)
 

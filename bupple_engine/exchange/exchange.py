@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import logging
-import time
-from collections.abc import Mapping
-from typing import Any, cast
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeAlias, cast
 
 from bupple_engine.exceptions import (
     EngineError,
@@ -25,6 +25,8 @@ from bupple_engine.types import Chunk, Reply
 from bupple_engine.wires.base import Wire, lacks_path
 
 from .attempt import Attempt
+from .clock import Clock
+from .failure import TransportFailure
 from .reader import Body
 
 logger = logging.getLogger("bupple_engine")
@@ -34,23 +36,36 @@ logger = logging.getLogger("bupple_engine")
 END_SECONDS = 30.0
 
 
-class TransportFailure(Exception):
-    """What a transport raises: the bytes did not come.
+@dataclass(frozen=True, slots=True)
+class Done:
+    """The answer was whole; these are its last chunks."""
 
-    connected tells a failed connection from a broken one.
-    """
+    chunks: list[Chunk]
 
-    def __init__(self, message: str, *, timed_out: bool = False, connected: bool = True) -> None:
-        super().__init__(message)
-        self.timed_out = timed_out
-        self.connected = connected
+
+@dataclass(frozen=True, slots=True)
+class Again:
+    """Another attempt follows this one, after so many seconds."""
+
+    seconds: float
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The call has failed; this is what its caller shall see, with its evidence."""
+
+    error: EngineError
+
+
+Verdict: TypeAlias = Done | Again | Failed
 
 
 class Exchange:
     """The state of one call over any number of attempts.
 
-    A shell repeats: open_attempt(), then receive_head() and receive() until `finished`; where that
-    fails, settle() says after how many seconds to begin again, or raises what the caller shall see.
+    Its flow repeats: open_attempt(), then receive_head() and receive() until `finished`; where that fails,
+    settle() has the verdict.
     """
 
     def __init__(
@@ -62,11 +77,12 @@ class Exchange:
         model: str,
         clocks: Clocks,
         max_retries: int,
+        clock: Clock,
+        chance: Callable[[], float],
         limits: Limits = DEFAULT_LIMITS,
         call_id: object = None,
     ) -> None:
         self.call_id = call_id
-        self.ended: Attempt | None = None  # the latest that another follows
         self.wire = wire
         self.alias = alias
         self.request = request
@@ -79,7 +95,9 @@ class Exchange:
         self.last: dict[str, Any] | None = None  # model, usage, finish_reason, metadata
         self.status = 0
         self._request_id: Hidden | None = None
-        self.started = time.monotonic()
+        self.clock = clock
+        self._chance = chance
+        self.started = clock.now()
         self.first_chunk_at: float | None = None
         self._amended = False
         self._reset()
@@ -96,12 +114,17 @@ class Exchange:
         if self.attempts:
             self._reset()
         self.attempts += 1
-        self.attempt_started = time.monotonic()
+        self.attempt_started = self.clock.now()
         return self.request
 
     def timeout(self) -> float:
-        """Return the seconds that the next wait may take, or raise the clock that has run out."""
-        now = time.monotonic()
+        """Return the seconds that the next wait may take.
+
+        Raises the clock that has run out, and the error that came behind the chunks handed on.
+        """
+        if self._pending:
+            raise self._pending
+        now = self.clock.now()
         clocks = self.clocks
         self._clock, seconds = "total", self.started + clocks.total - now
         if self.request.stream:
@@ -129,7 +152,7 @@ class Exchange:
             if name in headers:
                 self._request_id = Hidden(headers[name])
                 break
-        self._body = Body(self.wire, self.request, self.answer, status, headers, self.limits)
+        self._body = Body(self.wire, self.request, self.answer, status, headers, self.limits, self.clock.wall)
 
     def receive(self, data: bytes) -> list[Chunk]:
         """Take a piece of the body, b"" for its end, and return the chunks in it.
@@ -154,16 +177,13 @@ class Exchange:
         if chunks:
             self._end_by = None
         if chunks and self.first_chunk_at is None and self.request.stream:
-            self.first_chunk_at = time.monotonic()
+            self.first_chunk_at = self.clock.now()
         if self.finished and self.last is None:
             chunks.append(self._conclude())
         return chunks
 
-    def settle(self, failure: TransportFailure | EngineError) -> tuple[list[Chunk], float]:
-        """Return the last chunks where the answer was whole, else the seconds until the next attempt.
-
-        Raises the error that the caller shall see, with its evidence, where there is no next attempt.
-        """
+    def settle(self, failure: TransportFailure | EngineError) -> Verdict:
+        """Return what becomes of a failed attempt: a whole answer all the same, another one, or an error."""
         failure = self._pending or failure
         if isinstance(failure, TransportFailure) and not failure.timed_out and self._body is not None:
             failure = self._body.told_error() or failure
@@ -171,28 +191,23 @@ class Exchange:
             if self.answer.is_complete:
                 self.finished = True
                 self.answer.finish()
-                return [*self.answer.chunks, self._conclude()], 0.0
+                return Done([*self.answer.chunks, self._conclude()])
             failure = self._translate(failure)
         error = self._complete_evidence(failure)
         if not self._amended and (amended := self.wire.amend_request(self.request, error)):
             self._amended, self.request = True, amended
-            self._log_attempt(error, 0.0)
-            self.ended = self.describe(bare(error), 0.0)
-            return [], 0.0
-        left = self.started + self.clocks.total - time.monotonic()
-        seconds = retries.delay(error, self.attempts - self._amended, self.max_retries, left)
-        if self.first_chunk_at is not None:
+            seconds: float | None = 0.0
+        elif self.first_chunk_at is not None:
             seconds = None  # what was given is not given again
+        else:
+            left = self.started + self.clocks.total - self.clock.now()
+            attempt = self.attempts - self._amended
+            seconds = retries.delay(error, attempt, self.max_retries, left, self._chance)
         self._log_attempt(error, seconds)
-        if seconds is None:
-            self._body = self._pending = None  # it may hold 100 MB
-            try:
-                raise bare(error)  # the frames that parsed it hold what came, and so what it quoted
-            finally:
-                # An error among the variables of its own traceback is freed late, with all of this call.
-                del error, failure
-        self.ended = self.describe(bare(error), seconds)
-        return [], seconds
+        if seconds is not None:
+            return Again(seconds, self.describe(bare(error), seconds))
+        self._body = self._pending = None  # it may hold 100 MB
+        return Failed(error)
 
     def reply(self) -> Reply:
         """Return the whole answer; to be called once finished."""
@@ -218,7 +233,7 @@ class Exchange:
             self.request_id,
             self.attempt_started,
             first if first is not None and first >= self.attempt_started else None,
-            time.monotonic(),
+            self.clock.now(),
             usage,
             error,
             pause,

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from bupple_engine.exceptions import (
@@ -37,6 +38,7 @@ class Body:
         status: int,
         headers: Mapping[str, str],
         limits: Limits = DEFAULT_LIMITS,
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.answer = answer
         self.finished = False  # nothing that may follow matters
@@ -46,6 +48,7 @@ class Body:
         self._status = status
         self._headers = headers
         self._limits = limits
+        self._wall = wall
         self._decoder = Decoder(limits.event)
         # Set: the body is read whole, as JSON. What is an answer shows by its first bytes which it is.
         self._whole: list[bytes] | None = None if 200 <= status < 300 else []
@@ -105,7 +108,7 @@ class Body:
         return None
 
     def _is_whole(self, begun: bytes) -> bool | None:
-        """Tell by its first bytes whether an answer is no event stream; None where they are too few.
+        """Return by its first bytes whether an answer is no event stream; None where they are too few.
 
         Whatever was asked for, it may be an error that came with status 200, the answer of a server that
         cannot stream, a web page, or the events of one that can do nothing else.
@@ -248,7 +251,7 @@ class Body:
 
     def _read_status(self, payload: Any, text: str) -> EngineError:
         excerpt = self._events.excerpt(text, 500)
-        return status_error(self._wire, self._status, self._headers, payload, excerpt)
+        return status_error(self._wire, self._status, self._headers, payload, excerpt, self._wall())
 
 
 def _too_large(what: str, option: str, size: int) -> ResponseParseError:

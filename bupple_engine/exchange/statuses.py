@@ -11,9 +11,12 @@ from bupple_engine.wires.base import Wire
 
 
 def status_error(
-    wire: Wire, status: int, headers: Mapping[str, str], payload: Any, excerpt: str
+    wire: Wire, status: int, headers: Mapping[str, str], payload: Any, excerpt: str, now: float
 ) -> EngineError:
-    """Return the error; payload is the body's JSON, None where it has none, excerpt its first characters."""
+    """Return the error that an answer is.
+
+    payload is the body's JSON, None where it has none, excerpt its first characters, now the time since 1970.
+    """
     if 300 <= status < 400:
         words = "The provider redirects, which is not followed: set BASE_URL to where the API is."
         return _final(words, status)
@@ -23,7 +26,7 @@ def status_error(
     if payload is None and "<" in excerpt[:200]:
         excerpt = f"The provider answered with status {status} and a page of HTML."
     error = wire.parse_error(status, payload, excerpt)
-    seconds = retries.parse_retry_after(headers)
+    seconds = retries.parse_retry_after(headers, now)
     error.retry_after = error.retry_after if seconds is None else seconds
     error.retryable = retries.is_retryable(error, headers.get("x-should-retry"))
     return error

@@ -180,7 +180,7 @@ def _is_asynchronous(chunks: Any) -> bool:
 
 
 def _asks_anew(request: HttpRequest, chunks: Any) -> bool:
-    """Tell whether an EventSource reconnects to an answer that nobody keeps: it would be paid for again."""
+    """Return whether an EventSource reconnects to an answer that nobody keeps: it would be paid for again."""
     if "Last-Event-ID" not in request.headers:
         return False
     return chunks is None or (isinstance(chunks, Stream | AsyncStream) and not chunks.has_begun)

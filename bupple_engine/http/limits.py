@@ -37,7 +37,7 @@ def limit_bodies(application: Application) -> Application:
 
 
 def _is_ours(scope: Scope) -> bool:
-    """Tell whether the path leads to a view of ours; resolved as Django's handler does."""
+    """Return whether the path leads to a view of ours; resolved as Django's handler does."""
     prefix = (settings.FORCE_SCRIPT_NAME or scope.get("root_path") or "").rstrip("/")
     path = scope["path"]
     if prefix and (path == prefix or path.startswith(f"{prefix}/")):

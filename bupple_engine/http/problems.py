@@ -22,7 +22,7 @@ MAX_RETRY_AFTER = 1_000_000  # seconds; a provider's number may have hundreds of
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """A failure as it is told to a client: no key, host, alias or word of the provider's is in it.
+    """A failure as a client sees it: without keys, hosts, aliases or the provider's own words.
 
     status is the HTTP status that it has, or would have had before the response began; retry_after is in
     seconds; id is what the log has the whole error under.
@@ -97,8 +97,8 @@ def tell_clients(kind: type[EngineError], status: int, message: str) -> None:
 def problem_of(error: BaseException) -> Problem:
     """Return what a client may know of an error.
 
-    A message of our own is told as it is where it is about what the client sent: an InvalidRequestError with
-    code 0. All others are told by their class.
+    Our own message is passed on where it is about what the client sent: an InvalidRequestError with code 0.
+    Any other error is described by its class alone.
     """
     if isinstance(error, InvalidRequestError) and not error.code and not error.attempts:
         message = error.message
@@ -123,7 +123,7 @@ def report(error: BaseException) -> Problem:
     """Return what a client may know of an error, and log the error under the id that the client gets."""
     problem = problem_of(error)
     if problem.status < 500 and problem.status != 429 and not getattr(error, "attempts", 0):
-        return problem  # the client's own mistake, told whole
+        return problem  # the client's own mistake, shown in full
     found = replace(problem, id=secrets.token_hex(8))
     expected = isinstance(error, EngineError)
     logger.log(
@@ -139,7 +139,7 @@ def report(error: BaseException) -> Problem:
 
 
 class ProblemError(Exception):
-    """A refusal of our own, which the client is told as it is."""
+    """A refusal of our own, whose words the client sees unchanged."""
 
     def __init__(self, problem: Problem) -> None:
         super().__init__(problem.message)

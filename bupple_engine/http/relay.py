@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import Any
 
 from asgiref.sync import async_to_sync, iscoroutinefunction
 
-from bupple_engine.calls.outcome import Outcome, State
+from bupple_engine.calls.outcome import Outcome, State, state_of
+from bupple_engine.calls.streams import AsyncStream, Stream
 from bupple_engine.exceptions import EngineError, StreamInterruptedError
 from bupple_engine.types import Chunk
 
@@ -81,14 +83,12 @@ class BaseRelay:
             usage = error.usage
         if usage is None:
             usage = getattr(self._chunks, "usage", None)
-        return Outcome(
-            _state(self._done, error),
-            "".join(self._texts),
-            "".join(self._reasoning),
-            usage,
-            self._last.get("finish_reason"),
-            error,
-        )
+        state, text, reasoning = _state(self._done, error), "".join(self._texts), "".join(self._reasoning)
+        finish_reason = self._last.get("finish_reason")
+        if not isinstance(self._chunks, Stream | AsyncStream):  # the site's own
+            return Outcome(state, text, reasoning, usage, finish_reason, error)
+        known = self._chunks.sum_up(state, error)
+        return replace(known, text=text, reasoning=reasoning, usage=usage, finish_reason=finish_reason)
 
     def _tell_end(self, outcome: Outcome) -> None:
         on_end, self._on_end = self._on_end, None
@@ -98,10 +98,7 @@ class BaseRelay:
 def _state(done: bool, error: BaseException | None) -> State:
     if done:
         return "complete"
-    failed = isinstance(error, Exception) and not isinstance(
-        error, StreamInterruptedError | ShuttingDownError
-    )
-    return "failed" if failed else "interrupted"
+    return "interrupted" if isinstance(error, ShuttingDownError) else state_of(error)
 
 
 def tell_end(on_end: OnEnd | None, outcome: Outcome) -> None:

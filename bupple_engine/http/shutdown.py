@@ -1,4 +1,4 @@
-"""End the open streams of a server that is told to end, which would wait for them else."""
+"""End a server's open streams when it is asked to stop; otherwise it would wait for them."""
 
 from __future__ import annotations
 

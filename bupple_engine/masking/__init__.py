@@ -31,7 +31,7 @@ _SECRET_NAME = re.compile(
 
 
 def names_secret(name: str) -> bool:
-    """Tell whether a name says that a secret stands behind it."""
+    """Return whether a name says that a secret stands behind it."""
     return _SECRET_NAME.search(name) is not None and not name.lower().endswith("tokens")
 
 

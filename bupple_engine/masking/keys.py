@@ -39,7 +39,7 @@ def find_keys(value: str) -> list[str]:
 
 
 def looks_like_key(value: Any) -> bool:
-    """Tell whether a value is a string in which a vendor's key seems to stand."""
+    """Return whether a value is a string in which a vendor's key seems to stand."""
     return isinstance(value, str) and bool(find_keys(value))
 
 

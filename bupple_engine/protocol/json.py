@@ -12,7 +12,7 @@ _lenient = json.JSONDecoder(strict=False)  # NaN and raw control characters may 
 
 
 def has_halves(text: str) -> bool:
-    """Tell whether there is half a character in JSON, which some services cut between two texts."""
+    """Return whether there is half a character in JSON, which some services cut between two texts."""
     return ("\\ud" in text or "\\uD" in text) and any(match[1] for match in _ESCAPE.finditer(text))
 
 
@@ -47,7 +47,7 @@ def load_first(text: str, at: int = 0) -> tuple[Any, int]:
 
 
 def begins_with_object(text: str) -> bool:
-    """Tell whether a whole JSON object stands at the head of a text, before others."""
+    """Return whether a whole JSON object stands at the head of a text, before others."""
     try:
         return isinstance(load_first(text)[0], dict)
     except (ValueError, RecursionError):

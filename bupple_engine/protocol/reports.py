@@ -97,7 +97,7 @@ def read_error(payload: Any) -> Said:
 
 
 def reports_error(payload: Mapping[str, Any]) -> bool:
-    """Tell whether what should be an answer, or a piece of one, is an error in whatever shape."""
+    """Return whether what should be an answer, or a piece of one, is an error in whatever shape."""
     get = payload.get
     if says_something(get("error")) or get("object") == "error" or get("type") == "error":
         return True
@@ -115,7 +115,7 @@ def reports_error(payload: Mapping[str, Any]) -> bool:
 
 
 def _is_failed(payload: Mapping[str, Any]) -> bool:
-    """Tell whether an object's code or status says that something failed; a message alone may say "wait"."""
+    """Return whether an object's code or status reports a failure; a message alone may say "wait"."""
     codes = [_code(payload.get(name)) for name in _FAILING_KEYS]
     status = _code(payload.get("status")).lower()
     failed = status in ("error", "fail", "failed") or re.fullmatch("[45][0-9]{2}", status) is not None
@@ -123,7 +123,7 @@ def _is_failed(payload: Mapping[str, Any]) -> bool:
 
 
 def says_something(value: Any, depth: int = 0) -> bool:
-    """Tell whether an error has anything in it: some services send one whose values are all empty."""
+    """Return whether an error has anything in it: some services send one whose values are all empty."""
     if depth > MAX_DEPTH:
         return True
     if isinstance(value, dict):
@@ -181,7 +181,7 @@ def _text(value: Any, depth: int = 0) -> str:
 
 
 def _is_wrapping(message: str) -> bool:
-    """Tell whether a message says no more than that another has failed."""
+    """Return whether a message says no more than that another has failed."""
     return len(message) < 60 and re.search(r"(?i)provider|upstream|backend|error", message) is not None
 
 

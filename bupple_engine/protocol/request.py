@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Callable
 from functools import lru_cache
 from typing import Any, NoReturn
 from urllib.parse import urlsplit, urlunsplit
@@ -13,10 +14,21 @@ from bupple_engine.masking import Hidden, MaskedDict, mask_url, refuse_pickling,
 from .scrubbing import Secrets
 
 _NOTHING = Hidden(b"")
+_set = object.__setattr__
+
+
+def _no_echo() -> dict[str, Any]:
+    return {}
 
 
 class Request:
-    """What to send in one attempt; neither its repr nor its attributes show a header or the body."""
+    """What to send in one attempt; neither its repr nor its attributes show a header or the body.
+
+    It is never changed: replace() returns another. stream says whether a stream is asked for; elsewhere,
+    whether it goes to a URL that the entry sets, not to the vendor's. echo() returns what of it must be known
+    again when its answer comes back in a history: it may read the whole body, so it is asked only where an
+    answer wants it. inline_reasoning says that reasoning in tags, at the head of the answer, is no text.
+    """
 
     __slots__ = (
         "_body",
@@ -30,6 +42,16 @@ class Request:
         "stream",
     )
 
+    stream: bool
+    secrets: Secrets
+    method: str
+    echo: Callable[[], dict[str, Any]]
+    inline_reasoning: bool
+    elsewhere: bool
+    _url: Hidden
+    _headers: MaskedDict
+    _body: Hidden
+
     def __init__(
         self,
         url: str,
@@ -38,16 +60,36 @@ class Request:
         stream: bool,
         secrets: Secrets | None = None,
         method: str = "POST",
+        *,
+        elsewhere: bool = False,
     ) -> None:
-        self._url = Hidden(url)
-        self._headers = headers
-        self._body = Hidden(body) if body else _NOTHING  # which a wire replaces, once it has built one
-        self.stream = stream
-        self.secrets = secrets or Secrets()
-        self.method = method
-        self.echo: dict[str, Any] = {}
-        self.inline_reasoning = False  # reasoning in tags, at the head of the answer, is no text
-        self.elsewhere = False  # whether it goes to a URL that the entry sets, not to the vendor's
+        _set(self, "_url", Hidden(url))
+        _set(self, "_headers", headers)
+        _set(self, "_body", Hidden(body) if body else _NOTHING)
+        _set(self, "stream", stream)
+        _set(self, "secrets", secrets or Secrets())
+        _set(self, "method", method)
+        _set(self, "echo", _no_echo)
+        _set(self, "inline_reasoning", False)
+        _set(self, "elsewhere", elsewhere)
+
+    def __setattr__(self, name: str, value: object) -> NoReturn:
+        raise AttributeError(f"A request is never changed: use replace({name}=…).")
+
+    def __delattr__(self, name: str) -> NoReturn:
+        self.__setattr__(name, None)
+
+    def replace(self, **changes: Any) -> Request:
+        """Return the same request with another url, body, echo or inline_reasoning."""
+        changed = object.__new__(Request)
+        for name in self.__slots__:
+            _set(changed, name, getattr(self, name))
+        for name, value in changes.items():
+            if name in ("url", "body"):
+                _set(changed, f"_{name}", Hidden(value))
+            else:
+                _set(changed, name, value)
+        return changed
 
     @property
     def url(self) -> str:
@@ -55,19 +97,11 @@ class Request:
         found: str = self._url.reveal()
         return found
 
-    @url.setter
-    def url(self, value: str) -> None:
-        self._url = Hidden(value)
-
     @property
     def body(self) -> bytes:
         """What is sent, of which a part may be secret."""
         found: bytes = self._body.reveal()
         return found
-
-    @body.setter
-    def body(self, value: bytes) -> None:
-        self._body = Hidden(value)
 
     @property
     def headers(self) -> MaskedDict:
@@ -78,13 +112,10 @@ class Request:
         refuse_pickling(self)
 
     def __copy__(self) -> Request:
-        copied = Request(self.url, self._headers, self.body, self.stream, self.secrets, self.method)
-        copied.echo, copied.elsewhere = self.echo, self.elsewhere
-        copied.inline_reasoning = self.inline_reasoning
-        return copied
+        return self
 
     def __deepcopy__(self, memo: object) -> Request:
-        return self.__copy__()
+        return self
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {mask_url(self.url.partition('?')[0])}>"

@@ -7,15 +7,11 @@ from __future__ import annotations
 
 import email.utils
 import math
-import random
 import re
-import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC
 
 from bupple_engine.exceptions import EngineError, QuotaExceededError, RateLimitError, ResponseParseError
-
-_random = random.SystemRandom()
 
 MAX_DELAY = 60.0  # seconds; waiting longer is the caller's decision
 NEVER_RETRIED = frozenset({400, 401, 402, 403, 404, 413, 422})
@@ -42,8 +38,11 @@ def parse_seconds(text: str) -> float | None:
     return max(seconds, 0.0) if math.isfinite(seconds) else None
 
 
-def parse_retry_after(headers: Mapping[str, str]) -> float | None:
-    """Return the seconds that the provider asks to wait, None where it does not say."""
+def parse_retry_after(headers: Mapping[str, str], now: float) -> float | None:
+    """Return the seconds that the provider asks to wait, None where it does not say.
+
+    now is the time since 1970, which a date is compared with.
+    """
     milliseconds = parse_seconds(headers.get("retry-after-ms", ""))
     if milliseconds is not None:
         return milliseconds / 1000
@@ -57,11 +56,11 @@ def parse_retry_after(headers: Mapping[str, str]) -> float | None:
         return None
     # A date without a zone is UTC in HTTP, the server's own zone to datetime.
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
-    return max(moment.timestamp() - time.time(), 0.0)
+    return max(moment.timestamp() - now, 0.0)
 
 
 def is_retryable(error: EngineError, should_retry: str | None) -> bool:
-    """Tell whether the same target may be tried again; should_retry is the header x-should-retry."""
+    """Return whether the same target may be tried again; should_retry is the header x-should-retry."""
     if isinstance(error, QuotaExceededError):
         return False
     if error.code in NEVER_RETRIED and not isinstance(error, RateLimitError):
@@ -71,10 +70,13 @@ def is_retryable(error: EngineError, should_retry: str | None) -> bool:
     return error.retryable
 
 
-def delay(error: EngineError, attempt: int, max_retries: int, left: float) -> float | None:
+def delay(
+    error: EngineError, attempt: int, max_retries: int, left: float, chance: Callable[[], float]
+) -> float | None:
     """Return the seconds to wait before the next attempt, None where there is none.
 
-    attempt counts from 1; left is what remains of the total clock.
+    attempt counts from 1; left is what remains of the total clock, chance gives numbers from 0
+    to 1.
     """
     allowed = min(max_retries, 1) if isinstance(error, ResponseParseError) else max_retries
     if not error.retryable or attempt > allowed:
@@ -82,5 +84,5 @@ def delay(error: EngineError, attempt: int, max_retries: int, left: float) -> fl
     if error.retry_after is not None:
         seconds = error.retry_after
     else:
-        seconds = min(8.0, 0.5 * 2 ** (attempt - 1)) * _random.uniform(0.5, 1)
+        seconds = min(8.0, 0.5 * 2 ** (attempt - 1)) * (0.5 + chance() / 2)
     return seconds if seconds <= MAX_DELAY and seconds < left else None

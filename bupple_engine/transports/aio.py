@@ -11,17 +11,17 @@ import time
 import weakref
 from collections.abc import AsyncGenerator, Mapping
 from functools import lru_cache
-from types import TracebackType
 from typing import Any
 
 import aiohttp
 
-from bupple_engine.exchange.exchange import TransportFailure
 from bupple_engine.masking import SecretURL, bare
 from bupple_engine.protocol.request import Request
 
-from . import UNASKED, Routes, Trust, ca_bundle, find_proxy, refused_coding, tls_context
+from .base import TransportFailure, Waiting
 from .connector import Body, Connector, Wait, present
+from .routes import Routes, ca_bundle, find_proxy, tls_context
+from .trust import UNASKED, Trust, refused_coding
 
 DRAIN_BYTES = 65_536
 # Of one line of a head, as http.client allows; some send more than aiohttp's own 8 KB.
@@ -34,7 +34,7 @@ def _timeout(connect: float) -> aiohttp.ClientTimeout:
     return aiohttp.ClientTimeout(total=None, connect=connect)
 
 
-class AsyncTransport:
+class AiohttpTransport:
     """One process's sessions for one proxy and CA setting, an event loop each."""
 
     def __init__(self, proxy: SecretURL | None, ca_file: str | None) -> None:
@@ -45,19 +45,19 @@ class AsyncTransport:
         self._trusts: dict[tuple[str, int | None], Trust] = {}
         self._routes = Routes(self._route)
 
-    async def open(self, request: Request, connect: float, read: float) -> AsyncResponse:
-        """Send a request and return its answer once the head is there; the clocks are in seconds."""
+    async def aopen(self, request: Request, waiting: Waiting) -> AiohttpResponse:
+        """Send a request and return its answer once the head is there."""
         wait = Wait(has_body=bool(request.body))
         token = present.set(wait)
         try:
-            async with asyncio.timeout(read):
+            async with asyncio.timeout(waiting.read):
                 try:
-                    raw = await self._send(request, connect, wait)
+                    raw = await self._send(request, waiting.connect, wait)
                 except (aiohttp.ClientError, OSError) as error:
                     if not wait.is_stale(error):
                         raise
                     wait.fresh = True
-                    raw = await self._send(request, connect, wait)
+                    raw = await self._send(request, waiting.connect, wait)
             # aiohttp takes for plain what it does not know, and several.
             if wrong := refused_coding(raw.headers.get("content-encoding"), CODINGS):
                 raw.close()
@@ -65,7 +65,7 @@ class AsyncTransport:
             if wait.is_doubtful:
                 raw.close()
                 raise ConnectionAbortedError(UNASKED)
-            return AsyncResponse(raw, wait)
+            return AiohttpResponse(raw, wait)
         except (aiohttp.ClientError, OSError, ValueError, asyncio.IncompleteReadError) as error:
             failure = _translate(error)
         except BaseException as error:
@@ -170,7 +170,7 @@ class _Session:
 _closing: set[asyncio.Task[None]] = set()
 
 
-class AsyncResponse:
+class AiohttpResponse:
     """An answer whose body is read as it arrives.
 
     A wait's clock is one timer for all of them, which is set again when it has run too early: a timer a wait
@@ -188,16 +188,10 @@ class AsyncResponse:
         self.status = raw.status
         self.headers: Mapping[str, str] = raw.headers
 
-    async def __aenter__(self) -> AsyncResponse:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        self.close()
-
     def close(self) -> None:
-        """End the connection at once, unless the body has been read to its end."""
+        """End the connection at once, unless the body has been read to its end; break the wait for more."""
+        if self._deadline:
+            self._content.set_exception(ConnectionAbortedError("The call was cancelled"))
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None

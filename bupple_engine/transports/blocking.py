@@ -13,20 +13,19 @@ import time
 import weakref
 from collections.abc import Callable, Mapping
 from importlib.util import find_spec
-from types import TracebackType
 from typing import Any
 
 import requests
 import urllib3
 
-from bupple_engine.calls.cancellation import Cancellation
-from bupple_engine.exchange.exchange import TransportFailure
 from bupple_engine.masking import SecretURL, bare
 from bupple_engine.protocol.request import Request
 
-from . import UNASKED, Routes, ca_bundle, find_proxy
+from .base import TransportFailure, Waiting
 from .pools import Adapter
+from .routes import Routes, ca_bundle, find_proxy
 from .sockets import Wait, cause_of, present
+from .trust import UNASKED
 
 READ_SIZE = 65_536
 DRAIN_BYTES = 65_536
@@ -63,9 +62,10 @@ class BlockingTransport:
         self._adapters: dict[str, Adapter] = {}
         self._routes = Routes(self._find_way)
 
-    def open(self, request: Request, connect: float, read: float, cancellation: Cancellation) -> Response:
-        """Send a request and return its answer once the head is there; the clocks are in seconds."""
-        present.wait = wait = Wait(cancellation, connect, read)
+    def open(self, request: Request, waiting: Waiting) -> BlockingResponse:
+        """Send a request and return its answer once the head is there."""
+        connect, read = waiting.connect, waiting.read
+        present.wait = wait = Wait(waiting.cancellation, connect, read)
         try:
             try:
                 raw = self._send(request, connect, read)
@@ -77,7 +77,7 @@ class BlockingTransport:
             if wait.is_doubtful:
                 raw.close()
                 raise ConnectionAbortedError(UNASKED)
-            return Response(raw, wait)
+            return BlockingResponse(raw, wait)
         except (urllib3.exceptions.HTTPError, requests.RequestException, OSError, ValueError) as error:
             failure = _translate(error, wait)
         except BaseException as error:
@@ -129,7 +129,7 @@ class BlockingTransport:
         self.close()
 
 
-class Response:
+class BlockingResponse:
     """An answer whose body is read as it arrives."""
 
     def __init__(self, raw: Any, wait: Wait) -> None:
@@ -146,12 +146,8 @@ class Response:
         self.status: int = raw.status
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in raw.headers.items()}
 
-    def __enter__(self) -> Response:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """End the connection, unless the body has been read to its end."""
         self._wait.cancellation.attach(None)
         if not self._raw.closed:
             # The rest of the body is unread: the connection is of no more use.

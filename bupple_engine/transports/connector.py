@@ -16,7 +16,7 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.http import HttpProcessingError
 
-from . import MAX_INFORMATIONAL, UNASKED, Lookout, StaleConnection, Trust
+from .trust import MAX_INFORMATIONAL, UNASKED, Lookout, StaleConnection, Trust
 
 LOOKS = 4  # of the loop at its sockets, of which the second has read what there was at the first
 SEND_SIZE = 262_144  # in one piece, so that a long body does not hold the loop
@@ -45,7 +45,7 @@ class Wait:
         return self.reused and bool(self.protocol.trust.lost)
 
     def is_stale(self, error: BaseException) -> bool:
-        """Tell whether the other side had closed a kept connection, so that the request was never tried."""
+        """Return whether the other side had closed a kept connection, so that the request was never tried."""
         causes = (aiohttp.ServerDisconnectedError, aiohttp.ClientOSError, ConnectionError)
         return self.reused and not self.fresh and isinstance(error, causes)
 
@@ -110,7 +110,7 @@ class Protocol(ResponseHandler):
         self.abort()
 
     def refuse_rest(self) -> bool:
-        """Tell whether a part of another answer came in one piece with the last; end the parser of both."""
+        """Return whether a part of another answer came in one piece with the last; end the parser of both."""
         try:
             rest = self._parser is not None and self._parser.feed_eof() is not None
         except HttpProcessingError:
@@ -120,7 +120,7 @@ class Protocol(ResponseHandler):
         return rest
 
     def is_silent(self) -> bool:
-        """Tell whether another request can be sent: open, and nothing has come."""
+        """Return whether another request can be sent: open, and nothing has come."""
         transport = self.transport
         if transport is None or transport.is_closing() or self.should_close:
             return False

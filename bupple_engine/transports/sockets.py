@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import http.client
+import io
 import logging
 import re
 import socket
@@ -23,8 +24,8 @@ from urllib3.connection import HTTPConnection, HTTPSConnection
 from bupple_engine.calls.cancellation import Cancellation, shut_down
 from bupple_engine.masking import mask_url
 
-from . import MAX_INFORMATIONAL, UNASKED, Lookout, StaleConnection, Trust, refused_coding
 from .chunked import Dechunker
+from .trust import MAX_INFORMATIONAL, UNASKED, Lookout, StaleConnection, Trust, refused_coding
 
 READ_SIZE = 65_536
 SEND_SIZE = 262_144  # in one piece; TLS gives each record of a larger one the whole time anew
@@ -73,7 +74,7 @@ class Wait:
         return self.reused and bool(self.connection.trust.lost)
 
     def is_stale(self, error: BaseException) -> bool:
-        """Tell whether the other side had closed a kept connection, so that the request was never tried."""
+        """Return whether the other side had closed a kept connection, so that the request was never tried."""
         causes = (ConnectionError, ssl.SSLEOFError, ssl.SSLZeroReturnError)
         return self.reused and not self.fresh and isinstance(cause_of(error), causes)
 
@@ -104,7 +105,7 @@ def unasked(connected: Any) -> bytes | None:
 
 
 def _is_about(seconds: float, timeout: float | None) -> bool:
-    """Tell whether a timeout may stay: where it is the same but for a hundredth, a system call is saved."""
+    """Return whether a timeout may stay: where it is the same but for a hundredth, a system call is saved."""
     return timeout is not None and 0.99 * seconds < timeout < 1.01 * seconds
 
 
@@ -147,6 +148,7 @@ class Answer(http.client.HTTPResponse):
             self.clock.deadline = wait.deadline
             wait.answer = self
         self._dechunker = Dechunker()
+        self._is_fast = False
 
     def _read_status(self) -> tuple[str, int, str]:
         """Return the answer's status line, behind all informational heads: http.client skips 100 alone."""
@@ -211,7 +213,7 @@ class Answer(http.client.HTTPResponse):
         if not self.chunked:
             return self._read_plain(n)
         while True:
-            piece = self.fp.read1(READ_SIZE)
+            piece = self._await_piece(READ_SIZE)
             if not piece:
                 raise http.client.IncompleteRead(b"")
             data = self._dechunker.feed(piece)
@@ -221,11 +223,23 @@ class Answer(http.client.HTTPResponse):
             if data:
                 return data
 
+    def _await_piece(self, n: int) -> bytes:
+        """Return up to n bytes that have arrived.
+
+        Who waits holds no buffer for them: those of many threads leave holes in the heap, 36 KB for each.
+        Where more comes than the answer's own holds, nobody is going to wait.
+        """
+        if not self._is_fast:
+            n = min(n, len(self.fp.peek(1)))
+        piece = self.fp.read1(n) if n else b""
+        self._is_fast = len(piece) >= io.DEFAULT_BUFFER_SIZE
+        return piece
+
     def _read_plain(self, n: int) -> bytes:
         left = self.length
         if left is not None:
             n = min(n, left)
-        data = self.fp.read1(n) if n else b""
+        data = self._await_piece(n) if n else b""
         if left is not None:
             self.length = left - len(data)
             if self.length and not data:
@@ -251,7 +265,7 @@ class Watched:
         return self.sock is not None and not self._has_come()
 
     def _has_come(self) -> bool:
-        """Tell whether there is anything on a connection on which nothing is owed: an answer, or its end."""
+        """Return whether anything has come on a connection that owes nothing: an answer, or its end."""
         # A look costs a quarter of a read in vain; what TLS has deciphered already, it does not see.
         if self._lookout and not self._lookout.sees() and not (self._pending and self._pending()):
             return False

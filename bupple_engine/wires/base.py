@@ -10,7 +10,7 @@ from typing import Any, ClassVar, cast
 from urllib.parse import urlsplit
 
 from bupple_engine.exceptions import EngineError, UnsupportedFeatureError
-from bupple_engine.masking import Hidden, MaskedDict, SecretURL, bare, hide, reveal
+from bupple_engine.masking import Hidden, MaskedDict, Secret, SecretURL, bare, hide, reveal
 from bupple_engine.protocol.answer import Answer, repair
 from bupple_engine.protocol.classification import canonical, error_class
 from bupple_engine.protocol.media import Media, description, resolve
@@ -106,28 +106,43 @@ class Wire:
 
     def _build_request(self, turns: list[Turn], options: Options, stream: bool) -> Request:
         self.check_options(options)
-        request = self.address(b"", self.build_path(options, stream), options, stream)
+        request = self.address(self.build_path(options, stream), options, stream)
         body = self.build_body(turns, options, stream)
         if options.get("extra"):
             body = merge_dicts(body, reveal(options["extra"]))
-        request.body = dump(body)
-        request.echo = self.build_echo(body, options)
-        return request
+        return request.replace(body=dump(body), echo=lambda: self.build_echo(body, options))
 
     def build_models_request(self, options: Options, page: str) -> Request:
         """Return the request for a page of the list of models, of the first for ""."""
         path = self.build_models_path(options, page)
-        return self.address(None, path, options, False, endpoint=self.build_path(options, False))
+        return self.address(path, options, False, method="GET", endpoint=self.build_path(options, False))
 
     def address(
-        self, data: bytes | None, path: str, options: Options, stream: bool, endpoint: str = ""
+        self, path: str, options: Options, stream: bool, *, method: str = "POST", endpoint: str = ""
     ) -> Request:
-        """Return the request that takes data to a path, or asks for what is there, with the entry's key."""
+        """Return a request to a path, with the entry's key and headers and without a body.
+
+        endpoint is the path of messages, which BASE_URL may end with, where path is another.
+        """
         # Revealed once, since a vault may be asked, and wrapped again: whatever raises here shows its locals.
         key = options["api_key"].ask() if options.get("api_key") else None
         base = options.get("base_url") or SecretURL(self.base_url(options))
+        return Request(
+            join_url(base.reveal(), path, endpoint),
+            self._headers(key, base, options, stream, method),
+            b"",
+            stream,
+            Secrets(lambda: secrets_of({**options, "api_key": key, "base_url": base})),
+            method,
+            elsewhere=options.get("base_url") is not None,
+        )
+
+    def _headers(
+        self, key: Secret | None, base: SecretURL, options: Options, stream: bool, method: str
+    ) -> MaskedDict:
+        """Return a request's headers; those that the entry and the call set stand above all others."""
         headers = MaskedDict({"User-Agent": USER_AGENT})
-        if data is not None:
+        if method != "GET":
             headers["Content-Type"] = "application/json"
         # Compressed, a stream may be held back until a block is full.
         headers |= (
@@ -144,16 +159,7 @@ class Wire:
             last = {name.lower(): name for name in chosen}  # entry and call may spell one name in two ways
             headers = MaskedDict({name: value for name, value in headers.items() if name.lower() not in last})
             headers |= {name: chosen[name] for name in last.values()}
-        request = Request(
-            join_url(base.reveal(), path, endpoint),
-            headers,
-            data or b"",
-            stream,
-            Secrets(lambda: secrets_of({**options, "api_key": key, "base_url": base})),
-            method="GET" if data is None else "POST",
-        )
-        request.elsewhere = options.get("base_url") is not None
-        return request
+        return headers
 
     def advise_absent(self, request: Request) -> str:
         """Return what to do where nothing answers at a request's path, "" where the path is the vendor's."""
@@ -299,7 +305,7 @@ class Wire:
         """Return the keys that a Reply and the last chunk share."""
         metadata = {"driver": self.driver, **answer.metadata}
         if answer.finish_reason != "tool_calls" and (echo := self.parse_echo(answer)):
-            metadata["echo"] = {**request.echo, **echo, "text": digest("".join(answer.texts))}
+            metadata["echo"] = {**request.echo(), **echo, "text": digest("".join(answer.texts))}
         last = {
             "model": answer.model or model,
             "usage": self.parse_usage(answer, request),

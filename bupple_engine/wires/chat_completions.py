@@ -5,7 +5,6 @@ Source: https://platform.openai.com/docs/api-reference/chat
 
 from __future__ import annotations
 
-import copy
 import json
 from collections.abc import Iterable
 from typing import Any, ClassVar
@@ -111,7 +110,8 @@ class ChatCompletionsWire(Wire):
     def build_request(self, turns: list[Turn], options: Options, stream: bool) -> Request:
         request = super().build_request(turns, options, stream)
         wanted = options.get("inline_reasoning")
-        request.inline_reasoning = self.inline_reasoning if wanted is None else wanted
+        if self.inline_reasoning if wanted is None else wanted:
+            return request.replace(inline_reasoning=True)
         return request
 
     def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
@@ -217,9 +217,7 @@ class ChatCompletionsWire(Wire):
             body[LIMITS[limit]] = body.pop(limit)
         else:
             return None
-        amended = copy.copy(request)
-        amended.body = dump(body)
-        return amended
+        return request.replace(body=dump(body))
 
     def open_answer(self, request: Request) -> Answer:
         return InlineAnswer() if request.inline_reasoning else Answer()

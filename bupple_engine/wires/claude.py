@@ -325,13 +325,16 @@ class Prefix:
     """What stands before an answer: system, tools and messages, each block of them looked at once."""
 
     def __init__(self, body: dict[str, Any]) -> None:
-        self._hash = hashlib.sha256(dump([body.get("system"), body.get("tools")]))
+        self._body = body
+        self._hash: Any = None  # few histories have what it is asked for
         self._seen = 0
 
     def digest(self, messages: list[dict[str, Any]]) -> str:
         """Return a digest of messages, which begin with those of the call before."""
+        if self._hash is None:
+            self._hash = hashlib.sha256(dump([self._body.get("system"), self._body.get("tools")]))
         blocks = [[message["role"], block] for message in messages for block in message["content"]]
         for block in blocks[self._seen :]:
             self._hash.update(dump(block))
         self._seen = len(blocks)
-        return self._hash.hexdigest()[:32]
+        return str(self._hash.hexdigest())[:32]

@@ -90,8 +90,7 @@ class CompatibleWire(ChatCompletionsWire):
     def build_models_request(self, options: Options, page: str) -> Request:
         request = super().build_models_request(options, page)
         # Azure's older URLs name the deployment in the path; the list is the resource's.
-        request.url = re.sub(r"/openai/deployments/[^/?]+", "/openai", request.url)
-        return request
+        return request.replace(url=re.sub(r"/openai/deployments/[^/?]+", "/openai", request.url))
 
     def offers(self, model: str, models: list[str]) -> bool | None:
         # Ollama's list has the tag that it takes where none is given, Gemini's the whole path.

@@ -57,7 +57,7 @@ def parse_delta(delta: dict[str, Any], answer: Answer) -> None:
 
 
 def _is_call(calls: Any) -> bool:
-    """Tell whether a tool is called: some services send a call with nothing but an id beside each text."""
+    """Return whether a tool is called: some services send a call with nothing but an id beside each text."""
     if isinstance(calls, list):
         return any(map(_is_call, calls))
     if not isinstance(calls, dict):

@@ -70,5 +70,5 @@ def read_finish(word: Any) -> FinishReason | None:
 
 
 def is_failure(word: Any) -> bool:
-    """Tell whether a word says that the provider failed to make the answer."""
+    """Return whether a word says that the provider failed to make the answer."""
     return isinstance(word, str) and _canonical(word) in _FAILURES

@@ -21,6 +21,7 @@ from django.core.checks import CheckMessage, Warning
 from django.core.exceptions import ImproperlyConfigured
 
 from bupple_engine.calls.running import RunningCall
+from bupple_engine.calls.seams import CLOCK, random
 from bupple_engine.drivers import extras
 from bupple_engine.drivers.wired import HTTPDriver
 from bupple_engine.exceptions import ContextLengthExceededError, EngineError
@@ -70,8 +71,7 @@ class LocalWire(ChatCompletionsWire):
 
     def build_request(self, turns: list[Turn], options: Options, stream: bool) -> Request:
         request = super().build_request(turns, {**options, "base_url": None}, stream)
-        request.url = "local:"
-        return request
+        return request.replace(url="local:")
 
     def parse_error(self, status: int, payload: Any, text: str = "") -> EngineError:
         error = super().parse_error(status, payload, text)
@@ -141,17 +141,18 @@ class LocalDriver(HTTPDriver):
             model=call.options["model"],
             clocks=limits,
             max_retries=0,
+            clock=CLOCK.get(),
+            chance=random,
             call_id=call.value.id,
         )
 
-    def _transport(self, call: RunningCall) -> Any:
+    def _transport(self, call: RunningCall) -> LocalTransport:
         options = call.options
         names = ("context_tokens", "parallel", "threads")
         return LocalTransport(str(model_path(options)), *(options[name] for name in names))
 
-    def _atransport(self, call: RunningCall) -> None:
-        """Return None: the engine's calls block, in a thread each."""
-        return None
+    def _can_await(self, call: RunningCall) -> bool:
+        return False  # the engine's calls block, in a thread each
 
 
 def find_missing() -> dict[str, tuple[str, str]]:

@@ -8,13 +8,12 @@ import secrets
 import threading
 from collections.abc import Mapping
 from pathlib import Path
-from types import TracebackType
-from typing import Any, ClassVar
+from typing import Any
 
 from bupple_engine import process
 from bupple_engine.calls.cancellation import Cancellation
-from bupple_engine.exchange.exchange import TransportFailure
 from bupple_engine.protocol.request import Request, dump
+from bupple_engine.transports.base import TransportFailure, Waiting
 
 _lock = threading.Lock()
 _engines: dict[tuple[str, int, int, int], Any] = {}
@@ -83,24 +82,22 @@ class LocalTransport:
     def __init__(self, path: str, context_tokens: int, parallel: int, threads: int) -> None:
         self.key = path, context_tokens, parallel, threads
 
-    def open(
-        self, request: Request, connect: float, read: float, cancellation: Cancellation
-    ) -> LocalResponse:
+    def open(self, request: Request, waiting: Waiting) -> LocalResponse:
         """Begin to generate; the engine is loaded where this is its first call."""
         try:
             engine = _engine(*self.key)
         except Exception as error:  # the engine documents none
             raise TransportFailure(f"The model could not be loaded: {error}", connected=False) from None
-        return LocalResponse(engine, request.body.decode(), cancellation)
+        return LocalResponse(engine, request.body.decode(), waiting.cancellation)
 
 
 class LocalResponse:
     """What the engine generates, as the bytes of an event stream."""
 
     status = 200
-    headers: ClassVar[Mapping[str, str]] = {}
 
     def __init__(self, engine: Any, body: str, cancellation: Cancellation) -> None:
+        self.headers: Mapping[str, str] = {}
         self._engine = engine
         self._body = body
         self._cancellation = cancellation
@@ -111,12 +108,8 @@ class LocalResponse:
         cancellation.attach(self.stop)
         self.thread.start()
 
-    def __enter__(self) -> LocalResponse:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
-    ) -> None:
+    def close(self) -> None:
+        """Stop the generation, where it still runs."""
         self._cancellation.attach(None)
         self.stop()
 

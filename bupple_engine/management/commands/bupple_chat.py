@@ -19,7 +19,7 @@ from bupple_engine.masking.printing import one_line, printable
 
 QUOTES = '"""'
 BANNER = (
-    "Ctrl-C stops an answer, Ctrl-D ends the conversation. A \\ at the end of a line goes on with the next; "
+    "Ctrl-C stops an answer, Ctrl-D ends the conversation. A \\ at the end of a line continues it; "
     f"{QUOTES} alone on a line begins and ends several."
 )
 
@@ -28,16 +28,16 @@ class Command(BaseCommand):
     """Talk with a driver."""
 
     help = (
-        "Talks with a driver in the terminal. With -m, or where standard input or output is no terminal, it "
-        "sends one message and writes the answer alone to standard output."
+        "Talks with a driver in the terminal. With -m, or where standard input or output is not a terminal, "
+        "it sends one message and writes the answer alone to standard output."
     )
     requires_system_checks = ()  # what is wrong with another driver is of no matter here
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("alias", nargs="?", help="The driver; without it, the default one.")
-        parser.add_argument("-m", "--message", help="Send this message alone, and end with its answer.")
-        parser.add_argument("--system", help="What the model is told before all else.")
-        parser.add_argument("--model", help="Another model than the entry's.")
+        parser.add_argument("alias", nargs="?", help="The driver; the default one, if none is given.")
+        parser.add_argument("-m", "--message", help="Send only this message, print its answer, and exit.")
+        parser.add_argument("--system", help="The system message, which goes before all others.")
+        parser.add_argument("--model", help="A model other than the entry's.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         with reported():
@@ -58,7 +58,7 @@ class Command(BaseCommand):
             try:
                 message = sys.stdin.read() if sys.stdin else ""
             except UnicodeDecodeError:
-                raise CommandError("Standard input is no text.") from None
+                raise CommandError("Standard input is not text.") from None
         if not message.strip():
             raise CommandError("There is no message: give one with -m, or on standard input.")
         chunks: list[Chunk] = []
@@ -154,12 +154,12 @@ class Command(BaseCommand):
 
 
 def _is_command(question: str) -> bool:
-    """Tell whether a line such as /help is meant for us; a path has another slash."""
+    """Return whether a line such as /help is meant for us; a path has another slash."""
     return re.fullmatch(r"/[a-z?]+(\s+\S+)?", question.strip()) is not None
 
 
 def _is_typed() -> bool:
-    """Tell whether standard input is a terminal; it is None where it was closed."""
+    """Return whether standard input is a terminal; it is None where it was closed."""
     return sys.stdin is not None and sys.stdin.isatty()
 
 

@@ -34,7 +34,7 @@ def _seconds(text: str) -> float:
 
 
 class Command(BaseCommand):
-    """Report what is wrong with the drivers; end with status 1 where something is an error."""
+    """Report what is wrong with the drivers; exit with status 1 if anything is an error."""
 
     help = (
         "Checks the drivers of settings.BUPPLE_ENGINE, with --live also whether each is reachable, takes the "
@@ -43,7 +43,7 @@ class Command(BaseCommand):
     requires_system_checks = ()  # it reports what would end it
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("aliases", nargs="*", metavar="alias", help="The drivers; without any, all.")
+        parser.add_argument("aliases", nargs="*", metavar="alias", help="The drivers; all, if none is given.")
         parser.add_argument("--live", action="store_true", help="Ask the providers, all at once.")
         parser.add_argument(
             "--seconds", type=_seconds, default=10.0, help="How long --live may take; 10 unless set."

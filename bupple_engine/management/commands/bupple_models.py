@@ -13,13 +13,13 @@ from bupple_engine.masking.printing import one_line
 
 
 class Command(BaseCommand):
-    """Print the names of the models, one a line."""
+    """Print the names of the models, one per line."""
 
-    help = "Lists the models that a driver's provider offers now, one a line; it costs no tokens."
+    help = "Lists the models that a driver's provider offers now, one per line; this costs no tokens."
     requires_system_checks = ()
 
     def add_arguments(self, parser: ArgumentParser) -> None:
-        parser.add_argument("alias", nargs="?", help="The driver; without it, the default one.")
+        parser.add_argument("alias", nargs="?", help="The driver; the default one, if none is given.")
 
     def handle(self, *args: Any, **options: Any) -> None:
         with reported():
