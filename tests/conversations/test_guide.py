@@ -53,6 +53,6 @@ def test_the_guide_does_what_it_says(guide: dict[str, Any], owner: Owner) -> Non
     guide["show_attempt"](request, turns[-1])
     assert memory(owner).get_turns()[-1].question == "And Thursday?"
     assert [guide["ask_once"](request, "key", "Once?") for _ in (1, 2)] == ["Once?", "Once?"]
-    assert [message["content"] for message in guide["import_chat"](owner)][0] == "You answer for a library."
+    assert guide["import_chat"](owner)[0]["content"] == "You answer for a library."
     assert len(guide["last_three"](iter(turns), None).turns) == 3
     connections.close_all()
