@@ -444,7 +444,7 @@ async def test_an_asynchronous_response_keeps_its_answer(
     provider.answer(say())
     chat = memory(owner)
     request = AsyncRequestFactory().get("/")
-    response = await astream_response(request, messages="Hi!", memory=chat, dialect=PlainText())
+    response: Any = await astream_response(request, messages="Hi!", memory=chat, dialect=PlainText())
     assert b"".join([piece async for piece in response]) == b"Hello world"
     (turn,) = await chat.aget_turns()
     await sync_to_async(connections.close_all)()

@@ -37,6 +37,20 @@ def with_picture(position: int, name: str = "cat.png") -> Turn:
     return turn(position, "Look", details={"v": 1, "question": question})
 
 
+def of_kind(kind: str, position: int, length: int) -> Turn:
+    if kind == "long":
+        return turn(position, "q" * length * 30, "ä漢" * length * 10)
+    if kind == "tools":
+        return turn(position, details={"v": 1, "answer": CALL})
+    if kind == "greeting":
+        return turn(position, question="")
+    if kind == "picture":
+        return with_picture(position)
+    facts = {"failed": ("", "failed"), "open": ("", "open"), "cut": ("half", "interrupted")}
+    said, state = facts.get(kind, ("a" * length, "complete"))
+    return turn(position, "q" * length, said, state=state)
+
+
 @st.composite
 def histories(draw: st.DrawFn) -> list[Turn]:
     """Make active turns, oldest first, of all states, with tool loops, pictures and greetings among them."""
@@ -47,17 +61,7 @@ def histories(draw: st.DrawFn) -> list[Turn]:
             st.sampled_from(["plain"] * 6 + ["long", "tools", "failed", "open", "greeting", "picture", "cut"])
         )
         length = draw(st.integers(1, 40))
-        made = {
-            "plain": lambda p=position, n=length: turn(p, "q" * n, "a" * n),
-            "long": lambda p=position, n=length: turn(p, "q" * n * 30, "ä漢" * n * 10),
-            "tools": lambda p=position: turn(p, details={"v": 1, "answer": CALL}),
-            "failed": lambda p=position: turn(p, answer="", state="failed"),
-            "open": lambda p=position: turn(p, answer="", state="open"),
-            "greeting": lambda p=position: turn(p, question=""),
-            "picture": lambda p=position: with_picture(p),
-            "cut": lambda p=position: turn(p, answer="half", state="interrupted"),
-        }[kind]()
-        found.append(made)
+        found.append(of_kind(kind, position, length))
     return found
 
 

@@ -29,7 +29,7 @@ def guide(keep: Callable[..., Store], owner: Owner) -> dict[str, Any]:
     return names
 
 
-class User(tuple):
+class User(tuple[str, str]):
     is_authenticated = True
 
 

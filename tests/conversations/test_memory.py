@@ -106,8 +106,8 @@ def test_a_request_is_its_user_or_its_session(settings: Any) -> None:
     assert memory(request_of(saved(User, 7))).owner == ("auth.user", "7")
     session = SessionStore()
     owner = memory(request_of(AnonymousUser(), session)).owner
-    assert owner == ("session", session[SESSION_KEY])
-    assert len(owner.id) == 32
+    assert owner == Owner("session", session[SESSION_KEY])
+    assert len(session[SESSION_KEY]) == 32
     session.cycle_key()  # as login does
     assert memory(request_of(AnonymousUser(), session)).owner == owner
     assert memory(request_of(AnonymousUser(), SessionStore())).owner != owner

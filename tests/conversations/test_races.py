@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 from django.db import connections
+from psycopg import IsolationLevel
 
 from bupple_engine.conversations.stores.base import Store
 from bupple_engine.conversations.stores.cache import CacheStore
@@ -41,6 +42,9 @@ def race(databases: Callable[[str], None], shared_cache: dict[str, Any]) -> Iter
         with suppress(pytest.skip.Exception):
             databases(kind)
             entries[kind] = {**connections[kind].settings_dict}
+    if "postgresql" in entries:
+        options = {**entries["postgresql"]["OPTIONS"], "isolation_level": IsolationLevel.SERIALIZABLE}
+        entries["serializable"] = {**entries["postgresql"], "OPTIONS": options}
     context = multiprocessing.get_context("spawn")
     with ProcessPoolExecutor(TABS, context, set_up, (context.Barrier(TABS), entries, shared_cache)) as pool:
 
@@ -81,6 +85,17 @@ def test_of_questions_at_the_same_moment_one_is_taken(
     won = race(ask_at_once, kind, tuple(owner), ROUNDS)
     assert [sum(each) for each in zip(*won, strict=True)] == [1] * ROUNDS
     assert positions(store, owner) == list(range(1, ROUNDS + 1))
+
+
+def test_where_transactions_are_serializable_who_loses_is_told_busy(
+    race: Race, keep: Callable[..., Store], owner: Owner
+) -> None:
+    store = keep("postgresql")
+    store.create(owner)
+    won = race(ask_at_once, "serializable", tuple(owner), ROUNDS)
+    assert [sum(each) for each in zip(*won, strict=True)] == [1] * ROUNDS
+    race(ask_in_turn, "serializable", tuple(owner), 5)
+    assert positions(store, owner) == list(range(1, ROUNDS + TABS * 5 + 1))
 
 
 def test_who_asks_again_is_served_without_a_gap(kind: str, store: Store, race: Race, owner: Owner) -> None:

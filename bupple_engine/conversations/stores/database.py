@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import wraps
 from itertools import chain, islice
-from typing import Any, cast
+from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
 from django.db import IntegrityError, OperationalError, connections
@@ -26,6 +27,25 @@ _LOST = ("40001", "40P01", 1213, 1020)
 
 # How often a conversation is tried that was free whenever it was looked at, and held whenever it was wanted.
 _TRIES = 20
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+
+def retried(work: Callable[P, T]) -> Callable[P, T]:
+    """Have a transaction done again that lost against another; begin() alone says that it is busy."""
+
+    @wraps(work)
+    def again(*args: P.args, **kwargs: P.kwargs) -> T:
+        for _ in range(_TRIES):
+            try:
+                return work(*args, **kwargs)
+            except OperationalError as error:
+                if not _has_lost(error) or connections[rows.database()].in_atomic_block:
+                    raise
+        return work(*args, **kwargs)
+
+    return again
 
 
 class DatabaseStore(Store):
@@ -86,6 +106,7 @@ class DatabaseStore(Store):
             changed["metadata"] = details.storable(metadata)
         return bool(found.update(**changed) if changed else found.exists())
 
+    @retried
     def add_system(self, conversation: Conversation, text: str, key: str | None = None) -> bool:
         with rows.atomic():
             if not rows.same(conversation).update(updated_at=timezone.now()):  # which locks the row
@@ -100,9 +121,11 @@ class DatabaseStore(Store):
             row.save(using=rows.database(), update_fields=["system", "metadata"])
             return True
 
+    @retried
     def erase(self, conversation: Conversation) -> None:
         with rows.atomic():
-            rows.same(conversation).delete()
+            if rows.same(conversation).update(updated_at=timezone.now()):  # deleting begins with reading
+                rows.same(conversation).delete()
 
     def begin(self, conversation: Conversation, asked: Asked) -> Started:
         if asked.key is not None and conversation.created_at is not None:
@@ -240,6 +263,7 @@ class DatabaseStore(Store):
             return found
         raise ConversationBusyError(BUSY, turn)
 
+    @retried
     def claim(self, conversation: Conversation, turn: Turn, state: str, lease_seconds: float) -> bool:
         held = {"running": turn.id, "leased_until": rows.in_seconds(lease_seconds)}
         with rows.atomic():
@@ -250,6 +274,7 @@ class DatabaseStore(Store):
             rows.same(conversation).filter(running=turn.id).update(running=None, leased_until=None)
         return False
 
+    @retried
     def settle(self, turn: Turn, ending: Ending, *, was: str = "running") -> bool:
         beyond, blobs = _take_out(ending.details)
         known = rows.known_files(turn.conversation, blobs) if blobs else {}
@@ -274,6 +299,7 @@ class DatabaseStore(Store):
                 rows.remove_files(saved)
         return is_kept
 
+    @retried
     def withdraw(self, turn: Turn) -> bool:
         with rows.atomic():
             if not rows.all_turns().filter(pk=turn.id, state="running").delete()[0]:
@@ -289,6 +315,7 @@ class DatabaseStore(Store):
             self._show(turn.conversation, tries.order_by("-attempt").values_list("pk", flat=True)[0])
             return True
 
+    @retried
     def select(self, conversation: Conversation, turn: UUID) -> None:
         for _ in range(_TRIES):
             with rows.atomic():
