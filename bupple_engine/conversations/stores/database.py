@@ -6,7 +6,6 @@ import dataclasses
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from functools import wraps
-from itertools import chain, islice
 from typing import Any, ParamSpec, TypeVar, cast
 from uuid import UUID
 
@@ -21,6 +20,7 @@ from bupple_engine.types import Message, Owner
 
 from . import rows
 from .base import BUSY, DUPLICATE, PAGE, SYSTEM_KEYS, Store, branch_of, not_found
+from .places import open_turn
 
 # What loses against another transaction: PostgreSQL's SQLSTATEs under REPEATABLE READ, MySQL's numbers.
 _LOST = ("40001", "40P01", 1213, 1020)
@@ -162,7 +162,7 @@ class DatabaseStore(Store):
         started = None
         try:
             with rows.atomic():
-                started = self._open(conversation, asked, turn)
+                started = open_turn(conversation, asked, turn)
                 if started is not None:
                     rows.insert_turn(started.turn)
                     rows.insert_files(saved)
@@ -170,66 +170,6 @@ class DatabaseStore(Store):
             if started is None:
                 rows.remove_files(saved)
         return started
-
-    def _open(self, conversation: Conversation, asked: Asked, turn: Turn) -> Started | None:
-        """Take the conversation for a turn. The first statement writes, so that SQLite locks at once."""
-        held: dict[str, Any] = {}
-        if asked.state == "running":
-            held = {"running": turn.id, "leased_until": rows.in_seconds(asked.lease_seconds)}
-        if conversation.created_at is None:
-            kept = rows.insert_conversation(conversation, length=1, **held)
-            turn = dataclasses.replace(turn, created_at=kept.created_at)
-            return Started(turn, dataclasses.replace(kept, running=held.get("running")), iter(()))
-        free, now = rows.same(conversation).filter(running=None), timezone.now()
-        held["updated_at"] = now
-        turn = dataclasses.replace(turn, created_at=now)
-        if asked.replaces is not None:
-            return self._replace(conversation, asked, turn) if free.update(**held) else None
-        held["length"] = F("length") + 1
-        if free.filter(length=conversation.length).update(**held):
-            conversation = dataclasses.replace(conversation, length=conversation.length + 1)
-        elif free.update(**held):
-            conversation = rows.to_conversation(rows.same(conversation).get())
-        else:
-            return None
-        return self._place(conversation, turn, conversation.length)
-
-    def _place(self, conversation: Conversation, turn: Turn, position: int) -> Started:
-        """Give a turn its place: behind the active turns, and the hidden attempts at that place."""
-        of_it = rows.all_turns().filter(conversation=conversation.id, position__lte=position)
-        found = of_it.filter(Q(active=True) | Q(position=position)).order_by("-position", "-attempt")
-        read = rows.to_turns(found[:PAGE])
-        page = [each for each in read if each.position < position]
-        attempt = 1 + max((each.attempt for each in read if each.position == position), default=0)
-        history = self._pages(conversation.id, page, position, more=len(read) == PAGE)
-        before = [*islice(history, 1)]
-        after = before[0].attempt if before else 0
-        turn = dataclasses.replace(turn, position=position, attempt=attempt, after=after)
-        running = turn.id if turn.state == "running" else None
-        conversation = dataclasses.replace(conversation, running=running, updated_at=turn.created_at)
-        return Started(turn, conversation, chain(before, history))
-
-    def _replace(self, conversation: Conversation, asked: Asked, turn: Turn) -> Started:
-        """Put a new attempt in place of a turn, and hide what followed."""
-        of_it = rows.all_turns().filter(conversation=conversation.id)
-        found = rows.to_turns(of_it.filter(pk=asked.replaces))
-        if not found:
-            raise not_found()
-        old = found[0]
-        if not asked.messages:
-            beyond = {name: old.details[name] for name in ("v", "question") if name in old.details}
-            turn = dataclasses.replace(turn, question=old.question, details=beyond)
-        of_it.filter(position__gte=old.position, active=True).update(active=False)
-        rows.same(conversation).update(length=old.position)
-        return self._place(dataclasses.replace(conversation, length=old.position), turn, old.position)
-
-    def _pages(self, conversation: UUID, page: list[Turn], before: int, *, more: bool) -> Iterator[Turn]:
-        while page or more:
-            yield from page
-            before = page[-1].position if page else before
-            found = rows.all_turns().filter(conversation=conversation, active=True, position__lt=before)
-            page = rows.to_turns(found.order_by("-position")[:PAGE]) if more else []
-            more = len(page) == PAGE
 
     def _refuse_duplicate(self, conversation: Conversation, key: str) -> None:
         for turn in rows.to_turns(rows.turns_of(conversation).filter(key=key)):
