@@ -1,8 +1,8 @@
 """What a third party's driver writes its options with."""
 
-from .protocol.options import (
-    COMMON,
-    Option,
+from .masking import MaskedDict, SecretURL
+from .protocol.options import COMMON, Option, timeout
+from .protocol.values import (
     api_key,
     boolean,
     choice,
@@ -14,13 +14,14 @@ from .protocol.options import (
     proxy,
     stop,
     string,
-    timeout,
     url,
 )
 
 __all__ = [
     "COMMON",
+    "MaskedDict",
     "Option",
+    "SecretURL",
     "api_key",
     "boolean",
     "choice",

@@ -381,10 +381,11 @@ class _Connection:
         self.send(answer.heads + "\r\n".join([*lines, "", ""]).encode("latin-1"))
         chunked = answer.framing == "chunked"
         end, surplus = b"0\r\n\r\n" if chunked else b"", list(answer.surplus)
-        if surplus and isinstance(surplus[0], bytes):
-            end += surplus.pop(0)
-        if end and not chunked and pieces and isinstance(pieces[-1], bytes):
-            pieces, end = [*pieces[:-1], pieces[-1] + end], b""  # in one packet with the answer's end
+        if surplus and isinstance(first := surplus[0], bytes):
+            end, surplus = end + first, surplus[1:]
+        last = pieces[-1] if pieces else None
+        if end and not chunked and isinstance(last, bytes):
+            pieces, end = [*pieces[:-1], last + end], b""  # in one packet with the answer's end
         self.write_pieces(pieces, chunked=chunked)
         if answer.cut or answer.reset:
             return False

@@ -10,13 +10,14 @@ from typing import Any
 
 from bupple_engine import EngineError
 from bupple_engine.calls.seams import CLOCK, random
-from bupple_engine.conf.registry import load, parse_entry
+from bupple_engine.conf.naming import load
+from bupple_engine.conf.reading import parse_entry
 from bupple_engine.drivers.base import fold, parse_options
 from bupple_engine.drivers.local.driver import LocalWire
 from bupple_engine.exchange.exchange import Done, Exchange, Failed
-from bupple_engine.masking import MaskedDict, protect
+from bupple_engine.masking import MaskedDict
 from bupple_engine.protocol.messages import validate
-from bupple_engine.protocol.options import Clocks, merge
+from bupple_engine.protocol.options import Clocks, merge, protect
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.usage import NO_USAGE, PARTS
 from bupple_engine.types import Usage
@@ -51,7 +52,7 @@ TEXT = base64.b64encode("Grüße".encode()).decode()
 
 def wire(name: str) -> Wire:
     """Return the wire behind a driver's short name."""
-    found = LocalWire(name) if name == "local" else load(name, "tests")[1]
+    found = LocalWire(name) if name == "local" else load(name, "tests").wire
     assert found is not None
     return found
 

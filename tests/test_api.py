@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import re
@@ -9,6 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
+from asgiref.sync import iscoroutinefunction, sync_to_async
 from django.apps import apps
 from django.core.exceptions import (
     ImproperlyConfigured,
@@ -17,7 +19,9 @@ from django.core.exceptions import (
     ValidationError,
 )
 from django.core.signals import got_request_exception
-from django.urls import reverse
+from django.test import AsyncRequestFactory, RequestFactory
+from django.urls import resolve, reverse
+from django.views.decorators.cache import never_cache
 from rest_framework.authtoken.models import Token
 from rest_framework.exceptions import NotFound
 from rest_framework.exceptions import ValidationError as RestValidationError
@@ -106,7 +110,7 @@ def test_a_session_keeps_its_protection_against_forgery(
     assert forged.status in (400, 403)
     token = "a" * 32
     caller.client.cookies["csrftoken"] = token
-    header = {"headers": {"X-CSRFToken": token}}
+    header: Any = {"headers": {"X-CSRFToken": token}}
     assert b"Hello" in caller.post(path, **header).body
 
 
@@ -118,7 +122,7 @@ def test_a_token_of_the_site_is_a_bearer_token(caller: Caller, site: Site, djang
         PERMISSION_CLASSES=["rest_framework.permissions.IsAuthenticated"],
     )
     token = Token.objects.create(user=django_user_model.objects.create_user("someone"))
-    header = {"headers": {"Authorization": f"Bearer {token.key}"}}
+    header: Any = {"headers": {"Authorization": f"Bearer {token.key}"}}
     assert caller.post("v1/chat/completions", **header).json["object"] == "chat.completion"
     assert caller.get("v1/models", **header).status == 200
     for wrong in ("Bearer nonsense", "Bearer", f"Bearer {token.key} x", "Bearer \xff", f"Token {token.key}"):
@@ -243,8 +247,9 @@ def test_what_the_site_listed_a_client_may_choose(caller: Caller, site: Site, pr
     for name, value in {"temperature": 1.01, "max_tokens": 101, "seed": 3, "top_p": 1}.items():
         refused = caller.post("chat/", {"messages": HELLO, "options": {name: value}})
         assert (refused.status, refused.error["param"]) == (400, f'options["{name}"]')
-    for value in ("1", True, [1], {}, float("inf")):
-        assert caller.post("chat/", {"messages": HELLO, "options": {"temperature": value}}).status == 400
+    wrong: Any
+    for wrong in ("1", True, [1], {}, float("inf")):
+        assert caller.post("chat/", {"messages": HELLO, "options": {"temperature": wrong}}).status == 400
     for model in ("team/fast/huge", "team", "hidden", "hidden/x", "echo/large"):
         assert (
             caller.post("v1/chat/completions", {"model": model, "messages": HELLO}).error["param"] == "model"
@@ -893,7 +898,7 @@ def test_a_prompt_is_a_message_of_the_user(caller: Caller) -> None:
     "accept", ["text/event-stream", "application/xml", "image/png", "*/*", "", "nonsense", "text/html"]
 )
 def test_errors_are_json_whatever_is_accepted(caller: Caller, path: str, accept: str, site: Site) -> None:
-    headers = {"headers": {"Accept": accept}} if accept else {}
+    headers: Any = {"headers": {"Accept": accept}} if accept else {}
     for refused in (
         caller.post(path, {}, **headers),
         caller.post(path, b"{", **headers),
@@ -962,7 +967,7 @@ def test_a_browser_is_shown_a_page(caller: Caller, path: str, settings: Any) -> 
 def test_the_form_of_the_page_shows_its_answers(caller: Caller, settings: Any) -> None:
     settings.TEMPLATES = [{"BACKEND": "django.template.backends.django.DjangoTemplates", "APP_DIRS": True}]
     settings.STATIC_URL = "/static/"
-    form = {"headers": {"Accept": "text/html; q=1.0, */*", "X-Requested-With": "XMLHttpRequest"}}
+    form: Any = {"headers": {"Accept": "text/html; q=1.0, */*", "X-Requested-With": "XMLHttpRequest"}}
     answer = caller.post("chat/", **form)
     assert (answer.status, answer.type) == (200, "text/html")
     assert "Hello there" in answer.body.decode()
@@ -1050,3 +1055,32 @@ def test_a_limit_that_is_none_is_none_and_one_left_out_is_the_default(settings: 
 def test_a_body_is_not_read_for_who_may_not_call(caller: Caller, path: str, site: Site) -> None:
     site(PERMISSION_CLASSES=["rest_framework.permissions.IsAdminUser"])
     assert caller.post(path, b"[" * 1_000_000).status == 403
+
+
+def test_the_view_is_a_coroutine_function_where_a_loop_runs_alone() -> None:
+    """Under WSGI Django would have a thread and a loop made for each request to one."""
+    view = resolve(reverse("bupple_engine:chat")).func
+
+    async def asked_in_a_loop() -> bool:
+        return iscoroutinefunction(view)
+
+    assert not iscoroutinefunction(view)
+    assert asyncio.run(asked_in_a_loop())
+    assert (view.cls.__name__, view.csrf_exempt) == ("ChatView", True)
+    with pytest.raises(AttributeError, match="no attribute 'lost'"):
+        _ = view.lost
+
+
+def test_a_decorator_that_takes_the_view_for_synchronous() -> None:
+    """It asks before there is a loop; the answer then waits in a thread, also under ASGI."""
+    view = never_cache(resolve(reverse("bupple_engine:chat")).func)
+    body = {"data": json.dumps({"messages": HELLO}), "content_type": "application/json"}
+
+    async def ask() -> Any:
+        return await sync_to_async(view)(AsyncRequestFactory().post("/", **body))  # type: ignore[arg-type]
+
+    for response in (asyncio.run(ask()), view(RequestFactory().post("/", **body))):  # type: ignore[arg-type]
+        response.render()
+        assert response.status_code == 200
+        assert "no-cache" in response["Cache-Control"]
+        assert json.loads(response.content)["role"] == "assistant"

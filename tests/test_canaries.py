@@ -13,6 +13,7 @@ import gc
 import http.client
 import importlib
 import io
+import os
 import socket
 import ssl
 import sys
@@ -35,7 +36,7 @@ from rest_framework.request import Request
 from urllib3.connection import HTTPConnection, HTTPSConnection
 from urllib3.contrib.socks import SOCKSHTTPConnectionPool
 
-from tests.private import used, used_in
+from tests.private import is_private, used, used_in
 from tests.provider import Answer, Provider
 
 HEAD = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nHi"
@@ -75,7 +76,8 @@ def test_what_no_library_promises(canary: Canary) -> None:
 
 def test_every_private_name_has_a_canary() -> None:
     """A name that is used no more has none; where a library is missing, its names are not looked for."""
-    watched = {name for each in CANARIES for name in each.names if "._" in name}
+    names = {name for each in CANARIES for name in each.names}
+    watched = {name for name in names if any(map(is_private, name.split(".")))}
     found = set(used())
     assert found - watched == set(), "tests/test_canaries.py has none for these"
     missing = {name for each in CANARIES if not _is_installed(each.library) for name in each.names}
@@ -160,7 +162,22 @@ def connections_are_closed_behind_their_loop() -> None:
     assert not [each for each in told if issubclass(each.category, ResourceWarning)]
 
 
-# http.client and the socket module
+# os, http.client and the socket module
+
+
+@canary("python", "os.environb._data")
+def the_environment_is_a_dict_of_bytes_below_this() -> None:
+    if sys.platform == "win32":
+        return  # where os.environb is not there, and not used
+    environment: Any = os.environb
+    below, name = environment._data, b"BUPPLE_CANARY"
+    assert isinstance(below, dict)
+    assert below.get(name) is None
+    os.environ[name.decode()] = "sings"
+    assert below.get(name) == b"sings"
+    del os.environ[name.decode()]
+    assert below.get(name) is None
+    assert environment._data is below
 
 
 def answer_of(data: bytes, kind: type[http.client.HTTPResponse]) -> tuple[Any, socket.socket]:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import importlib
+import importlib.util
 import os
+import platform
 import re
 import subprocess
 import sys
@@ -22,12 +24,14 @@ from django.urls import include, path
 
 import bupple_engine.checks.values
 from bupple_engine import Observer, ai
-from bupple_engine.checks import CHECKS, check_deployment, check_settings, deployment
+from bupple_engine.checks import CHECKS, check_deployment, check_settings
 from bupple_engine.conf.env import engine_settings, known_variables
-from bupple_engine.drivers import DRIVERS, extras
+from bupple_engine.drivers import DRIVERS, extras, wired
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.drivers.local import driver as local
-from bupple_engine.protocol.options import COMMON, Option, string
+from bupple_engine.protocol.options import COMMON, Option
+from bupple_engine.protocol.values import string
+from bupple_engine.wires.base import Wire
 from bupple_engine.wires.chat_completions import ChatCompletionsWire
 from tests.verbs import Quiet
 
@@ -117,9 +121,18 @@ class Mute(ChatDriver):
     """Lack what yields the answer."""
 
 
+class HalfWire(Wire):
+    """Lack most of what a wire must have, though it can be asked for images."""
+
+    name = "half"
+
+    def build_path(self, options: Any, stream: bool) -> str:
+        return "/chat"
+
+
 HERE = __name__
 FIRST = "BUPPLE_ENGINE['OBSERVERS'][0]"
-PLACES = {
+PLACES: dict[str, list[tuple[Any, ...]]] = {
     "E001": [(["claude"], "BUPPLE_ENGINE", "a list"), ("claude", "BUPPLE_ENGINE", "a str")],
     "E002": [
         (engine(DRIVRES={}), "BUPPLE_ENGINE", "'DRIVRES'", "'DRIVERS'"),
@@ -149,8 +162,8 @@ PLACES = {
     "E006": [
         (engine(KEY), "it", "must be a dict", "{}"),
         (engine({}, ""), "", "string"),
-        (engine({}, 7), 7, "string"),
-    ],  # type: ignore[arg-type]
+        (engine({}, 7), 7, "string"),  # type: ignore[arg-type]
+    ],
     "E007": [
         (
             engine({}, "cloude"),
@@ -173,6 +186,12 @@ PLACES = {
         (engine({"DRIVER": 7}), "it.DRIVER", "dotted path", '"DRIVER": "claude"'),
         (engine({"DRIVER": "bupple_engine.drivers.base.ChatDriver"}), "it.DRIVER", "no subclass"),
         (engine({"DRIVER": f"{HERE}.Mute"}), "it.DRIVER", "must have generate()"),
+        (
+            engine({"DRIVER": f"{HERE}.HalfWire"}),
+            "it.DRIVER",
+            "must have base_url() and build_body() and build_media()",
+        ),
+        (engine({"DRIVER": "bupple_engine.wires.base.Wire"}), "it.DRIVER", "no subclass"),
     ],
     "E010": [
         (engine({**CLAUDE, "DRIVER": "claude", "TEMPRATURE": 1}), "it", "'TEMPRATURE'", "'TEMPERATURE'"),
@@ -542,9 +561,9 @@ def site(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(local, "_has_avx2", lambda: True)
     monkeypatch.setattr(local, "weights_path", lambda: Path(__file__))
     monkeypatch.setattr(bupple_engine.checks.values, "date", Today)
-    take(monkeypatch, local.importlib.util, "xllamacpp", there=True)
+    take(monkeypatch, importlib.util, "xllamacpp", there=True)
     take(monkeypatch, bupple_engine.checks.values, "socks", there=False)
-    monkeypatch.setattr(deployment, "has_aiohttp", lambda: True)
+    monkeypatch.setattr(wired, "has_aiohttp", lambda: True)
 
 
 class Today(date):
@@ -703,9 +722,9 @@ def test_a_third_partys_checks_are_told(settings: Any) -> None:
 def test_each_missing_part_of_the_local_engine_is_named(
     patched: str, value: Any, id: str, words: str, hint: str, settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local.platform, "machine", lambda: "x86_64")
+    monkeypatch.setattr(platform, "machine", lambda: "x86_64")
     if patched == "xllamacpp":
-        take(monkeypatch, local.importlib.util, patched, there=False)
+        take(monkeypatch, importlib.util, patched, there=False)
     else:
         monkeypatch.setattr(local, patched, lambda: value)
     settings.BUPPLE_ENGINE = engine({}, "local")
@@ -722,7 +741,7 @@ def test_each_missing_part_of_the_local_engine_is_named(
 def test_all_missing_parts_are_told_before_the_engine_is_installed(
     settings: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    take(monkeypatch, local.importlib.util, "xllamacpp", there=False)
+    take(monkeypatch, importlib.util, "xllamacpp", there=False)
     monkeypatch.setattr(local, "_load_error", lambda: "libgomp.so.1: cannot open")
     monkeypatch.setattr(local, "weights_path", lambda: None)
     settings.BUPPLE_ENGINE = engine({}, "local")
@@ -1020,7 +1039,7 @@ def test_a_settings_file_that_cannot_be_parsed(
 
 
 def test_asgi_without_the_extra(settings: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(deployment, "has_aiohttp", lambda: False)
+    monkeypatch.setattr(wired, "has_aiohttp", lambda: False)
     assert check_deployment() == []
     settings.ASGI_APPLICATION = "site.asgi.application"
     message = only(check_deployment())
@@ -1241,3 +1260,10 @@ def test_the_example_of_an_environment(settings: Any, monkeypatch: pytest.Monkey
     settings.BUPPLE_ENGINE = engine_settings()
     ids = {str(message.id)[-4:] for message in check_settings()}
     assert ids <= {"W003", "W014"}  # the keys, and the file of weights, are not there
+
+
+def test_what_lacks_a_method_can_not_be_made() -> None:
+    with pytest.raises(TypeError, match=r"Mute must have generate\(\)"):
+        Mute("it", "mute", {})
+    with pytest.raises(TypeError, match="abstract"):
+        HalfWire()  # type: ignore[abstract]

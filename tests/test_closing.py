@@ -285,7 +285,7 @@ def test_fifty_abandoned_streams_leave_nothing(
     open_before, threads_before, objects_before = descriptors(), set(threading.enumerate()), count_objects()
     abandon(50)
     if isinstance(world, Asynchronous):
-        until(lambda: world.tasks() == 0)  # type: ignore[attr-defined]
+        until(lambda: world.tasks() == 0)
     bridge.reset()
     # The provider's own threads end with their connections.
     until(lambda: set(threading.enumerate()) <= threads_before)

@@ -28,7 +28,8 @@ from bupple_engine import (
     call_finished,
 )
 from tests.conftest import Configure
-from tests.provider import Answer, Provider, split
+from tests.provider import Answer, Piece, Provider, split
+from tests.pure import begin, build, hear
 from tests.shapes import SHAPES
 from tests.verbs import STREAMS, VERBS, run
 from tests.wires import EVENTS, JSON, KEY, KNOWN, TEXTS, WIRES, Kind, Wire, dump
@@ -55,7 +56,8 @@ ONE_WIRE = pytest.mark.parametrize("wire", WIRES[1:2], ids=lambda wire: wire.nam
 @pytest.fixture(params=[*WIRES, *SHAPES], ids=lambda wire: wire.name)
 def wire(request: pytest.FixtureRequest) -> Wire:
     """Give each wire, and what some services make of one."""
-    return request.param
+    found: Wire = request.param
+    return found
 
 
 @pytest.fixture(
@@ -67,7 +69,7 @@ def verb(request: pytest.FixtureRequest) -> str:
     name, way = request.param
     if way == "threads":
         request.getfixturevalue("without_aiohttp")
-    return name
+    return str(name)
 
 
 @pytest.fixture
@@ -177,7 +179,7 @@ def test_a_stream_without_its_end_is_interrupted(
 ) -> None:
     whole = wire.stream_without_end(TEXTS)
     # A reset may overtake bytes that were not read yet, so it comes once the client has them.
-    pieces = [whole, 0.1] if end == "reset" else [whole]
+    pieces: list[Piece] = [whole, 0.1] if end == "reset" else [whole]
     provider.answer(Answer(pieces=pieces, cut=end == "cut", reset=end == "reset"), repeat=True)
     for verb in STREAMS:
         outcome = run(driver, verb, HELLO)
@@ -185,24 +187,23 @@ def test_a_stream_without_its_end_is_interrupted(
         assert outcome.text == outcome.error.partial_content == "".join(TEXTS)
 
 
-def test_a_stream_cut_at_every_byte_is_never_taken_for_whole(wire: Wire, driver: Any) -> None:
+def test_a_stream_cut_at_every_byte_is_never_taken_for_whole(wire: Wire) -> None:
     whole = wire.stream(["Grüße ", "🦜"])
+    entry = wire.settings("http://provider")
+    name = str(entry.pop("DRIVER"))
+    request = build(name, entry=entry, stream=True)
     complete_from = None
     for size in range(1, len(whole) + 1):
-        exchange = driver.stream(HELLO)._call.exchange
-        exchange.open_attempt()
-        exchange.receive_head(200, {})
-        chunks = exchange.receive(whole[:size])
-        try:
-            while not exchange.finished:
-                chunks += exchange.receive(b"")
-        except StreamInterruptedError:
+        outcome = hear(begin(name, request=request), [whole[:size]])
+        text = "".join(chunk["content"] for chunk in outcome.chunks)
+        if outcome.error is not None:
+            assert type(outcome.error) is StreamInterruptedError
             assert complete_from is None
-            assert "Grüße 🦜".startswith("".join(chunk["content"] for chunk in chunks))
+            assert "Grüße 🦜".startswith(text)
         else:
             complete_from = complete_from or size
-            assert "".join(chunk["content"] for chunk in chunks) == "Grüße 🦜"
-            assert chunks[-1]["done"]
+            assert text == "Grüße 🦜"
+            assert outcome.chunks[-1]["done"]
     assert complete_from is not None
 
 
@@ -213,7 +214,7 @@ def test_an_error_that_came_whole_wins_over_the_break_behind_it(
 ) -> None:
     raw = wire.stream_error(TEXTS, kind)
     for told in (raw, raw.rstrip()):  # its event, and that without the blank line which would end it
-        pieces = [told, 0.1] if end == "reset" else [told]
+        pieces: list[Piece] = [told, 0.1] if end == "reset" else [told]
         provider.answer(Answer(pieces=pieces, cut=end == "cut", reset=end == "reset"), repeat=True)
         for verb in STREAMS:
             outcome = run(driver, verb, HELLO)
@@ -451,7 +452,7 @@ def test_the_clocks_run_out(
         return
     # The comments are activity, which resets the idle clock alone.
     pings: list[Any] = [b": ping\n\n" if verb in STREAMS else b" ", 0.05] * 20
-    pieces = [text[:20], silence] if clock == "idle" else [*pings, silence]
+    pieces: list[Any] = [text[:20], silence] if clock == "idle" else [*pings, silence]
     provider.answer(Answer(pieces=pieces))
     started = time.monotonic()
     error = run(ai(), verb, HELLO).error

@@ -38,7 +38,7 @@ def piece(content: str = "", reasoning: str = "") -> Any:
     return {**chunk, "metadata": {"reasoning": reasoning}} if reasoning else chunk
 
 
-def last(finish: str = "stop", content: str = "", **usage: Any) -> Any:
+def last(finish: Any = "stop", content: Any = "", **usage: Any) -> Any:
     end = {"model": "m-1", "usage": usage or USAGE, "finish_reason": finish}
     secret = {"driver": "openai", "signature": "s", "reasoning": "Because"}
     return {"role": "assistant", "content": content, "done": True, **end, "metadata": secret}
@@ -470,3 +470,12 @@ def test_what_quotes_a_client_is_cut() -> None:
     problem = problem_of(InvalidRequestError("x" * 10_000, param="y" * 10_000))
     assert len(problem.message) < 1000
     assert len(problem.param or "") < 1000
+
+
+def test_a_dialect_without_its_last_words_can_not_be_made() -> None:
+    class Half(Dialect):
+        def encode(self, chunk: Any) -> bytes:
+            return b""
+
+    with pytest.raises(TypeError, match="encode_error"):
+        Half()  # type: ignore[abstract]

@@ -27,7 +27,9 @@ from rest_framework.exceptions import PermissionDenied, Throttled
 
 from bupple_engine import call_finished, conf
 from bupple_engine.api import ChatCall
+from bupple_engine.conf.naming import load
 from bupple_engine.drivers import DRIVERS, extras
+from bupple_engine.protocol.options import COMMON, Option
 from bupple_engine.wires.facts import CHECKED
 from bupple_engine.wires.services import SERVICES, Service
 from tests.conftest import Configure
@@ -223,6 +225,28 @@ def service_row(name: str, service: Service) -> str:
         "; ".join(words for words, holds in differs.items() if holds),
     ]
     return f"| {' | '.join(cells)} |"
+
+
+def option_row(name: str, option: Option) -> str:
+    """Return the row of README that says what the table of options does."""
+    said = f"of the entry alone: {option.help}" if not option.per_call else option.help
+    said += f" ({option.default:,})" if option.default is not None else ""
+    return f"| `{name.upper()}` | {said} | {f'`…_{name.upper()}`' if option.env else ''} |"
+
+
+def test_the_table_of_options_is_that_of_the_code() -> None:
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    _, _, table = text.partition("| option | | variable |")
+    rows = table.partition("\n\n")[0].splitlines()[2:]
+    assert rows == [option_row(name, option) for name, option in COMMON.items()]
+
+
+@pytest.mark.parametrize("name", ["openai", "openai_chat", "claude", "gemini", "local", "echo"])
+def test_the_options_of_each_driver_are_documented(name: str) -> None:
+    _, _, table = (ROOT / "docs" / "drivers.md").read_text(encoding="utf-8").partition("| driver | API |")
+    (row,) = re.findall(rf"^\| `{name}` \|.*", table.partition("\n\n")[0], re.MULTILINE)
+    own = [option.upper() for option in load(name, name).options if option not in COMMON]
+    assert re.findall(r"`([A-Z_]+)`", row.split("|")[3]) == own
 
 
 def test_every_service_and_driver_is_documented() -> None:

@@ -75,7 +75,7 @@ def test_an_option_of_another_library_is_answered_with_ours(name: str, verb: str
 
 @pytest.mark.parametrize("verb", VERBS)
 def test_a_prompt_in_place_of_the_messages_is_answered_likewise(verb: str, chat: Provider) -> None:
-    error = run(_Bare(), verb, None, prompt="Hello").error
+    error = run(_Bare(), verb, None, prompt="Hello").error  # type: ignore[arg-type]
     assert 'ai().send("Hello!")' in str(error)
 
 
@@ -288,7 +288,7 @@ def test_a_loop_of_the_wrong_kind_says_which_is_right(configure: Configure) -> N
 
     asyncio.run(wrong())
     with pytest.raises(TypeError, match=r"outside of async write ai\(\)\.stream"):
-        for _ in ai().astream("Hello"):
+        for _ in ai().astream("Hello"):  # type: ignore[attr-defined]
             pass
 
 

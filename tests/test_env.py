@@ -8,7 +8,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
-from typing import Any
+from typing import Any, ClassVar
 
 import environ
 import pytest
@@ -18,7 +18,9 @@ from bupple_engine import ai
 from bupple_engine.checks import check_settings
 from bupple_engine.conf.env import engine_settings, known_variables
 from bupple_engine.drivers import DRIVERS, VENDOR_VARIABLES
+from bupple_engine.options import COMMON, Option, integer, string
 from bupple_engine.wires.services import SERVICES
+from tests.verbs import Quiet
 
 KEY = "sk-0123456789abcdef"
 HOUSE = {
@@ -113,6 +115,77 @@ def test_a_name_of_ones_own_is_an_entry(settings: Any) -> None:
 )  # fmt: skip
 def test_entries_by_their_names(variables: dict[str, str], entries: dict[str, Any]) -> None:
     assert read(variables)["DRIVERS"] == entries
+
+
+class House(Quiet):
+    """Be a third party's driver, some of whose options have a variable."""
+
+    options: ClassVar = {
+        **COMMON,
+        "vault": Option(string, secret=True, env=str),
+        "rooms": Option(integer(1), env=int),
+        "attic": Option(string),
+    }
+
+
+OURS = {
+    "BUPPLE_ENGINE_OURS_DRIVER": f"{__name__}.House",
+    "BUPPLE_ENGINE_OURS_MODEL": "m",
+    "BUPPLE_ENGINE_OURS_VAULT": "vQwJzLpKxBnRtG",
+    "BUPPLE_ENGINE_OURS_ROOMS": "7",
+}
+
+
+def test_a_third_partys_option_says_how_its_variable_is_read(
+    settings: Any, shell: Callable[..., None]
+) -> None:
+    shell({**OURS, "BUPPLE_ENGINE_OURS_ATTIC": "cold", "BUPPLE_ENGINE_OURS_ROOMSS": "8"})
+    settings.BUPPLE_ENGINE = engine_settings()
+    config = ai("ours").config
+    assert (config["model"], config["rooms"], config["vault"].reveal()) == ("m", 7, "vQwJzLpKxBnRtG")
+    assert ai("ours").get_config()["vault"] == "…nRtG"
+    assert "attic" not in config
+    found = {str(message.obj): str(message.hint) for message in check_settings()}
+    assert found == {
+        "os.environ['BUPPLE_ENGINE_OURS_ATTIC']": "engine_settings() does not read it; write "
+        "BUPPLE_ENGINE['DRIVERS']['ours']['ATTIC'] = … after it in the settings file.",
+        "os.environ['BUPPLE_ENGINE_OURS_ROOMSS']": "Did you mean BUPPLE_ENGINE_OURS_ROOMS?",
+    }
+
+
+def test_a_third_partys_variable_that_is_wrong_is_a_mistake_of_the_entry(
+    settings: Any, shell: Callable[..., None]
+) -> None:
+    shell({**OURS, "BUPPLE_ENGINE_OURS_ROOMS": "seven"})
+    settings.BUPPLE_ENGINE = engine_settings()
+    (message,) = of("E011")
+    assert str(message.obj) == "BUPPLE_ENGINE['DRIVERS']['ours']['ROOMS']"
+    assert str(message.hint).startswith("It is the environment variable BUPPLE_ENGINE_OURS_ROOMS; set, ")
+
+
+def test_a_variable_is_read_for_the_alias_that_it_names_in_full() -> None:
+    found = read(
+        {**OURS, "BUPPLE_ENGINE_OURS_ROOMS_DRIVER": "echo", "BUPPLE_ENGINE_OURS_ROOMS_MODEL": "other"}
+    )
+    assert found["DRIVERS"]["ours_rooms"] == {"DRIVER": "echo", "MODEL": "other"}
+    assert {*found["DRIVERS"]["ours"]} == {"DRIVER", "MODEL", "VAULT", "ROOMS"}
+
+
+def test_an_environment_of_files_is_read_though_another_programs_file_is_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "key").write_text(KEY)
+    monkeypatch.setenv("BUPPLE_ENGINE_HOUSE_API_KEY_FILE", str(tmp_path / "key"))
+    monkeypatch.setenv("BUPPLE_ENGINE_HOUSE_DRIVER", "compatible")
+    monkeypatch.setenv("ANOTHER_PROGRAMS_FILE", str(tmp_path / "nowhere"))
+    assert engine_settings(environ.FileAwareEnv())["DRIVERS"]["house"] == {
+        "DRIVER": "compatible",
+        "API_KEY": KEY,
+    }
+
+
+def test_no_module_of_the_sites_own_is_imported_while_the_settings_are_read() -> None:
+    assert read({**OURS, "BUPPLE_ENGINE_OURS_DRIVER": "nowhere.at.All"})["DRIVERS"]["ours"]["VAULT"]
 
 
 @pytest.mark.parametrize(

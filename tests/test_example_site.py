@@ -65,7 +65,7 @@ class Site:
 
 def token(response: requests.Response) -> str:
     """Return the CSRF token of a page's first form."""
-    return re.findall(r'name="csrfmiddlewaretoken" value="([^"]+)"', response.text)[0]
+    return str(re.findall(r'name="csrfmiddlewaretoken" value="([^"]+)"', response.text)[0])
 
 
 @pytest.fixture

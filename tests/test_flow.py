@@ -29,7 +29,7 @@ from tests.virtual import VirtualClock, virtually
 from tests.wires import EVENTS, TEXTS, WIRES
 from tests.worlds import until
 
-HELLO = [{"role": "user", "content": "Hello"}]
+HELLO: Any = [{"role": "user", "content": "Hello"}]
 LOCAL: contextvars.ContextVar[str] = contextvars.ContextVar("local", default="unset")
 WIRE = WIRES[1]
 
@@ -209,12 +209,12 @@ async def test_the_task_that_waits_is_never_cancelled(configure: Configure, way:
             await asyncio.sleep(0)
         told.append("after")
 
-    with use_transport(never):  # type: ignore[arg-type] # of the synchronous half it has nothing
+    with use_transport(never):
         stream = ai().astream(HELLO)
         reading = asyncio.create_task(read(stream))
         await asyncio.sleep(0.01)
         cancelled: list[object] = []
-        reading.cancel = lambda *about: cancelled.append(about) or False  # type: ignore[method-assign, assignment, func-returns-value]
+        reading.cancel = lambda *about: cancelled.append(about) or False  # type: ignore[method-assign, func-returns-value]
         await ends()[way](stream)
         await reading
     assert (told, cancelled) == (["the end", 0, "after"], [])
@@ -227,7 +227,7 @@ async def test_a_caller_that_is_cancelled_while_its_stream_is_closed_is_cancelle
     configure: Configure, reads: bool
 ) -> None:
     configure(it=WIRE.settings("http://nobody.invalid"))
-    with use_transport(Never(reads=reads)):  # type: ignore[arg-type] # of the synchronous half it has nothing
+    with use_transport(Never(reads=reads)):
         for first in ("cancel", "close"):
             stream = ai().astream(HELLO)
             reading = asyncio.ensure_future(anext(stream, "the end"))
@@ -339,7 +339,8 @@ def test_an_attempt_that_another_follows_says_what_was_known_of_it() -> None:
     attempt = verdict.attempt
     assert (attempt.number, attempt.alias, attempt.model, attempt.status) == (1, "it", "m", 200)
     assert (attempt.request_id, attempt.started, attempt.first_chunk, attempt.ended) == ("req_1", 0, None, 3)
-    assert (attempt.usage or {})["prompt_tokens"] == 12
+    assert attempt.usage is not None
+    assert attempt.usage["prompt_tokens"] == 12
     assert attempt.error is caught.value
     assert attempt.pause == verdict.seconds > 0
 
@@ -376,13 +377,13 @@ def test_each_answer_is_closed_before_the_pause(verb: str, configure: Configure)
     configure(it=WIRE.settings("http://nobody.invalid"))
     whole = WIRE.stream(TEXTS) if verb in STREAMS else WIRE.reply("".join(TEXTS))
     with virtually((529, {}, b"{}"), (200, {}, whole)) as (script, clock):
-        pause, open_then = clock.pause, []
+        pause, open_then = clock.pause, list[Any]()
 
         def look(*about: Any) -> None:
             open_then.extend(said for said in script.said if not said.closed)
             pause(*about)
 
-        clock.pause = look  # type: ignore[method-assign]
+        clock.pause = look  # type: ignore[method-assign, assignment]
         assert run(ai(), verb, HELLO).error is None
     assert (open_then, len(clock.pauses)) == ([], 1)
     assert all(said.closed for said in script.said)

@@ -156,7 +156,7 @@ def test_a_flood_ends_at_once_where_its_reader_has_gone(configure: Configure, na
 
 def waits_in_flood(reader: ThreadPoolExecutor) -> bool:
     (thread,) = reader._threads
-    frame = sys._current_frames().get(thread.ident)
+    frame = sys._current_frames().get(thread.ident or 0)
     while frame is not None:
         if frame.f_code.co_name in ("open", "read"):
             return True

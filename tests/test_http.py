@@ -28,6 +28,7 @@ from bupple_engine import (
 from bupple_engine.calls import bridge
 from bupple_engine.http import EventStream, PlainText, asgi, astream_response, shutdown, stream_response, wsgi
 from bupple_engine.http.asgi import AsyncRelay
+from bupple_engine.http.problems import ShuttingDownError
 from bupple_engine.http.wsgi import Relay
 from tests.provider import Answer, Provider
 from tests.wires import EVENTS, ChatCompletions, Claude
@@ -402,7 +403,7 @@ async def test_a_server_that_ends_tells_its_readers(world: World, settings: Any)
     relay = await world.open(ONE)
     assert relay in shutdown._open
     await world.take(relay)
-    relay.end(shutdown.ShuttingDownError("The server ends."))
+    relay.end(ShuttingDownError("The server ends."))
     error = told(await world.take(relay))
     assert (error["type"], error["code"]) == ("ShuttingDownError", 503)
     assert await world.take(relay) is None
@@ -412,7 +413,7 @@ async def test_a_server_that_ends_tells_its_readers(world: World, settings: Any)
 async def test_a_server_that_ends_lets_a_whole_answer_be(world: World) -> None:
     relay = await world.open(ONE, LAST)
     await world.until(lambda: relay._done)
-    relay.end(shutdown.ShuttingDownError("The server ends."))
+    relay.end(ShuttingDownError("The server ends."))
     world.source.say(None)
     assert b"event: error" not in await world.rest(relay)
 
@@ -476,7 +477,7 @@ async def test_on_end_hears_of_a_whole_answer(any_chunks: World) -> None:
     assert b"hm" in (await world.take(relay) or b"")
     world.source.say(TWO, LAST, None)
     assert b'"done":true' in await world.rest(relay)
-    assert await hear(world) == Outcome("complete", "one two", "hm", {"total_tokens": 3}, "stop")  # type: ignore[typeddict-item]
+    assert await hear(world) == Outcome("complete", "one two", "hm", {"total_tokens": 3}, "stop")  # type: ignore[arg-type]
     assert world.source.closed.is_set()
 
 
@@ -491,7 +492,7 @@ async def test_on_end_hears_of_an_answer_that_was_cut_off(any_chunks: World) -> 
 @pytest.mark.parametrize("said", [[], [ONE]])
 async def test_on_end_hears_of_a_failure(any_chunks: World, said: list[Any]) -> None:
     error = RateLimitError("Slow down", code=429)
-    error.usage = {"prompt_tokens": 7}
+    error.usage = {"prompt_tokens": 7}  # type: ignore[assignment]
     any_chunks.source.say(*said, error)
     response = await any_chunks.respond()
     if said:
@@ -519,11 +520,11 @@ async def test_on_end_hears_of_a_reader_that_left(any_chunks: World) -> None:
 async def test_on_end_hears_of_a_server_that_ends(any_chunks: World) -> None:
     relay = await any_chunks.open(ONE)
     await any_chunks.take(relay)
-    relay.end(shutdown.ShuttingDownError("The server ends."))
+    relay.end(ShuttingDownError("The server ends."))
     assert told(await any_chunks.take(relay))["type"] == "ShuttingDownError"
     outcome = await hear(any_chunks)
     assert (outcome.state, outcome.text) == ("interrupted", "one ")
-    assert isinstance(outcome.error, shutdown.ShuttingDownError)
+    assert isinstance(outcome.error, ShuttingDownError)
 
 
 async def test_on_end_hears_of_a_reader_that_left_at_the_gate(settings: Any) -> None:
@@ -555,7 +556,8 @@ async def test_on_end_hears_the_usage_that_was_known_when_the_reader_left(
     await asyncio.to_thread(relay.close)
     outcome = await hear(world)
     assert (outcome.state, outcome.text) == ("interrupted", "Hello ")
-    assert (outcome.usage or {}).get("prompt_tokens")
+    assert outcome.usage is not None
+    assert outcome.usage["prompt_tokens"]
 
 
 async def test_a_coroutine_function_may_hear_the_end(world: World) -> None:
@@ -790,11 +792,11 @@ async def test_a_thread_that_cannot_be_started(settings: Any, monkeypatch: Any) 
 async def test_the_other_world(settings: Any) -> None:
     """Each function may be called in a view of the other kind."""
     set_api(settings)
-    under_asgi = await asyncio.to_thread(
+    under_asgi: Any = await asyncio.to_thread(
         stream_response, AsyncRequestFactory().get("/"), messages=HELLO, dialect=PlainText()
     )
     assert isinstance(under_asgi._iterator, AsyncRelay)
-    under_wsgi = await astream_response(RequestFactory().get("/"), messages=HELLO, dialect=PlainText())
+    under_wsgi: Any = await astream_response(RequestFactory().get("/"), messages=HELLO, dialect=PlainText())
     assert isinstance(under_wsgi._iterator, Relay)
     await asyncio.to_thread(lambda: list(under_wsgi))
 

@@ -201,7 +201,8 @@ def test_a_body_without_a_length_is_not_read_for_who_may_not_call(path: str, sit
 
 def test_a_length_that_lies_reads_no_more_than_is_allowed(site: Site) -> None:
     """A server holds a body to its length; where one does not, we do."""
-    from bupple_engine.api.content import BodyTooLarge, BoundedJSONParser
+    from bupple_engine.api.body import BodyTooLarge
+    from bupple_engine.api.content import BoundedJSONParser
 
     site(MAX_BODY_BYTES=100)
     view = SimpleNamespace(api=api_settings())
@@ -355,7 +356,7 @@ def test_calls_at_the_same_time_never_get_more_than_the_limit(site: Site) -> Non
 def test_a_cache_that_counts_by_reading_and_writing_keeps_the_count(
     site: Site, settings: Any, clock: Any, tmp_path: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(filebased, "time", base.time)
+    monkeypatch.setattr(filebased, "time", vars(base)["time"])
     backend = "django.core.cache.backends.filebased.FileBasedCache"
     settings.CACHES = {"default": {"BACKEND": backend, "LOCATION": str(tmp_path)}}
     site(THROTTLE_RATES={"anon": "2/day"})
@@ -473,7 +474,7 @@ def test_a_cache_that_is_down_takes_no_place(monkeypatch: pytest.MonkeyPatch) ->
     def fail(*args: Any, **kwargs: Any) -> bool:
         raise ConnectionError("The cache is down.")
 
-    monkeypatch.setattr(slots.cache, "add", fail, raising=False)
+    monkeypatch.setattr(cache, "add", fail, raising=False)
     with pytest.raises(ConnectionError):
         _take()
 
@@ -518,7 +519,7 @@ def test_a_place_is_given_back_however_a_stream_ends(
     body = {**BODIES[path], **({"options": {"temperature": "x"}} if way == "bad option" else {})}
     if way != "bad option":
         _script(way, provider)
-    response = Client().post(f"/ai/{path}", body, content_type="application/json")
+    response: Any = Client().post(f"/ai/{path}", body, content_type="application/json")
     if way in ("whole", "cut"):
         assert b"".join(response)
     elif way in ("not iterated", "left"):

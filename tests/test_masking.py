@@ -10,6 +10,7 @@ import pickle
 import re
 import traceback
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 from urllib.parse import quote, quote_plus
 
@@ -18,11 +19,12 @@ import pytest
 from bupple_engine import ai, conf
 from bupple_engine.api.base import load as load_path
 from bupple_engine.conf.env import engine_settings
-from bupple_engine.conf.registry import load
+from bupple_engine.conf.naming import load
 from bupple_engine.drivers import DRIVERS
-from bupple_engine.masking import Hidden, MaskedDict, Secret, SecretURL, hide, mask_url, protect, reveal
+from bupple_engine.masking import Hidden, MaskedDict, Secret, SecretURL, hide, mask_url, reveal
 from bupple_engine.masking.keys import find_keys, looks_like_key, shown, unkeyed
 from bupple_engine.masking.printing import one_line, printable
+from bupple_engine.protocol.options import protect
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.scrubbing import scrub, secrets_of
 
@@ -102,7 +104,7 @@ def test_what_looks_like_a_key(key: str) -> None:
 
 @pytest.mark.parametrize("name", DRIVERS)
 def test_the_keys_of_each_driver_are_known(name: str) -> None:
-    _, wire = load(name, name)
+    wire = load(name, name).wire
     for prefix in wire.key_prefixes if wire else ():
         assert find_keys(f"It is {prefix}{TAIL}.") == [f"{prefix}{TAIL}"]
 
@@ -190,6 +192,11 @@ def test_a_callable_key_is_not_asked() -> None:
     assert repr(protect({"api_key": ask})["api_key"]) == "…"
 
 
+def base64_behind(count: int, secret: str) -> str:
+    """Return a secret in base64, so many characters into it."""
+    return base64.b64encode(f"{'.' * count}{secret}::".encode()).decode()
+
+
 ENCODINGS: dict[str, Callable[[str], str]] = {
     "plain": str,
     "percent": lambda secret: quote(secret, safe=""),
@@ -201,10 +208,7 @@ ENCODINGS: dict[str, Callable[[str], str]] = {
     "json in UTF-8": lambda secret: json.dumps(secret, ensure_ascii=False),
     "python": repr,
     "html": html.escape,
-    **{
-        f"base64 behind {n}": lambda secret, n=n: base64.b64encode(f"{'.' * n}{secret}::".encode()).decode()
-        for n in range(4)
-    },
+    **{f"base64 behind {n}": partial(base64_behind, n) for n in range(4)},
     "base64 for URLs": lambda secret: base64.urlsafe_b64encode(f"u:{secret}".encode()).decode(),
 }
 

@@ -94,7 +94,7 @@ def test_no_view_is_forgotten() -> None:
     from bupple_engine.api.schema import OPERATIONS
     from bupple_engine.urls import urlpatterns
 
-    shown = [
+    shown: list[Any] = [
         path.callback for path in urlpatterns if path.name
     ]  # the others are refusals, and other spellings
     assert set(OPERATIONS) == {view.cls.__name__ for view in shown}

@@ -18,7 +18,7 @@ from bupple_engine.conf import max_threads
 from bupple_engine.conf.env import engine_settings
 from bupple_engine.drivers import DRIVERS
 from bupple_engine.protocol.options import Clocks
-from bupple_engine.wires.compatible import SERVICES
+from bupple_engine.wires.services import SERVICES
 from tests.conftest import Configure
 from tests.provider import Provider
 from tests.pure import HELLO, NO_STREAM_OPTIONS, begin, body, build, wire

@@ -35,7 +35,7 @@ from bupple_engine.wires.chat_completions import ChatCompletionsWire
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
 from tests.verbs import VERBS, Quiet, run
-from tests.wires import JSON, KEY, NO_MESSAGES, WIRES, Wire
+from tests.wires import EVENTS, JSON, KEY, NO_MESSAGES, WIRES, Wire
 
 NAMES = ["zeta-1", "alpha-2", "model-3"]
 HASTE = 0.3  # seconds, for a probe that must run out of them
@@ -60,7 +60,8 @@ def listed(body: Any) -> Answer:
 @pytest.fixture(params=WIRES, ids=lambda wire: wire.name)
 def wire(request: pytest.FixtureRequest) -> Wire:
     """Give each wire."""
-    return request.param
+    found: Wire = request.param
+    return found
 
 
 @pytest.fixture(params=["sync", "aiohttp", "threads"])
@@ -89,6 +90,15 @@ def test_the_list_is_the_providers(wire: Wire, models: Any, provider: Provider, 
     assert wire.key(request) == KEY
     assert "content-type" not in request.headers
     assert request.headers.get("anthropic-version") == ("2026-10-21" if wire.name == "claude" else None)
+
+
+def test_a_list_that_comes_as_an_event_stream_is_an_error(
+    wire: Wire, models: Any, provider: Provider, configure: Configure
+) -> None:
+    configure(it=wire.settings(provider.url, MAX_RETRIES=0))
+    provider.answer(Answer(200, EVENTS, wire.stream(["Hello"])))
+    with pytest.raises(ResponseParseError, match="The list of models came as an event stream"):
+        models(ai())
 
 
 def test_a_key_goes_once_by_a_callable_and_the_entrys_headers_go_too(
@@ -329,7 +339,8 @@ SILENT, LISTED, UNLISTED = (f"tests.test_probe.{name}" for name in ("Silent", "L
 
 def test_a_driver_without_a_list_says_so(configure: Configure) -> None:
     configure(house={"DRIVER": SILENT})
-    for ask in (lambda: ai().models(), lambda: asyncio.run(ai().amodels())):
+    asks: list[Callable[[], object]] = [lambda: ai().models(), lambda: asyncio.run(ai().amodels())]
+    for ask in asks:
         with pytest.raises(UnsupportedFeatureError, match=r"has no list of models"):
             ask()
     verdict = probe("house")

@@ -27,7 +27,8 @@ HELLO = [{"role": "user", "content": "Grüße, 🦜"}]
 @pytest.fixture(params=WIRES, ids=lambda wire: wire.name)
 def wire(request: pytest.FixtureRequest) -> Wire:
     """Give each wire."""
-    return request.param
+    found: Wire = request.param
+    return found
 
 
 @pytest.fixture(
@@ -39,7 +40,7 @@ def verb(request: pytest.FixtureRequest) -> str:
     name, way = request.param
     if way == "threads":
         request.getfixturevalue("without_aiohttp")
-    return name
+    return str(name)
 
 
 @pytest.fixture

@@ -23,7 +23,7 @@ from contextlib import ExitStack, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import SimpleNamespace, TracebackType
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from asgiref.sync import async_to_sync
@@ -57,17 +57,19 @@ from bupple_engine import (
     call_finished,
 )
 from bupple_engine.calls.running import RunningCall
-from bupple_engine.checks import check_settings
+from bupple_engine.checks import check_deployment, check_settings
 from bupple_engine.conf.env import engine_settings
+from bupple_engine.diagnostics.overview import read_rows
 from bupple_engine.diagnostics.probe import probe
 from bupple_engine.drivers import base
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.drivers.echo import EchoDriver
 from bupple_engine.http import stream_response
 from bupple_engine.http.problems import report
+from bupple_engine.options import COMMON, Option, SecretURL, integer, stop, string, url
 from bupple_engine.wires.chat_completions import ChatCompletionsWire
 from tests.provider import Answer, Provider
-from tests.verbs import STREAMS, VERBS
+from tests.verbs import STREAMS, VERBS, Quiet
 from tests.wires import EVENTS, JSON, ChatCompletions, dump
 from tests.worlds import until
 
@@ -85,8 +87,11 @@ PROXY_USER, PROXY_PASSWORD = "oK6jXb1mTf", "wC8aPn4zDg"
 QUERY = "qV2rZk7tGm5s"
 BASIC = base64.b64encode(f"{USER}:{PASSWORD}".encode()).decode()
 PROXY_BASIC = base64.b64encode(f"{PROXY_USER}:{PROXY_PASSWORD}".encode()).decode()
+# Of a third party's driver: by no name and by no look of theirs could anyone tell that they are secret.
+VAULT, OTHER_VAULT, PIN = "vQwJzLpKxBnRtG", "bHgMqYdXsFvCkP", 739_418_265
 SECRETS = [
-    KEY, OTHER_KEY, HEADER, EXTRA, USER, PASSWORD, PASSWORD_IN_URL, PROXY_USER, PROXY_PASSWORD, QUERY, BASIC,
+    VAULT, OTHER_VAULT, str(PIN), KEY, OTHER_KEY, HEADER, EXTRA, USER,
+    PASSWORD, PASSWORD_IN_URL, PROXY_USER, PROXY_PASSWORD, QUERY, BASIC,
     PROXY_BASIC,
 ]  # fmt: skip
 RUN = 5  # so many characters of a secret in a row are too many
@@ -616,6 +621,134 @@ def a_wire_that_fails_while_the_request_is_built(scene: Scene) -> None:
     scene.entry |= {"DRIVER": f"{__name__}.BrokenWire", "BASE_URL": f"http://127.0.0.1/v1?api-key={QUERY}"}
 
 
+def refuse(value: Any) -> Any:
+    """Be a parser that quotes what it refuses, and does not raise what a parser should."""
+    raise KeyError(value)
+
+
+def quote(value: Any) -> Any:
+    """Be a parser that quotes what it refuses."""
+    raise ValueError(f"must be better than {value}" if value else value)
+
+
+VAULT_OPTIONS = {
+    "vault": Option(string, secret=True, env=str),
+    "pin": Option(integer(), secret=True, env=int),
+    "places": Option(stop, secret=True),
+    "store": Option(url, secret=SecretURL),
+    "refused": Option(refuse, secret=True),
+    "quoted": Option(quote, secret=True),
+}
+VAULTS = {
+    "VAULT": VAULT,
+    "PIN": PIN,
+    "PLACES": ["here", VAULT],
+    "STORE": f"http://{USER}:{PASSWORD_IN_URL}@127.0.0.1/",
+}
+
+
+def quote_vaults(options: Any) -> str:
+    """Say all that a third party's options hold, as a provider may quote it."""
+    said = [options[name].reveal() for name in ("vault", "pin", "places", "store")]
+    return f"{said} {base64.b64encode(VAULT.encode()).decode()}"
+
+
+class VaultDriver(Quiet):
+    """A third party's driver with secrets of its own."""
+
+    options: ClassVar = {**COMMON, **VAULT_OPTIONS}
+    fails: ClassVar[str] = "generate"
+
+    def generate(self, messages: Any, options: Any) -> Any:
+        self.fail("generate", options)
+        yield {"done": True}
+
+    def fail(self, where: str, options: Any) -> None:
+        if self.fails == where:
+            raise ProviderServerError(quote_vaults(options), type=options["vault"].reveal())
+
+    def models(self) -> list[str]:
+        self.fail("models", self.config)
+        return [self.config["vault"].reveal()]
+
+    def check(self) -> list[Any]:
+        self.fail("check", self.config)
+        return []
+
+    def get_config(self) -> dict[str, Any]:
+        self.fail("get_config", self.config)
+        return super().get_config()
+
+
+class UnmadeVaultDriver(VaultDriver):
+    """A third party's driver that quotes its secrets while it is made."""
+
+    def __init__(self, alias: str, name: str, config: Any) -> None:
+        raise ImproperlyConfigured(f"There is no vault for {quote_vaults(config)}.")
+
+
+class VaultWire(ChatCompletionsWire):
+    """A third party's wire with secrets of its own, which stand in a header and in the body."""
+
+    name = "vault"
+    options: ClassVar = {**ChatCompletionsWire.options, **VAULT_OPTIONS}
+
+    def build_headers(self, options: Any) -> dict[str, str]:
+        return {"X-Vault": options["vault"].reveal()}
+
+    def build_body(self, turns: Any, options: Any, stream: bool) -> dict[str, Any]:
+        return {**super().build_body(turns, options, stream), "pin": options["pin"].reveal()}
+
+
+class BrokenVaultWire(VaultWire):
+    """The same, which fails behind them."""
+
+    def build_echo(self, body: Any, options: Any) -> dict[str, Any]:
+        raise UnsupportedFeatureError("no echo")
+
+
+@fails(ProviderServerError)
+def a_third_partys_driver_that_quotes_its_secrets(scene: Scene) -> None:
+    scene.entry |= {"DRIVER": f"{__name__}.VaultDriver", **VAULTS}
+    scene.options["vault"] = OTHER_VAULT
+
+
+@fails(AuthenticationError)
+def a_third_partys_wire_whose_provider_quotes(scene: Scene) -> None:
+    scene.entry |= {"DRIVER": f"{__name__}.VaultWire", **VAULTS}
+    facts = {"message": f"{QUOTE} {VAULT} {OTHER_VAULT} {PIN}", "code": "invalid_api_key"}
+    scene.overrides["vault"] = OTHER_VAULT
+    scene.answer(401, dump({"error": {**facts, "message": facts["message"].replace(VAULT, "")}}).encode())
+
+
+@fails(UnsupportedFeatureError)
+def a_third_partys_wire_that_fails_behind_its_secrets(scene: Scene) -> None:
+    scene.entry |= {"DRIVER": f"{__name__}.BrokenVaultWire", **VAULTS}
+
+
+def _wrong_vault(name: str, value: Any) -> None:
+    def of_an_entry(scene: Scene) -> None:
+        scene.entry |= {"DRIVER": f"{__name__}.VaultDriver", **VAULTS, name.upper(): value}
+
+    def of_a_call(scene: Scene) -> None:
+        scene.entry |= {"DRIVER": f"{__name__}.VaultDriver", **VAULTS}
+        scene.options[name] = value
+
+    FAILURES[f"a_third_partys_setting_{name}_that_is_wrong"] = ImproperlyConfigured, of_an_entry
+    FAILURES[f"a_third_partys_option_{name}_that_is_wrong"] = InvalidRequestError, of_a_call
+
+
+for _name, _value in {
+    "vault": PIN,
+    "pin": VAULT,
+    "places": {"here": VAULT},
+    "store": f"ftp://{USER}:{PASSWORD_IN_URL}@127.0.0.1/",
+    "refused": VAULT,
+    "quoted": VAULT,
+}.items():
+    _wrong_vault(_name, _value)
+
+
 @fails(InvalidRequestError)
 def option_of_a_wrong_type(scene: Scene) -> None:
     scene.options |= {"api_key": OTHER_KEY, "extra": {"vault": EXTRA}, "temperature": "warm"}
@@ -814,13 +947,13 @@ def world(request: pytest.FixtureRequest, settings: Any, caplog: Any) -> Iterato
     yield SimpleNamespace(calls=calls, facts=facts, log=caplog)
     call_finished.disconnect(listen)
     streams.clear()
-    get_default_exception_reporter_filter.cache_clear()
+    get_default_exception_reporter_filter.cache_clear()  # type: ignore[attr-defined] # its stubs lack the cache
 
 
 def filter_by(settings: Any, filter: type[SafeExceptionReporterFilter]) -> None:
     """Have the debug page ask a filter, which Django otherwise reads from the settings once a process."""
     settings.DEFAULT_EXCEPTION_REPORTER_FILTER = f"{filter.__module__}.{filter.__qualname__}"
-    get_default_exception_reporter_filter.cache_clear()
+    get_default_exception_reporter_filter.cache_clear()  # type: ignore[attr-defined] # its stubs lack the cache
 
 
 OWN = [(verb, "own") for verb in VERBS]
@@ -1175,6 +1308,51 @@ def test_a_driver_is_pickled_as_its_alias(settings: Any, provider: Provider) -> 
     with pytest.raises(TypeError, match=r"ai\('it', \*\*options\) can't be pickled") as caught:
         pickle.dumps(changed)
     assert leaks({"error": str(caught.value)}) == {}
+
+
+@pytest.mark.parametrize("driver", ["VaultDriver", "UnmadeVaultDriver", "VaultWire"])
+@pytest.mark.parametrize("fails", ["check", "get_config", "models", "generate"])
+def test_a_third_partys_secrets_are_masked_in_all_that_looks_at_its_driver(
+    driver: str, fails: str, provider: Provider, settings: Any, monkeypatch: Any, caplog: Any, capfd: Any
+) -> None:
+    monkeypatch.setattr(VaultDriver, "fails", fails)
+    said = dump({"error": {"message": f"{VAULT} {PIN} {KEY}"}})
+    provider.answer(Answer(401, JSON, said.encode()), repeat=True)
+    entry = {**WIRE.settings(provider.url, API_KEY=KEY), "DRIVER": f"{__name__}.{driver}", **VAULTS}
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"it": entry}}
+    places = {"checks": repr([*check_settings(), *check_deployment()]), "verdict": repr(probe("it"))}
+    with suppress(CommandError, SystemCheckError):
+        call_command("bupple_check", "--live")
+    rows = read_rows()
+    places["page"] = repr(rows) + repr([vars(row) for row in rows])
+    with suppress(Exception):
+        places["driver"] = shown(ai("it")) + repr(ai("it").get_config()) + repr(ai("it").config)
+        places["pickle"] = pickle.dumps(ai("it")).decode("latin-1")
+        with pytest.raises(TypeError, match="has a secret in it"):
+            pickle.dumps(ai("it").config["vault"])
+    printed = capfd.readouterr()
+    places["printed"] = printed.out + printed.err
+    assert leaks({**places, **record_places(caplog.records)}) == {}
+    is_made = driver == "VaultWire" or (driver == "VaultDriver" and fails != "get_config")
+    assert ("driver" in places) == is_made
+
+
+def test_a_third_partys_secrets_are_told_by_their_last_characters(settings: Any) -> None:
+    settings.BUPPLE_ENGINE = {"DRIVERS": {"it": {"DRIVER": f"{__name__}.VaultDriver", **VAULTS}}}
+    config = ai("it").get_config()
+    assert config["vault"] == f"…{VAULT[-4:]}"
+    assert (config["pin"], config["places"], config["refused"]) == ("…", "…", None)
+    assert config["store"] == "http://…@127.0.0.1/"
+    assert ai("it", vault=OTHER_VAULT).get_config()["vault"] == f"…{OTHER_VAULT[-4:]}"
+
+
+def test_a_third_partys_secrets_are_sent(scene: Scene, settings: Any) -> None:
+    scene.answer(401, b"{}")
+    scene.entry |= {"DRIVER": f"{__name__}.VaultWire", **VAULTS}
+    settings.BUPPLE_ENGINE = scene.settings()
+    visit(scene.verb)
+    (sent,) = scene.provider.requests
+    assert (sent.headers["x-vault"], sent.json["pin"]) == (VAULT, PIN)
 
 
 @pytest.mark.parametrize("copied", [copy.copy, copy.deepcopy])

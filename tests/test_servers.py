@@ -355,7 +355,7 @@ def ends_well(server: Server, chat: Chat) -> None:
         if server.kind.name in CUTS:
             assert end is None
         else:
-            assert told(end)["type"] == "ShuttingDownError"
+            assert told(end or b"")["type"] == "ShuttingDownError"
             assert reader.event() == b""
     server.wait_ended()
     chat.wait_closed(words)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -214,7 +215,11 @@ def test_cloudflare_takes_content_of_one_shape() -> None:
     answered = [*words, {"role": "assistant", "content": "a"}]
     image = {"role": "user", "content": [{"type": "image", "content": PNG}, {"content": "it"}]}
     sent = body("cloudflare", [*answered, image])["messages"]
-    text, part = (lambda words: [{"type": "text", "text": words}]), f"data:image/png;base64,{PNG}"
+    part = f"data:image/png;base64,{PNG}"
+
+    def text(words: str) -> list[dict[str, str]]:
+        return [{"type": "text", "text": words}]
+
     assert [message["content"] for message in sent] == [
         text("s"), text("u"), text("a"), [{"type": "image_url", "image_url": {"url": part}}, *text("it")],
     ]  # fmt: skip
@@ -394,7 +399,8 @@ def test_a_service_has_a_list_or_says_that_it_has_none(
     configure(it={"DRIVER": name, "API_KEY": KEY, "BASE_URL": f"{provider.url}/v1"})
     provider.answer(Answer(headers=JSON, body=b'{"data": [{"id": "m"}]}'))
     if name in UNLISTED:
-        for ask in (lambda: ai().models(), lambda: asyncio.run(ai().amodels())):
+        asks: list[Callable[[], object]] = [lambda: ai().models(), lambda: asyncio.run(ai().amodels())]
+        for ask in asks:
             with pytest.raises(UnsupportedFeatureError, match=f"{name} has no list of models"):
                 ask()
         with pytest.raises(CommandError, match=f"{name} has no list of models: its documentation names them"):

@@ -91,7 +91,7 @@ def test_a_response_streams_the_answer_to_a_string(notes: list[Any]) -> None:
 
 
 async def test_an_asynchronous_response_streams_the_answer_to_a_string(notes: list[Any]) -> None:
-    response = await astream_response(AsyncRequestFactory().get("/"), **SHORT)
+    response: Any = await astream_response(AsyncRequestFactory().get("/"), **SHORT)
     assert b"".join([piece async for piece in response]) == b"Noted."
     assert notes == [[SYSTEM, USER]]
 

@@ -35,7 +35,7 @@ NO_USAGE = dict.fromkeys(USAGE)
 DONE = "[DONE]"
 
 
-def delta(content: Any = None, finish: str | None = None, **beside: Any) -> dict[str, Any]:
+def delta(content: Any = None, finish: Any = None, **beside: Any) -> dict[str, Any]:
     """Write a chunk of Chat Completions; what is beside content in its delta."""
     return {"choices": [{"index": 0, "delta": {"content": content, **beside}, "finish_reason": finish}]}
 
@@ -974,7 +974,7 @@ def test_gemini_looks_for_its_own_candidate() -> None:
     short = {"candidates": [{"content": {"parts": [{"thought": "hm"}]}}]}
     outcome = answer("gemini", frames(unsaid, short, GEMINI_HI, GEMINI_END))
     assert (outcome.text, outcome.reasoning) == ("Hi", "hm")
-    empty_call = {"candidates": [{"content": {"parts": [{"functionCall": {}}, None]}}]}
+    empty_call: dict[str, Any] = {"candidates": [{"content": {"parts": [{"functionCall": {}}, None]}}]}
     assert answer("gemini", frames(GEMINI_HI, empty_call, GEMINI_END)).reply["finish_reason"] == "stop"
 
 

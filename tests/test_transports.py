@@ -30,7 +30,7 @@ from bupple_engine.exchange.failure import TransportFailure
 from bupple_engine.transports import blocking, has_aiohttp
 from bupple_engine.transports.pools import POOLS
 from tests.conftest import Configure
-from tests.provider import Answer, Provider, split
+from tests.provider import Answer, Piece, Provider, split
 from tests.verbs import STREAMS, VERBS, run
 from tests.wires import KEY, ChatCompletions
 from tests.worlds import SECONDS, until
@@ -152,7 +152,9 @@ def test_warm_calls_open_no_connection(
     verb: str, driver: Any, provider: Provider, late: float, framing: Any, hasty: bool
 ) -> None:
     """The body's end may come a little after the provider's last word."""
-    pieces = [body(verb), late] if framing == "chunked" else [body(verb)[:-1], late, body(verb)[-1:]]
+    pieces: list[Piece] = (
+        [body(verb), late] if framing == "chunked" else [body(verb)[:-1], late, body(verb)[-1:]]
+    )
     provider.answer(Answer(pieces=pieces, framing=framing), repeat=True)
     assert repeat(verb, driver, 20, hasty=hasty) == ["Hello"] * 20
     assert provider.connections == 1
@@ -499,7 +501,11 @@ def server(serve: Callable[[socket.socket], object]) -> Iterator[str]:
 
 @transports
 def test_an_answer_that_is_no_http_is_told_as_one(verb: str, configure: Configure) -> None:
-    with server(lambda client: (client.recv(65_536), client.sendall(b"SSH-2.0-OpenSSH_9.2\r\n"))) as url:
+    def greet(client: socket.socket) -> None:
+        client.recv(65_536)
+        client.sendall(b"SSH-2.0-OpenSSH_9.2\r\n")
+
+    with server(greet) as url:
         configure(it=WIRE.settings(url, MAX_RETRIES=0))
         error = run(ai(), verb, HELLO).error
     assert type(error) is ProviderConnectionError
@@ -709,7 +715,7 @@ HELLO = [{"role": "user", "content": "Hello"}]
 @pytest.mark.parametrize("end", ["asyncio.run", "closed", "left open"])
 def test_a_process_ends_without_a_word(provider: Provider, way: str, end: str) -> None:
     """Also where its loop was closed with a stream half read, or was not closed at all."""
-    streamed = [WIRE.stream_without_end(["Hello"]), threading.Event()]
+    streamed: list[Piece] = [WIRE.stream_without_end(["Hello"]), threading.Event()]
     provider.answer(
         lambda request: (
             Answer(pieces=streamed) if WIRE.streamed(request) else Answer(body=WIRE.reply("Hello"))

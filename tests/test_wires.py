@@ -12,8 +12,8 @@ from bupple_engine.masking import SecretURL
 from bupple_engine.protocol.messages import OPENING
 from bupple_engine.protocol.request import dump, join_url
 from bupple_engine.wires import claude
-from bupple_engine.wires.base import digest
-from bupple_engine.wires.compatible import SERVICES
+from bupple_engine.wires.parser import digest
+from bupple_engine.wires.services import SERVICES
 from tests.pure import B64, HELLO, PNG, TEXT, answer, begin, body, build, frames, hear
 from tests.pure import wire as wire_of
 from tests.wires import SIGNATURE, WIRES, Claude, Gemini, Responses, Wire

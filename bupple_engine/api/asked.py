@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import re
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, cast
 
 from bupple_engine.conf import APISettings, default_alias
 from bupple_engine.exceptions import InvalidRequestError
+from bupple_engine.http.dialects import Dialect, public
 from bupple_engine.protocol import media
 from bupple_engine.protocol.messages import Part, Turn, validate
-from bupple_engine.types import Message
+from bupple_engine.types import Message, Reply
 
 from .addresses import why_private
 
@@ -40,6 +42,27 @@ class ChatCall:
     data: Mapping[str, Any] = field(default_factory=dict)
     context: Any = None
     places: Mapping[str, str] = field(default_factory=dict, repr=False)  # our address → the client's own
+
+
+class ChatDialect(Dialect):
+    """A dialect in which clients also ask.
+
+    read() is called once a request, behind authentication. The instance for the answer is made of what it
+    returned; one for an error, where nothing has been read, of None. reply_body() is called in place of
+    encode() where the call is no stream.
+    """
+
+    def __init__(self, call: ChatCall | None = None) -> None:
+        super().__init__()
+
+    @staticmethod
+    @abstractmethod
+    def read(data: Mapping[str, Any], api: APISettings) -> ChatCall:
+        """Return what the body asks for, or raise an InvalidRequestError that names what is wrong in it."""
+
+    def reply_body(self, reply: Reply) -> dict[str, Any]:
+        """Return the body of a whole answer, as JSON."""
+        return public(reply)
 
 
 def default_driver(api: APISettings) -> str | None:

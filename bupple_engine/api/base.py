@@ -31,6 +31,7 @@ from bupple_engine.http import problem_response
 from bupple_engine.http.problems import Problem, ProblemError, report
 from bupple_engine.masking.keys import looks_like_key, unkeyed
 
+from .asked import ChatDialect
 from .body import open_body
 from .content import BoundedJSONParser, Negotiation
 from .native import NativeDialect
@@ -46,7 +47,7 @@ class EngineView(APIView):
     parser_classes = (BoundedJSONParser,)
     content_negotiation_class = Negotiation
     versioning_class = None  # the site's own may be by namespace or path, which are ours
-    dialect_class: ClassVar[Any] = NativeDialect
+    dialect_class: ClassVar[type[ChatDialect]] = NativeDialect
     has_page: ClassVar[bool] = True  # the browsable API's; never where programs alone call
 
     @cached_property

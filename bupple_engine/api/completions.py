@@ -13,12 +13,12 @@ from typing import Any
 from bupple_engine.calls.seams import CLOCK
 from bupple_engine.conf import APISettings
 from bupple_engine.exceptions import InvalidRequestError
-from bupple_engine.http.dialects import Dialect, dump, quote
+from bupple_engine.http.dialects import dump, quote
 from bupple_engine.http.problems import Problem, ProblemError
 from bupple_engine.protocol.usage import NO_USAGE
 from bupple_engine.types import Chunk, Reply
 
-from .asked import ChatCall, check_messages, check_option, in_their_terms, wrong
+from .asked import ChatCall, ChatDialect, check_messages, check_option, in_their_terms, wrong
 
 # Field → option.
 OPTIONS = {
@@ -87,7 +87,7 @@ CONTEXT_EXCEEDED = (
 )
 
 
-class CompletionsDialect(Dialect):
+class CompletionsDialect(ChatDialect):
     """Chat completion objects and chunks."""
 
     def __init__(self, call: ChatCall | None = None) -> None:

@@ -6,20 +6,16 @@ from collections.abc import Mapping
 from typing import Any
 
 from bupple_engine.conf import APISettings
-from bupple_engine.http.dialects import EventStream, public
+from bupple_engine.http.dialects import EventStream
 from bupple_engine.protocol.options import suggest
-from bupple_engine.types import Reply
 
-from .asked import ChatCall, check_messages, choose_driver, option_places, read_options, wrong
+from .asked import ChatCall, ChatDialect, check_messages, choose_driver, option_places, read_options, wrong
 
 FIELDS = ("messages", "driver", "model", "options")
 
 
-class NativeDialect(EventStream):
+class NativeDialect(ChatDialect, EventStream):
     """The native event stream, and a Reply for who waits for the whole answer."""
-
-    def __init__(self, call: ChatCall | None = None) -> None:
-        super().__init__()
 
     @staticmethod
     def read(data: Mapping[str, Any], api: APISettings) -> ChatCall:
@@ -34,7 +30,3 @@ class NativeDialect(EventStream):
         messages = check_messages(data["messages"], api)
         places = option_places(data)
         return ChatCall("chat", messages, driver, model, options, data=data, places=places)
-
-    def reply_body(self, reply: Reply) -> dict[str, Any]:
-        """Return the body of a whole answer."""
-        return public(reply)

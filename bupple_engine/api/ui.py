@@ -11,12 +11,13 @@ from typing import Any, ClassVar
 
 from bupple_engine.conf import APISettings
 from bupple_engine.exceptions import InvalidRequestError
-from bupple_engine.http.dialects import Dialect, dump, quote
+from bupple_engine.http.dialects import dump, quote
 from bupple_engine.http.problems import Problem
 from bupple_engine.types import Chunk, Usage
 
 from .asked import (
     ChatCall,
+    ChatDialect,
     check_messages,
     choose_driver,
     in_their_terms,
@@ -36,7 +37,7 @@ FINISH_REASONS = {
 }
 
 
-class UIDialect(Dialect):
+class UIDialect(ChatDialect):
     """UI message chunks; a block for each run of text or of reasoning."""
 
     headers: ClassVar[Mapping[str, str]] = {"x-vercel-ai-ui-message-stream": "v1"}

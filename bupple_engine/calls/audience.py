@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import threading
 from collections.abc import AsyncGenerator, Callable, Generator, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from types import TracebackType
@@ -27,6 +26,17 @@ _tasks: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
 class Audience:
     """Tell the observers of a call what happens; finished is the first that begins and the last that ends."""
 
+    __slots__ = (
+        "_beginning",
+        "_begun",
+        "_call",
+        "_finished",
+        "_is_awaited",
+        "_observers",
+        "_unheard",
+        "_untold",
+    )
+
     def __init__(self, call: Call, observers: tuple[Observer, ...], finished: CallFinished) -> None:
         self._call = call
         self._observers = observers
@@ -36,40 +46,35 @@ class Audience:
         self._is_awaited = False
         self._unheard: list[Attempt] = []  # noted on an event loop, where telling might block it
         self._untold: list[Observer] = []  # who is to hear the end, the last of them first
-        self._lock = threading.Lock()
-
-    def listens(self) -> bool:
-        """Tell whether anybody hears the end of what has begun."""
-        return bool(self._begun) or self._finished.is_heard
-
-    def may_listen(self) -> bool:
-        """Tell, without a lock, whether anybody might hear the end."""
-        return bool(self._begun) or self._finished.may_be_heard
 
     # The beginning
 
-    def begin(self, take: Callable[[Observer, list[Any]], None]) -> None:
-        """Have the observers begin; take is told of each, and of the messages that there were before it."""
-        for observer in self._beginners(take):
-            blocking(observer, "begin")(self._call)
-
-    async def abegin(self, take: Callable[[Observer, list[Any]], None]) -> None:
-        """See begin()."""
-        self._is_awaited = True
-        for observer in self._beginners(take):
-            await observer.abegin(self._call)
-
-    def _beginners(self, take: Callable[[Observer, list[Any]], None]) -> Iterator[Observer]:
+    def begin(self, take: Callable[[Observer], None]) -> None:
+        """Have the observers begin; take is told of each that has set other messages."""
         for observer in self._observers:
             if "begin" in observer.heard:
-                before = [*self._call.messages]
-                self._beginning = observer
-                yield observer
-                self._beginning = None
-                self._begun.append(observer)
-                take(observer, before)
+                self._beginning, before = observer, [*self._call.messages]
+                blocking(observer, "begin")(self._call)
+                self._note_begun(observer, before, take)
             else:
                 self._begun.append(observer)
+
+    async def abegin(self, take: Callable[[Observer], None]) -> None:
+        """See begin()."""
+        self._is_awaited = True
+        for observer in self._observers:
+            if "begin" in observer.heard:
+                self._beginning, before = observer, [*self._call.messages]
+                await observer.abegin(self._call)
+                self._note_begun(observer, before, take)
+            else:
+                self._begun.append(observer)
+
+    def _note_begun(self, observer: Observer, before: list[Any], take: Callable[[Observer], None]) -> None:
+        self._beginning = None
+        self._begun.append(observer)
+        if self._call.messages != before:
+            take(observer)
 
     def refuse(self, error: BaseException) -> None:
         """Note that no other begins: those that had begun hear the end, and nobody else."""
@@ -151,14 +156,20 @@ class Audience:
 
     def expect(self, attempts: tuple[Attempt, ...]) -> None:
         """Note who is to hear the end, and before it of the attempts that nobody was told of."""
-        self._unheard += attempts
-        self._untold = [observer for observer in self._begun if "end" in observer.heard]
         if self._finished.is_heard:
-            self._untold.insert(0, self._finished)
+            self._untold.append(self._finished)
+        heard = False
+        for observer in self._begun:
+            if "end" in observer.heard:
+                self._untold.append(observer)
+            heard = heard or "attempt" in observer.heard
+        if heard:
+            self._unheard += attempts
 
     def tell(self, outcome: Outcome) -> None:
         """Tell the end to those that have not heard it; safe where another thread is at it."""
-        self._tell_attempts()
+        if self._unheard:
+            self._tell_attempts()
         while (observer := self._next_untold()) is not None:
             self._tell_one(observer, outcome)
 
@@ -204,10 +215,14 @@ class Audience:
         await asyncio.shield(task)
 
     def _next_untold(self, *, blocking_alone: bool = False) -> Observer | None:
-        with self._lock:
-            if not self._untold or (blocking_alone and "end" in self._untold[-1].awaited):
+        if not self._untold:
+            return None
+        try:
+            if blocking_alone and "end" in self._untold[-1].awaited:
                 return None
-            return self._untold.pop()
+            return self._untold.pop()  # by one of several threads
+        except IndexError:
+            return None
 
 
 def _is_on_a_loop() -> bool:

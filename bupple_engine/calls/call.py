@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import Any, Literal, TypeAlias, cast
 from uuid import UUID
 
 from bupple_engine.protocol.options import Options
@@ -14,7 +14,7 @@ from .seams import new_id
 Verb: TypeAlias = Literal["send", "stream", "embed", "run"]
 
 
-@dataclass(slots=True, eq=False, repr=False)
+@dataclass(eq=False, repr=False)
 class Call:
     """One call, as its observers see it; asend() is the verb "send", astream() the verb "stream".
 
@@ -32,10 +32,16 @@ class Call:
     messages: list[Message]
     options: Options
     context: Any = None
-    id: UUID = field(default_factory=new_id)
     parent: UUID | None = None
     step: int | None = None
     facts: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def id(self) -> UUID:
+        """What the call is known by; it is made when it is first asked for, as few calls do."""
+        found: UUID | None = self.__dict__.get("_id")
+        # setdefault: of two threads that make one at once, both get the same.
+        return found if found is not None else cast("UUID", self.__dict__.setdefault("_id", new_id()))
 
     def __repr__(self) -> str:
         return f"<Call {self.id} {self.verb} {self.alias!r}>"

@@ -57,10 +57,10 @@ class Outcome:
         return None if self.started is None or self.ended is None else self.ended - self.started
 
 
-def make_outcome(**facts: Any) -> Outcome:
-    """Return an Outcome of all its facts; a frozen dataclass takes five times as long to set them."""
+def make_outcome(facts: dict[str, Any]) -> Outcome:
+    """Return an Outcome in a fifth of the time; a fact that is left out has its default."""
     outcome = object.__new__(Outcome)
-    outcome.__dict__.update(facts)
+    object.__setattr__(outcome, "__dict__", facts)
     return outcome
 
 

@@ -6,7 +6,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any
 
 from bupple_engine.exceptions import EngineError
@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 logger = logging.getLogger("bupple_engine")
 
 
+_NO_OPENING: AbstractContextManager[Any] = nullcontext()
+
+
 class RunningCall:
     """Carry one Call out, from the checked messages to the last observer.
 
@@ -49,6 +52,9 @@ class RunningCall:
         self.options = value.options
         self.streamed = value.verb == "stream"
         self.cancellation = Cancellation()
+        # The seconds after which a wait that is_timed is interrupted by an empty batch; then it goes on.
+        self.patience: float | None = None
+        self.is_timed = False
         self.exchange: Exchange | None = None
         self.last: Reply | Chunk | None = None
         # Of a driver without an exchange:
@@ -56,14 +62,22 @@ class RunningCall:
         self.texts: list[str] = []
         self.reasoning: list[str] = []
         self._observers = observers
-        self._audience = Audience(value, observers, finished)
+        self._signal = finished
+        self._audience_made: Audience | None = None
         self._build = build
-        self._attempts: list[Attempt] = []
+        self._attempts: tuple[Attempt, ...] = ()
         self._usage: Usage | None = None  # once it has its price
         self._started: float | None = None
         self._process = 0
         self._finished = False
         self._lock = threading.Lock()
+
+    @property
+    def _audience(self) -> Audience:
+        """Who hears of it; most calls are heard by nobody."""
+        if self._audience_made is None:
+            self._audience_made = Audience(self.value, self._observers, self._signal)
+        return self._audience_made
 
     # What is known of it
 
@@ -140,8 +154,8 @@ class RunningCall:
                 raise
         self._start()
 
-    def _take_messages(self, observer: Observer, before: list[Message]) -> None:
-        if self.messages == before or self._build is None:
+    def _take_messages(self, observer: Observer) -> None:
+        if self._build is None:
             return
         try:
             self._build(self)
@@ -163,16 +177,18 @@ class RunningCall:
 
     def attempt(self, attempt: Attempt) -> None:
         """Note an attempt that has ended, and tell it to those that hear of attempts."""
-        self._attempts.append(attempt)
-        self._audience.attempt(attempt)
+        self._attempts = (*self._attempts, attempt)
+        if self._observers:
+            self._audience.attempt(attempt)
 
     def opening(self) -> AbstractContextManager[Any]:
         """Return what the thread, or the task, that opens a request enters around it alone."""
-        return self._audience.opening()
+        return self._audience.opening() if self._observers else _NO_OPENING
 
     async def atell_attempts(self) -> None:
         """Tell what attempt() was given on an event loop."""
-        await self._audience.atell_attempts()
+        if self._observers:
+            await self._audience.atell_attempts()
 
     def watch(self, batches: Batches) -> Batches:
         """Return the batches, told to those that hear of batches; the same where nobody does."""
@@ -196,7 +212,7 @@ class RunningCall:
 
     def finish_elsewhere(self) -> None:
         """See finish(): it is called by the garbage collector, so that others are told by a thread."""
-        if self.has_begun and self._audience.may_listen():
+        if self.has_begun and (self._observers or self._signal.may_be_heard):
             bridge.leave(self.finish)
         else:
             self.finish()
@@ -215,24 +231,23 @@ class RunningCall:
             texts, reasoning, first = self.texts, self.reasoning, self.first_chunk_at
         attempts = self._all_attempts(error)
         return make_outcome(
-            state=state,
-            text="".join(texts),
-            reasoning="".join(reasoning),
-            usage=self.usage(error),
-            finish_reason=last.get("finish_reason"),
-            error=error,
-            call=call,
-            tool_calls=(),
-            messages=(),
-            model=unkeyed(one_line(str(last.get("model") or call.model))),
-            driver=metadata.get("driver") or call.driver,
-            target=metadata.get("target") or call.alias,
-            metadata=metadata,
-            attempts=attempts,
-            trail=(),
-            started=self._started,
-            first_chunk=first if self.streamed else None,
-            ended=CLOCK.get().now(),
+            {
+                "state": state,
+                "text": "".join(texts),
+                "reasoning": "".join(reasoning),
+                "usage": self.usage(error),
+                "finish_reason": last.get("finish_reason"),
+                "error": error,
+                "call": call,
+                "model": unkeyed(one_line(str(last.get("model") or call.model))),
+                "driver": metadata.get("driver") or call.driver,
+                "target": metadata.get("target") or call.alias,
+                "metadata": metadata,
+                "attempts": attempts,
+                "started": self._started,
+                "first_chunk": first if self.streamed else None,
+                "ended": CLOCK.get().now(),
+            }
         )
 
     def _all_attempts(self, error: BaseException | None) -> tuple[Attempt, ...]:
@@ -247,7 +262,7 @@ class RunningCall:
             return (Attempt(1, call.alias, call.model, 0, None, self._started, first, ended, usage, error),)
         if exchange.attempts > len(self._attempts):
             return (*self._attempts, exchange.describe(error))
-        return tuple(self._attempts)
+        return self._attempts
 
     def _end(self, error: BaseException | None) -> Outcome | None:
         """Return what is to be told, None where it has been told, or nobody hears it."""
@@ -263,11 +278,11 @@ class RunningCall:
             self._price(price, error)
         state: State = "complete" if self.is_complete else state_of(error)
         outcome = None
-        if self._audience.listens() or records.are_kept(state):
+        if self._observers or self._signal.is_heard or records.are_kept(state):
             outcome = self.sum_up(state, error)
             records.log_call(outcome)
             self._audience.expect(outcome.attempts[len(self._attempts) :])
-        self._attempts = []  # the frames of an error in them hold this call
+        self._attempts = ()  # the frames of an error in them hold this call
         return outcome
 
     def _price(self, price: Pricing, error: BaseException | None) -> None:

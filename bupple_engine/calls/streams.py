@@ -76,7 +76,33 @@ class Stream(_OfCall, Iterator[Chunk]):
             return chunk
         return self._advance()
 
+    @property
+    def is_timed(self) -> bool:
+        """Whether take() heeds its seconds, which is known once the answer has begun."""
+        return self._call.is_timed
+
+    def take(self, seconds: float) -> list[Chunk] | None:
+        """Return the chunks that come next, after one wait of so many seconds at most; None at the end.
+
+        It returns no chunks also where what has come says nothing. One that is not is_timed waits longer.
+        """
+        if ready := list(self._ready):
+            return None if self._closed else ready
+        self._call.patience = seconds
+        try:
+            return self._read()
+        except StopIteration:
+            return None
+        finally:
+            self._call.patience = None
+
     def _advance(self) -> Chunk:
+        while not (batch := self._read()):
+            pass
+        self._ready = iter(batch)
+        return next(self._ready)
+
+    def _read(self) -> list[Chunk]:
         call = self._call
         if self._closed:
             raise StopIteration
@@ -84,16 +110,12 @@ class Stream(_OfCall, Iterator[Chunk]):
             if not call.has_begun:
                 bridge.warn_of_blocking(BLOCKS)
                 call.begin()
-            for batch in self._batches:
-                if self._closed:
-                    break
-                if not batch:
-                    continue
-                if batch[-1]["done"]:
+            batch = next(self._batches, None)
+            if batch is not None and not self._closed:
+                if batch and batch[-1]["done"]:
                     call.last = batch[-1]
                     call.finish()
-                self._ready = iter(batch)
-                return next(self._ready)
+                return batch
         except BaseException as error:
             if self._closed and isinstance(error, Exception):
                 call.finish()

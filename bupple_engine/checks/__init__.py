@@ -11,10 +11,11 @@ from django.core.checks import CheckMessage
 
 from bupple_engine import conf
 from bupple_engine.conf.env import known_variables
+from bupple_engine.conf.reading import Reading, read
 
 from .api import check_api, check_open_api
 from .deployment import check_entry_deployed, check_site_deployed
-from .entries import check_entry, hide_secrets
+from .entries import check_entry
 from .environment import check_environment
 from .memory import check_memory
 from .table import CHECKS, Address, Places, guard, of_mistake
@@ -58,10 +59,10 @@ def _check_shape() -> Iterator[CheckMessage]:
     yield from map(of_mistake, conf.find_observer_mistakes())
 
 
-def _each_entry(check: Callable[[str, dict[str, Any]], Iterator[CheckMessage]]) -> Iterator[CheckMessage]:
+def _each_entry(check: Callable[[Reading], Iterator[CheckMessage]]) -> Iterator[CheckMessage]:
     for alias, entry in conf.entries():
         if not isinstance(entry, conf.Mistake):
-            address = Places(alias).entry
-            yield from guard(partial(check, alias, entry), address, partial(hide_secrets, entry))
+            reading = read(alias, entry)
+            yield from guard(partial(check, reading), Places(alias).entry, reading.hide)
         elif check is check_entry:
             yield of_mistake(entry, alias if isinstance(alias, str) else None)

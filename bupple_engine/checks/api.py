@@ -12,7 +12,7 @@ from django.urls import URLResolver, get_resolver
 from django.utils.module_loading import import_string
 
 from bupple_engine import conf
-from bupple_engine.conf.registry import read
+from bupple_engine.conf.reading import read
 from bupple_engine.masking.keys import shown
 from bupple_engine.protocol.options import suggest
 

@@ -5,7 +5,8 @@ from __future__ import annotations
 import difflib
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from functools import cache
 
 from django.core.checks import CheckMessage
 from django.core.exceptions import ImproperlyConfigured
@@ -13,24 +14,34 @@ from django.core.exceptions import ImproperlyConfigured
 from bupple_engine import conf
 from bupple_engine.conf.env import (
     DEFAULT,
-    OWN_SUFFIXES,
     PREFIX,
-    SUFFIXES,
+    driver_of,
     known_variables,
     own_aliases,
+    suffixes,
     variable,
 )
-from bupple_engine.conf.registry import Reading, load, read
+from bupple_engine.conf.naming import find, load
+from bupple_engine.conf.reading import Reading, read
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES, VENDOR_VARIABLES
 from bupple_engine.masking import Secret
-from bupple_engine.protocol.options import COMMON
+from bupple_engine.protocol.options import COMMON, Option
 
 from .source import names_in_settings, settings_strings
 from .table import Address, Places, message
 
 _DEFAULT_MISTAKEN = (f"{PREFIX}DEFAULT_DRIVER", f"{PREFIX}DRIVER", f"{PREFIX}DEFAULT_ENGINE")
-_SUFFIXES = sorted({*SUFFIXES, *sum(OWN_SUFFIXES.values(), ())}, key=len, reverse=True)
-_OF_AN_ALIAS = re.compile(rf"{PREFIX}(\w+?)_({'|'.join(_SUFFIXES)})")
+
+
+@cache
+def _suffixes() -> list[str]:
+    """Return what the variables of the drivers that come with this package end in."""
+    names = {name.upper() for driver in DRIVERS for name in suffixes(driver)}
+    return sorted(names, key=len, reverse=True)
+
+
+def _of_an_alias(name: str) -> re.Match[str] | None:
+    return re.fullmatch(rf"{PREFIX}(\w+?)_({'|'.join(_suffixes())})", name)
 
 
 def check_environment() -> Iterator[CheckMessage]:
@@ -38,14 +49,14 @@ def check_environment() -> Iterator[CheckMessage]:
     known = known_variables()
     names = {name for name in os.environ if name.upper().startswith((PREFIX, "BUPPLE_DEFAULT_"))} - known
     names |= {name for name in os.environ if _whole(name) != name and _whole(name) in known}
-    if names:
-        names -= {*settings_strings(), *_variables_of_entries()}
-    for name in sorted(names):
-        words = "is not read by anything in bupple_engine."
-        yield message("W016", Address(f"os.environ[{name!r}]"), words, _advice(name, known))
     readings = {
         alias: read(alias, entry) for alias, entry in conf.entries() if not isinstance(entry, conf.Mistake)
     }
+    if names:
+        names -= {*settings_strings(), *_variables_of_entries(readings)}
+    for name in sorted(names):
+        words = "is not read by anything in bupple_engine."
+        yield message("W016", Address(f"os.environ[{name!r}]"), words, _advice(name, known))
     yield from _check_vendors_variables(readings)
     yield from _check_echo(readings)
 
@@ -65,7 +76,7 @@ def _check_vendors_variables(readings: dict[str, Reading]) -> Iterator[CheckMess
         if name in read_by_settings or not meant:
             continue
         ours = variable(driver, "API_KEY")
-        _, wire = load(driver, driver)
+        wire = load(driver, driver).wire
         model = (wire.suggested_model if wire is not None else "") or "…"
         if names_in_settings("engine_settings"):
             hint = f"Set {ours} too, in .env by the line {ours}=${name}"
@@ -78,8 +89,7 @@ def _check_vendors_variables(readings: dict[str, Reading]) -> Iterator[CheckMess
 
 
 def _lacks_key(reading: Reading) -> bool:
-    wire = reading.wire
-    return wire is not None and "api_key" in wire.required and not reading.config.get("api_key")
+    return "api_key" in reading.required and not reading.config.get("api_key")
 
 
 def _check_echo(readings: dict[str, Reading]) -> Iterator[CheckMessage]:
@@ -106,13 +116,12 @@ def _check_echo(readings: dict[str, Reading]) -> Iterator[CheckMessage]:
         yield message("W024", Address("BUPPLE_ENGINE['DEFAULT']"), words, hint)
 
 
-def _variables_of_entries() -> Iterator[str]:
+def _variables_of_entries(readings: dict[str, Reading]) -> Iterator[str]:
     """Yield what settings that put names together may have read: an entry has the value."""
-    for alias, entry in conf.entries():
-        if not isinstance(entry, conf.Mistake):
-            for option in entry:
-                name = variable(alias, option)
-                yield from (name, f"{name}_FILE")  # FileAwareEnv of django-environ reads both
+    for alias, reading in readings.items():
+        for option in reading.entry:
+            name = variable(alias, option)
+            yield from (name, f"{name}_FILE")  # FileAwareEnv of django-environ reads both
 
 
 def _advice(name: str, known: set[str]) -> str:
@@ -124,16 +133,16 @@ def _advice(name: str, known: set[str]) -> str:
         return f"The default driver is named by {DEFAULT}: set {DEFAULT}={meant or '<its alias>'}"
     for alias in aliases:
         option = name.removeprefix(f"{PREFIX}{alias.upper()}_")
-        if option.lower() in COMMON and option != name:
+        if option != name and option.lower() in _options(alias):
             address = f"BUPPLE_ENGINE['DRIVERS'][{alias!r}][{option!r}]"
             return f"engine_settings() does not read it; write {address} = … after it in the settings file."
     vendor = name.upper().removeprefix(PREFIX)
     for other, driver in sorted(OTHER_NAMES.items(), reverse=True):  # google_vertex before google
         if vendor.startswith(f"{other.upper()}_"):
             return f"Did you mean {PREFIX}{driver.upper()}{vendor[len(other) :]}?"
-    if vendor in _SUFFIXES:
+    if vendor in _suffixes():
         return f"It names no driver: set {variable('claude', vendor)}, for instance."
-    if match := _OF_AN_ALIAS.fullmatch(name):
+    if match := _of_an_alias(name):
         return _advice_of_alias(match[1].lower(), match[2], sorted(aliases))
     # Compared without the prefix, or what all have in common makes any of them near.
     by_rest = {each.removeprefix(PREFIX): each for each in known}
@@ -146,6 +155,11 @@ def _advice(name: str, known: set[str]) -> str:
     )
 
 
+def _options(alias: str) -> Mapping[str, Option]:
+    maker = find(driver_of(alias), alias)
+    return COMMON if isinstance(maker, conf.Mistake) else maker.options
+
+
 def _whole(name: str) -> str:
     """Return a variable's name with the part that is easily left out: BUPPLE_OPENAI_API_KEY."""
     return name if name.startswith(PREFIX) else re.sub("^BUPPLE_", PREFIX, name)
@@ -153,7 +167,7 @@ def _whole(name: str) -> str:
 
 def _is_alike(name: str, other: str) -> bool:
     """Tell whether two names may be meant for one alias: most of their letters are the same in all."""
-    match = _OF_AN_ALIAS.fullmatch(other)
+    match = _of_an_alias(other)
     if match is None:
         return True
     word = name.upper().removeprefix(PREFIX)[: len(match[1])]

@@ -9,17 +9,18 @@ from collections.abc import Iterator
 from datetime import date
 from functools import cache
 from importlib.util import find_spec
-from typing import Any
 from urllib.parse import urlsplit
 
 from django.core.checks import CheckMessage
 
-from bupple_engine.conf.registry import Reading, load
+from bupple_engine.conf.naming import load
+from bupple_engine.conf.reading import Reading
 from bupple_engine.drivers import DRIVERS
 from bupple_engine.exceptions import UnsupportedFeatureError
-from bupple_engine.masking import SECRET_OPTIONS, SecretURL, reveal
+from bupple_engine.masking import SecretURL, reveal
 from bupple_engine.masking.keys import looks_like_key, shown, unkeyed
 from bupple_engine.protocol import vendors
+from bupple_engine.protocol.options import COMMON
 from bupple_engine.protocol.request import join_url
 from bupple_engine.wires.base import Wire, family
 from bupple_engine.wires.facts import CHECKED
@@ -43,7 +44,7 @@ _VERSION_TWICE = re.compile(r"/v\d+\w*/v\d+\w*(?=/|$)")
 _FILES = ("ca_file", "model_path")
 
 
-def check_pasted_keys(at: Places, entry: dict[str, Any]) -> Iterator[CheckMessage]:
+def check_pasted_keys(at: Places, reading: Reading) -> Iterator[CheckMessage]:
     """Yield the options, and the alias, that seem to hold a key though they are not meant for one."""
     hint = (
         f"Move it to API_KEY, read from the environment: {at.variable('api_key')}; and replace it, as this "
@@ -51,11 +52,12 @@ def check_pasted_keys(at: Places, entry: dict[str, Any]) -> Iterator[CheckMessag
     )
     if looks_like_key(at.alias):
         yield message("W023", at.entry, "has an alias that looks like a key.", "Name it, and move the key.")
-    for name, value in entry.items():
-        # Headers and EXTRA may carry one, and are masked whole; W011 reports a URL's.
+    for name, value in reading.entry.items():
+        # What is secret may be a key: headers and EXTRA may carry one, and W011 reports a URL's.
+        option = (reading.known or COMMON).get(str(name).lower())
         found = reveal(value)
         values = found if isinstance(found, list | tuple) else [found]
-        if str(name).lower() not in SECRET_OPTIONS and any(map(looks_like_key, values)):
+        if not (option is not None and option.secret) and any(map(looks_like_key, values)):
             yield message("W023", at[str(name)], "looks like a key, but is sent as something else.", hint)
 
 
@@ -95,7 +97,7 @@ def _owners() -> dict[str, list[str]]:
     """Return what keys begin with, and the drivers whose keys do."""
     owners: dict[str, list[str]] = {}
     for name in DRIVERS:
-        _, wire = load(name, name)
+        wire = load(name, name).wire
         for prefix in wire.key_prefixes if wire else ():
             owners.setdefault(prefix, []).append(name)
     return owners

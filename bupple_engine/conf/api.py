@@ -15,7 +15,9 @@ from bupple_engine import process
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.masking.keys import shown, unkeyed
 from bupple_engine.masking.printing import kind_of
-from bupple_engine.protocol.options import MAX_SECONDS, boolean, integer, number, string, suggest, wrong_words
+from bupple_engine.protocol.options import MAX_SECONDS, suggest
+from bupple_engine.protocol.reading import wrong_words
+from bupple_engine.protocol.values import boolean, integer, number, string
 
 from .engine import Mistake, default_alias, raise_first, read_setting
 
@@ -91,7 +93,7 @@ def _read() -> tuple[dict[str, Any], list[Mistake]]:
         try:
             found[key.lower()] = parse(given.get(key, default))
         except ValueError as error:
-            words = f" {wrong_words(error, given[key])}."
+            words = f" {wrong_words(error, shown(given[key]))}."
             hint = f'Write, for instance, "{key}": {EXAMPLES.get(key, default)!r}'
             mistakes.append(Mistake("E013", f"{where}[{key!r}]", words, hint))
     for key in ("DRIVERS", "MODELS"):

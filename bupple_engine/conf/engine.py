@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
@@ -12,15 +12,18 @@ from django.core.exceptions import ImproperlyConfigured
 from bupple_engine.calls.bridge import MAX_THREADS, limit_threads
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES
 from bupple_engine.exceptions import InvalidDriverError
-from bupple_engine.masking import Hidden, MaskedDict, Misfit, hide, protect, reveal
+from bupple_engine.masking import Hidden, MaskedDict, Misfit, hide, reveal
 from bupple_engine.masking.keys import shown, unkeyed
 from bupple_engine.masking.printing import with_article
 from bupple_engine.protocol import vendors
-from bupple_engine.protocol.options import COMMON, suggest
+from bupple_engine.protocol.options import COMMON, protect, suggest
 
 KEYS = ("DEFAULT", "DRIVERS", "API", "MEMORY", "MAX_THREADS", "OBSERVERS")
 
 SHAPE = 'Its shape is {"DEFAULT": "claude", "DRIVERS": {"claude": {"API_KEY": …, "MODEL": …}}}'
+
+
+T = TypeVar("T")
 
 
 class Mistake(NamedTuple):
@@ -159,22 +162,21 @@ def _plain_default() -> str | None:
 
 
 def _checked_default() -> str:
-    return str(right(_look_up_default()))
+    return right(_look_up_default())
 
 
-def _look_up_default() -> Any:
+def _look_up_default() -> str | Mistake:
     value = read_setting()
     wrong = next(chain(_wrong_shape(value), _wrong_drivers(value), _wrong_default(value)), None)
-    return wrong or value.get("DEFAULT") or next(iter(value["DRIVERS"]))
+    return wrong or str(value.get("DEFAULT") or next(iter(value["DRIVERS"])))
 
 
 def entry(alias: str | Hidden) -> MaskedDict:
     """Return the entry of a driver, what is secret in it wrapped."""
-    found: MaskedDict = right(_look_up(alias))
-    return found
+    return right(_look_up(alias))
 
 
-def _look_up(alias: str | Hidden) -> Any:
+def _look_up(alias: str | Hidden) -> MaskedDict | Mistake:
     """Return an entry, or what is wrong with it.
 
     Raised is it by another: a report of errors prints the locals, and here are those of all entries.
@@ -186,10 +188,11 @@ def _look_up(alias: str | Hidden) -> Any:
     if name not in drivers:
         words = f"There is no driver {shown(name)} in BUPPLE_ENGINE['DRIVERS']."
         return Mistake("E007", "", words, _known(name, drivers), InvalidDriverError)
-    return next(_wrong_entry(name, drivers[name]), drivers[name])
+    entry: MaskedDict = drivers[name]
+    return next(_wrong_entry(name, entry), entry)
 
 
-def right(found: Any) -> Any:
+def right(found: T | Mistake) -> T:
     """Return what was looked up, or raise it where it is a mistake."""
     if isinstance(found, Mistake):
         raise found.exception()
@@ -221,14 +224,13 @@ def entries() -> Iterator[tuple[str, dict[str, Any] | Mistake]]:
 
 def max_threads() -> int:
     """Return how many threads may run streams for asynchronous callers where aiohttp is missing."""
-    number: int = right(_look_up_max_threads())
-    return number
+    return right(_look_up_max_threads())
 
 
-def _look_up_max_threads() -> Any:
+def _look_up_max_threads() -> int | Mistake:
     value = read_setting()
     wrong = next(chain(_wrong_shape(value), _wrong_max_threads(value)), None)
-    return wrong or value.get("MAX_THREADS", MAX_THREADS)
+    return wrong or int(value.get("MAX_THREADS", MAX_THREADS))
 
 
 limit_threads(max_threads)

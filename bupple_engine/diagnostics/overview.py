@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from traceback import format_exception
 from typing import Any
 
 from django.conf import settings
@@ -19,7 +20,7 @@ from django.utils.timesince import timesince
 from django.utils.translation import gettext
 
 from bupple_engine import __version__, conf
-from bupple_engine.checks.entries import hide_secrets
+from bupple_engine.conf.reading import read
 from bupple_engine.conf.registry import get_driver
 from bupple_engine.drivers.extras import Requirement
 from bupple_engine.masking.keys import shown, unkeyed
@@ -52,14 +53,9 @@ class Row:
             self.config = driver.get_config()
             self.base_url, self.extras = driver.endpoint(), driver.requirements()
         except ImproperlyConfigured as error:
-            self.mistake = self._hide(str(error))
+            self.mistake = one_line(_hide(self.alias, str(error)))
         except Exception as error:  # a driver of the site's own may raise anything
             self.mistake = report_crash(self.alias, error)
-
-    def _hide(self, words: str) -> str:
-        """Return words without the entry's secrets, which a driver of the site's own may quote."""
-        entry = next((entry for alias, entry in conf.entries() if alias == self.alias), {})
-        return one_line(hide_secrets(entry, words) if isinstance(entry, dict) else words)
 
     @property
     def label(self) -> str:
@@ -106,9 +102,16 @@ class Row:
         return "" if _told(self.mistake, self.messages) else self.mistake
 
 
+def _hide(alias: str, words: str) -> str:
+    """Return words without the entry's secrets, which a driver of the site's own may quote."""
+    entry = next((entry for name, entry in conf.entries() if name == alias), {})
+    return read(alias, entry).hide(words) if isinstance(entry, dict) else words
+
+
 def report_crash(alias: str, error: Exception) -> str:
     """Log what a driver of the site's own raised; return what the page says of it, which quotes nothing."""
-    logger.error("The driver %s raises an error", shown(alias), exc_info=error)
+    trace = _hide(alias, "".join(format_exception(error)))
+    logger.error("The driver %s raises an error\n%s", shown(alias), trace)
     words = gettext("The driver raises %(error)s; the server's log says where.")
     return words % {"error": type(error).__name__}
 

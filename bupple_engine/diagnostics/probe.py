@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from contextvars import copy_context
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -14,7 +14,7 @@ from django.core.exceptions import ImproperlyConfigured
 from django.db import connections
 
 from bupple_engine import conf
-from bupple_engine.checks.entries import hide_secrets
+from bupple_engine.conf.reading import read
 from bupple_engine.conf.registry import ai
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.drivers.probing import Findings
@@ -114,20 +114,21 @@ def _probe(alias: str, seconds: float) -> Verdict:
             advice="The driver's own code failed, or the callable that gives API_KEY.",
         )
     model = found.model or (driver.config.get("model") if driver is not None else None)
+    hide = read(alias, entry).hide
     found = replace(
         found,
         # Words of a provider's, or of whoever wrote the driver.
-        error=_cleaned(entry, found.error),
-        advice=_cleaned(entry, found.advice),
-        model=None if model is None else _cleaned(entry, model),
+        error=_cleaned(hide, found.error),
+        advice=_cleaned(hide, found.advice),
+        model=None if model is None else _cleaned(hide, model),
         latency=time.monotonic() - began if found.reachable and found.latency is None else found.latency,
     )
     label, name = (_label(alias), "") if driver is None else (driver.label, driver.name)
     return Verdict(label, name, driver is not None and not found.error, now, **asdict(found))
 
 
-def _cleaned(entry: dict[str, Any], words: object) -> str:
-    return one_line(hide_secrets(entry, str(words)))[:MAX_CHARACTERS]
+def _cleaned(hide: Callable[[str], str], words: object) -> str:
+    return one_line(hide(str(words)))[:MAX_CHARACTERS]
 
 
 def _overdue(alias: str, seconds: float) -> Verdict:

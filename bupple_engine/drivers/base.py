@@ -32,11 +32,12 @@ from bupple_engine.exceptions import (
     UnsupportedFeatureError,
 )
 from bupple_engine.exchange.flow import Flow
-from bupple_engine.masking import Secret, protect
+from bupple_engine.masking import Hidden, MaskedDict, Secret
 from bupple_engine.masking.keys import shown, unkeyed
 from bupple_engine.protocol import elsewhere
 from bupple_engine.protocol.messages import Turn, system_turn, validate
-from bupple_engine.protocol.options import COMMON, Option, Options, clocks, merge, read_option, suggest
+from bupple_engine.protocol.options import COMMON, Option, Options, clocks, merge, protect, suggest
+from bupple_engine.protocol.reading import read_option
 from bupple_engine.protocol.usage import in_common_terms
 from bupple_engine.transports.shells import acarry_out, carry_out
 from bupple_engine.types import Chunk, Message, Reply
@@ -237,18 +238,9 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
         """Return what the driver runs with; headers, extra, credentials and keys in any option are masked."""
         config: dict[str, Any] = {"alias": self.label, "driver": self.name}
         for name in self.known_options:
-            value = self.config.get(name)
-            if name == "timeout":
-                value = clocks(self.config)._asdict()
-            elif name in ("headers", "extra") and value is not None:
-                value = dict.fromkeys(value, "…")
-            elif name in ("api_key", "base_url", "proxy") and value is not None:
-                value = repr(value)
-            elif isinstance(value, str):
-                value = unkeyed(value)
-            elif isinstance(value, list):
-                value = [unkeyed(item) if isinstance(item, str) else item for item in value]
-            config[name] = value
+            config[name] = shown_in_config(self.config.get(name))
+        if "timeout" in config:
+            config["timeout"] = clocks(self.config)._asdict()
         return config
 
     def endpoint(self) -> str:
@@ -387,6 +379,21 @@ class ChatDriver(ABC):  # noqa: B024 # of what must be there, any one of several
         return cast("Chunk", chunk)
 
 
+def shown_in_config(value: Any) -> Any:
+    """Return an option's value as it may be shown: what is wrapped by its repr, or a dict's names alone."""
+    if isinstance(value, MaskedDict):
+        return {unkeyed(str(name)): "…" for name in value}
+    if isinstance(value, Hidden):
+        return repr(value)
+    if isinstance(value, str):
+        return unkeyed(value)
+    if isinstance(value, list):
+        return [shown_in_config(item) for item in value]
+    if isinstance(value, dict):
+        return {unkeyed(str(name)): shown_in_config(inner) for name, inner in value.items()}
+    return value
+
+
 def fold(batches: Iterable[list[Chunk]]) -> Reply:
     """Return the chunks of a stream as one Reply."""
     texts: list[str] = []
@@ -422,13 +429,15 @@ def _listed(messages: Any) -> Any:
     return messages
 
 
-def parse_options(options: Mapping[str, Any], known: Mapping[str, Option]) -> Options:
-    """Return a call's options as clean values; None is an option that is not given."""
+def parse_options(
+    options: Mapping[str, Any], known: Mapping[str, Option], *, of_entry: bool = False
+) -> Options:
+    """Return a call's options as clean values, or an entry's; None is an option that is not given."""
     parsed: Options = {}
     for name in options:
         option = known.get(name)
-        if option is None or not option.per_call:
-            names = [each for each, option in known.items() if option.per_call]
+        if option is None or not (option.per_call or of_entry):
+            names = [each for each, option in known.items() if option.per_call or of_entry]
             what = (
                 f"belongs to the entry in settings, not to a call. ai(…, {name}=…) lays it over."
                 if option

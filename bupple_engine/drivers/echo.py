@@ -8,7 +8,8 @@ from typing import Any, ClassVar
 
 from bupple_engine.calls.seams import CLOCK
 from bupple_engine.protocol.messages import validate
-from bupple_engine.protocol.options import COMMON, Option, Options, number
+from bupple_engine.protocol.options import COMMON, Option, Options
+from bupple_engine.protocol.values import number
 from bupple_engine.types import Message
 
 from .base import ChatDriver

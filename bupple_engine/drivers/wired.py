@@ -17,13 +17,16 @@ from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange.exchange import Exchange
 from bupple_engine.exchange.flow import Flow, flow_of
 from bupple_engine.exchange.pages import Listing
-from bupple_engine.masking import mask_url, protect
+from bupple_engine.masking import mask_url
 from bupple_engine.protocol.answer import reply_of
-from bupple_engine.protocol.options import Option, Options, clocks, limits, read_option, unfit
+from bupple_engine.protocol.options import Option, Options, clocks, limits, protect
+from bupple_engine.protocol.reading import read_option
 from bupple_engine.protocol.request import Request
+from bupple_engine.protocol.values import unfit
 from bupple_engine.transports import Pooled, has_aiohttp, transport_in_place
 from bupple_engine.types import Reply
 from bupple_engine.wires.base import Wire
+from bupple_engine.wires.parser import Parser
 
 from . import extras
 from .base import ChatDriver
@@ -120,7 +123,7 @@ class HTTPDriver(ChatDriver):
         request = self.wire.build_request(call.turns, call.options, call.streamed)
         call.exchange = self._exchange(self.wire, request, call)
 
-    def _exchange(self, wire: Wire, request: Request, call: RunningCall) -> Exchange:
+    def _exchange(self, wire: Parser, request: Request, call: RunningCall) -> Exchange:
         return Exchange(
             wire,
             request,
@@ -131,7 +134,7 @@ class HTTPDriver(ChatDriver):
             clock=CLOCK.get(),
             chance=random,
             limits=limits(call.options),
-            call_id=call.value.id,
+            call=call.value,
         )
 
     def _check_entry(self, call: RunningCall, required: Iterable[str]) -> None:

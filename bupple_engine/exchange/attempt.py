@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bupple_engine.types import Usage
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(NamedTuple):
     """What is known of one attempt once it has ended.
 
     number counts from 1. alias and model are what was asked. status is 0 where no head of an answer came.

@@ -12,7 +12,7 @@ from bupple_engine.protocol.json import has_halves, load_first, loads
 from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.protocol.scrubbing import Secrets, scrub
 from bupple_engine.protocol.sse import Event
-from bupple_engine.wires.base import Wire
+from bupple_engine.wires.parser import Parser
 
 # What keeps a connection alive though it is framed as data: a comment, or a word for it.
 _KEEP_ALIVE = re.compile(
@@ -27,7 +27,7 @@ MISFITS = (AttributeError, TypeError, KeyError, IndexError, ValueError, Recursio
 class Events:
     """Write the events of one answer down, as its wire understands them."""
 
-    def __init__(self, wire: Wire, answer: Answer, secrets: Secrets) -> None:
+    def __init__(self, wire: Parser, answer: Answer, secrets: Secrets) -> None:
         self._wire = wire
         self._answer = answer
         self._secrets = secrets

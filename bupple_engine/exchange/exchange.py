@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, TypeAlias, cast
+from typing import Any, Protocol, TypeAlias, cast
 
 from bupple_engine.exceptions import (
     EngineError,
@@ -22,7 +22,8 @@ from bupple_engine.protocol.options import DEFAULT_LIMITS, Clocks, Limits
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.scrubbing import clean, scrub
 from bupple_engine.types import Chunk, Reply
-from bupple_engine.wires.base import Wire, lacks_path
+from bupple_engine.wires.base import lacks_path
+from bupple_engine.wires.parser import Parser
 
 from .attempt import Attempt
 from .clock import Clock
@@ -61,6 +62,13 @@ class Failed:
 Verdict: TypeAlias = Done | Again | Failed
 
 
+class Named(Protocol):
+    """What an exchange knows of its call, for its log records."""
+
+    @property
+    def id(self) -> object: ...
+
+
 class Exchange:
     """The state of one call over any number of attempts.
 
@@ -70,7 +78,7 @@ class Exchange:
 
     def __init__(
         self,
-        wire: Wire,
+        wire: Parser,
         request: Request,
         *,
         alias: str,
@@ -80,9 +88,9 @@ class Exchange:
         clock: Clock,
         chance: Callable[[], float],
         limits: Limits = DEFAULT_LIMITS,
-        call_id: object = None,
+        call: Named | None = None,
     ) -> None:
-        self.call_id = call_id
+        self.call = call
         self.wire = wire
         self.alias = alias
         self.request = request
@@ -256,7 +264,7 @@ class Exchange:
             then,
             extra={
                 "event": "attempt",
-                "call_id": None if self.call_id is None else str(self.call_id),
+                "call_id": None if self.call is None else str(self.call.id),
                 "alias": attempt.alias,
                 "driver": self.wire.driver,
                 "model": attempt.model,

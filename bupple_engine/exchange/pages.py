@@ -10,11 +10,12 @@ from bupple_engine.protocol.answer import Answer
 from bupple_engine.protocol.options import Options
 from bupple_engine.protocol.request import Request
 from bupple_engine.wires.base import Wire
+from bupple_engine.wires.parser import Parser
 
 MAX_PAGES = 100
 
 
-class Listing(Wire):
+class Listing(Parser):
     """Have an exchange read the pages of a wire's list; models holds the names of those that were read."""
 
     payloads = (dict, list)
@@ -41,6 +42,9 @@ class Listing(Wire):
         self.models = [*dict.fromkeys([*self.models, *map(one_line, models)])]
         self._page, self.finished = page, not page
         answer.finish_reason = "stop"
+
+    def parse_event(self, name: str, payload: dict[str, Any], answer: Answer) -> None:
+        raise ResponseParseError("The list of models came as an event stream.")
 
     def parse_error(self, status: int, payload: Any, text: str = "") -> EngineError:
         return self._wire.parse_error(status, payload, text)

@@ -19,7 +19,7 @@ from bupple_engine.protocol.options import DEFAULT_LIMITS, Limits
 from bupple_engine.protocol.reports import parse_embedded, reports_error
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.sse import BLANK, Decoder, Event, EventTooLargeError, begins_stream
-from bupple_engine.wires.base import Wire
+from bupple_engine.wires.parser import Parser
 
 from .events import MISFITS, Events
 from .statuses import status_error
@@ -32,7 +32,7 @@ class Body:
 
     def __init__(
         self,
-        wire: Wire,
+        wire: Parser,
         request: Request,
         answer: Answer,
         status: int,

@@ -7,11 +7,11 @@ from typing import Any
 
 from bupple_engine.exceptions import EngineError, ProviderConnectionError
 from bupple_engine.protocol import retries
-from bupple_engine.wires.base import Wire
+from bupple_engine.wires.parser import Parser
 
 
 def status_error(
-    wire: Wire, status: int, headers: Mapping[str, str], payload: Any, excerpt: str, now: float
+    wire: Parser, status: int, headers: Mapping[str, str], payload: Any, excerpt: str, now: float
 ) -> EngineError:
     """Return the error that an answer is.
 

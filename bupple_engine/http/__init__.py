@@ -21,8 +21,8 @@ from bupple_engine.calls.streams import AsyncStream, Stream
 from bupple_engine.conf.registry import ai
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import EngineError
-from bupple_engine.masking import protect
 from bupple_engine.masking.printing import kind_of
+from bupple_engine.protocol.options import protect
 from bupple_engine.protocol.sse import encode
 from bupple_engine.types import Message
 
@@ -96,8 +96,8 @@ def stream_response(
     settings = conf.api_settings()
     release_connections()
     items = LoopedChunks(aiter(chunks)) if _is_asynchronous(chunks) else iter(chunks)
-    limit_writes(request.META.get("gunicorn.socket"))
-    relay = Relay(items, dialect, heartbeat=settings.heartbeat_seconds, on_end=on_end)
+    limited = limit_writes(request.META.get("gunicorn.socket"))
+    relay = Relay(items, dialect, heartbeat=settings.heartbeat_seconds, on_end=on_end, hands_over=limited)
     try:
         relay.open(settings.gate_seconds)
     except EngineError as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from typing import Any, ClassVar
 
@@ -21,20 +22,31 @@ def dump(value: Any) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
-class Dialect:
-    """Encode one answer; an instance serves one response, and keeps what it must remember of it."""
+class Dialect(ABC):
+    """Encode one answer; an instance serves one response, and keeps what it must remember of it.
+
+    A dialect of your own has encode() and encode_error(), and knows neither HTTP nor I/O. What is called:
+
+    * encode(), for each chunk in its order; of a complete answer the last one has done=True;
+    * `heartbeat`, which is written while the provider is silent; b"" where the format has no such thing;
+    * where the call fails, report(), once. Before the first byte adapt() and error_body() make a response of
+      the problem; behind it encode_error() has the last word.
+
+    They are called one at a time, in a thread or on the event loop: block in none. What encode() raises ends
+    the answer as a failure of the call does; the others must not raise.
+    """
 
     content_type: ClassVar[str] = "text/event-stream; charset=utf-8"
     headers: ClassVar[Mapping[str, str]] = {}
     heartbeat: ClassVar[bytes] = encode_comment("keep-alive")
 
+    @abstractmethod
     def encode(self, chunk: Chunk) -> bytes:
-        """Return what is written for a chunk; the last one has done=True."""
-        raise NotImplementedError
+        """Return what is written for a chunk, b"" where that is nothing."""
 
+    @abstractmethod
     def encode_error(self, problem: Problem) -> bytes | None:
         """Return what ends an answer that was cut off; None has the connection cut."""
-        raise NotImplementedError
 
     def report(self, error: BaseException) -> Problem:
         """Return what the reader may know of an error, and log the error."""

@@ -11,8 +11,7 @@ import base64
 import copy
 import re
 from collections.abc import Callable, Mapping
-from types import UnionType
-from typing import Any, NoReturn, TypeVar
+from typing import Any, NoReturn, Self, TypeAlias, TypeVar
 from urllib.parse import parse_qsl, unquote, urlsplit
 
 from .keys import find_keys, mask, unkeyed
@@ -181,19 +180,23 @@ class MaskedDict(dict[str, Any]):
     def __repr__(self) -> str:
         return repr({unkeyed(str(name)): "…" for name in self})
 
-    def __or__(self, other: Mapping[str, Any]) -> MaskedDict:  # type: ignore[override]
-        return MaskedDict({**self, **other})
+    def __or__(self, other: Mapping[str, Any]) -> Self:  # type: ignore[override]
+        return type(self)({**self, **other})
 
-    def copy(self) -> MaskedDict:
-        return MaskedDict(self)
+    def copy(self) -> Self:
+        return type(self)(self)
 
     __copy__ = copy
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> MaskedDict:
-        return MaskedDict({name: copy.deepcopy(value, memo) for name, value in self.items()})
+    def __deepcopy__(self, memo: dict[int, Any]) -> Self:
+        return type(self)({name: copy.deepcopy(value, memo) for name, value in self.items()})
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
         refuse_pickling(self)
+
+
+class Headers(MaskedDict):
+    """Be a dict of headers: what stands in it is secret but where its name says how, not who."""
 
 
 class Misfit:
@@ -208,40 +211,29 @@ class Misfit:
         return f"a value of type {self.kind}"
 
 
-# Option → the type of value that is secret, and what hides it.
-_WRAPPERS: dict[str, tuple[type | UnionType, Callable[[Any], Any]]] = {
-    "api_key": (str | Callable, Secret),
-    "base_url": (str, SecretURL),
-    "proxy": (str, SecretURL),
-    "headers": (dict, lambda value: hide({_unkeyed(name): inner for name, inner in value.items()})),
-    "extra": (dict, lambda value: hide(value)),
-}
-SECRET_OPTIONS = frozenset(_WRAPPERS)
-# What is no option of a driver, and the caller's own: it is handed on as it is.
-_OPEN = ("context", "memory", "messages", "observers", "system")
-
-
-def protect(options: Mapping[Any, Any]) -> MaskedDict:
-    """Return a copy with what may be secret wrapped; never raises, so that no raw value meets a traceback.
-
-    Behind a name that is misspelt, or in an option that it was pasted into, a secret may stand as well: so
-    all is wrapped but numbers, and what reads an option reveals it.
-    """
-    return MaskedDict({_unkeyed(name): _wrap(str(name).lower(), value) for name, value in options.items()})
-
-
-def _unkeyed(name: Any) -> Any:
+def unkeyed_name(name: Any) -> Any:
     """Return the name of an option, or of a header; no right one is as long as a key."""
     return unkeyed(name) if isinstance(name, str) and len(name) > 15 else name
 
 
-def _wrap(name: str, value: Any) -> Any:
-    if name in _OPEN or isinstance(value, Misfit):
+Kind: TypeAlias = bool | type[SecretURL] | type[MaskedDict]
+
+
+def conceal(value: Any, kind: Kind) -> Any:
+    """Return a value wrapped as a secret of its kind; what is no value of the kind is a Misfit.
+
+    True: whole, in a Secret. SecretURL: a URL whose credentials are secret. MaskedDict, Headers: a dict in
+    which something may be. None stays None, and what is wrapped in this way already stays as it is.
+    """
+    if value is None or isinstance(value, Secret | Misfit):
         return value
-    if name not in _WRAPPERS or value is None or isinstance(value, Hidden):
-        return hide(value)
-    kind, wrapper = _WRAPPERS[name]
-    return wrapper(value) if isinstance(value, kind) else Misfit(value)
+    if kind is SecretURL:
+        return SecretURL(found) if isinstance(found := reveal(value), str) else Misfit(found)
+    if kind is Headers and isinstance(value, dict):
+        return Headers({unkeyed_name(name): hide(inner) for name, inner in value.items()})
+    if isinstance(kind, type):
+        return hide(value) if isinstance(value, dict) else Misfit(reveal(value))
+    return Secret(reveal(value))
 
 
 def hide(value: Any, around: tuple[int, ...] = ()) -> Any:

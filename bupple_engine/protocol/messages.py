@@ -11,7 +11,8 @@ from bupple_engine.masking.keys import unkeyed
 from bupple_engine.masking.printing import kind_of
 
 from . import elsewhere
-from .options import is_text, suggest
+from .options import suggest
+from .values import is_text
 
 ROLES = ("system", "user", "assistant")
 PART_TYPES = ("text", "image", "audio", "document")

@@ -3,21 +3,13 @@
 from __future__ import annotations
 
 import difflib
-import inspect
-import math
-import os
-import re
 from collections.abc import Callable, Collection, Mapping
-from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass
 from typing import Any, NamedTuple
 
-from bupple_engine.masking import SECRET_OPTIONS, MaskedDict, Secret, SecretURL, reveal
-from bupple_engine.masking.keys import shown, unkeyed
-from bupple_engine.masking.printing import kind_of
+from bupple_engine.masking import Headers, Hidden, Kind, MaskedDict, SecretURL, conceal, hide, unkeyed_name
 
-_HEADER_VALUE = re.compile(r"[\t\x20-\x7e\xa0-\xff]*")
-_HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
+from .values import api_key, extra, headers, integer, number, path, proxy, stop, string, url
 
 # A day: no clock of an operating system takes any number of seconds.
 MAX_SECONDS = 86_400
@@ -47,132 +39,30 @@ DEFAULT_LIMITS = Limits()
 
 @dataclass(frozen=True, slots=True)
 class Option:
-    """One option: parse returns the clean value or raises ValueError with the words after the name."""
+    """One option: all that is known of it, from which masking, environment, checks and docs read.
+
+    parse: returns the clean value of a plain one, or raises a ValueError with the words after the name.
+    default: the clean value where none is set. per_call: False for what an entry alone may set.
+    secret: True has the clean value wrapped in a Secret, which shows nothing; its reveal() gives the value
+    where it is sent, and where others quote it, it is masked. SecretURL is for a URL whose credentials are
+    secret, MaskedDict for a dict in which something may be, by the look of its names and values.
+    env: what reads the text of the variable BUPPLE_ENGINE_<ALIAS>_<NAME>, such as str, int or float; without
+    it, engine_settings() reads none. A ValueError has the text stand, for parse to refuse.
+    help: what it is, in a line. example: what may be written for it in an entry.
+    """
 
     parse: Callable[[Any], Any]
-    per_call: bool = True
+    _: KW_ONLY
     default: Any = None
+    per_call: bool = True
+    secret: Kind = False
+    env: Callable[[str], Any] | None = None
+    help: str = ""
+    example: str = ""
 
-
-def string(value: Any) -> str:
-    """Accept a string that is not empty."""
-    if not isinstance(value, str) or not value.strip():
-        raise ValueError("must be a string that is not empty")
-    if not is_text(value):
-        raise ValueError("has a lone surrogate, which is no character and can't be sent")
-    return value
-
-
-def path(value: Any) -> str:
-    """Accept a path, as a string or as an object such as pathlib's."""
-    return string(os.fspath(value) if isinstance(value, os.PathLike) else value)
-
-
-def is_text(value: str) -> bool:
-    """Tell whether each of a string's code points is a character, as UTF-8 can say it."""
-    try:
-        value.encode()
-    except UnicodeEncodeError:
-        return False
-    return True
-
-
-def boolean(value: Any) -> bool:
-    """Accept True or False."""
-    if not isinstance(value, bool):
-        raise ValueError("must be True or False")
-    return value
-
-
-def number(low: float = -math.inf, high: float = math.inf) -> Callable[[Any], float]:
-    """Return a parser of numbers within bounds."""
-
-    def parse(value: Any) -> float:
-        if (
-            isinstance(value, bool)
-            or not isinstance(value, int | float)
-            or not low <= value <= high
-            or abs(value) == math.inf
-        ):
-            bounds = f" from {low:g} to {high:g}" if math.isfinite(high) else f" of at least {low:g}"
-            raise ValueError(f"must be a number{bounds if math.isfinite(low) else ''}")
-        return value
-
-    return parse
-
-
-def integer(low: int | None = None) -> Callable[[Any], int]:
-    """Return a parser of whole numbers of at least low."""
-
-    def parse(value: Any) -> int:
-        if isinstance(value, bool) or not isinstance(value, int) or (low is not None and value < low):
-            raise ValueError("must be a whole number" + (f" of at least {low}" if low is not None else ""))
-        return value
-
-    return parse
-
-
-def choice(*values: str) -> Callable[[Any], str]:
-    """Return a parser that accepts one of some words."""
-
-    def parse(value: Any) -> str:
-        if value not in values:
-            raise ValueError(f"must be one of {', '.join(values)}")
-        return str(value)
-
-    return parse
-
-
-def api_key(value: Any) -> Secret:
-    """Accept a key, or a callable that gives one."""
-    if not isinstance(value, Secret):
-        raise ValueError("must be a string or a callable that returns one")
-    if value.is_fixed and (wrong := unfit(value.reveal())):
-        raise ValueError(wrong)
-    return value
-
-
-def unfit(key: Any) -> str:
-    """Return why a key can't stand in a header, "" where it can; the key is not shown."""
-    if inspect.iscoroutine(key):
-        key.close()  # nobody will await it
-        return "is awaited by nobody: its callable must be an ordinary function"
-    if not isinstance(key, str):
-        return f"is {kind_of(key)}: its callable must return a string"
-    if key and is_header_value(key):
-        return ""
-    if not key.strip():
-        return "is empty"
-    odd = next((character for character in key.strip() if not _HEADER_VALUE.fullmatch(character)), "")
-    if odd.isprintable() and odd:  # a dash or a quote that an editor made of a plain one
-        return f"has the character {odd!r} in it, which no header can carry"
-    return "has white space or a line break before, in or behind it"
-
-
-def url(value: Any) -> SecretURL:
-    """Accept an http(s) URL."""
-    if not isinstance(value, SecretURL) or not value.reveal().startswith(("http://", "https://")):
-        raise ValueError("must be a URL that begins with http:// or https://")
-    if not value.has_host:
-        raise ValueError("must be a URL with a host, and a number for a port")
-    return value
-
-
-def proxy(value: Any) -> SecretURL:
-    """Accept the URL of a proxy."""
-    if not isinstance(value, SecretURL) or "://" not in value.reveal() or not value.has_host:
-        raise ValueError("must be the URL of a proxy, like http://proxy.example:3128")
-    return value
-
-
-def stop(value: Any) -> list[str]:
-    """Accept a string or a list of strings."""
-    values = [value] if isinstance(value, str) else value
-    if not isinstance(values, list | tuple) or not values:
-        raise ValueError("must be a string or a list of strings")
-    if not all(isinstance(item, str) and item and is_text(item) for item in values):
-        raise ValueError("must hold strings that are not empty")
-    return list(values)
+    def conceal(self, value: Any) -> Any:
+        """Return a value of it as it may lie about."""
+        return conceal(value, self.secret) if self.secret else value
 
 
 def timeout(value: Any) -> dict[str, float]:
@@ -192,96 +82,104 @@ def timeout(value: Any) -> dict[str, float]:
     return dict(value)
 
 
-def extra(value: Any) -> MaskedDict:
-    """Accept a dict with string keys."""
-    if not isinstance(value, MaskedDict) or not all(isinstance(name, str) for name in value):
-        raise ValueError("must be a dict with strings for keys")
-    return value
-
-
-def headers(value: Any) -> MaskedDict:
-    """Accept a dict of header names and values that fit on one line."""
-    if not isinstance(value, MaskedDict):
-        raise ValueError("must be a dict of header names and values")
-    for name in value:
-        if not isinstance(name, str) or not _HEADER_NAME.fullmatch(name):
-            raise ValueError(f"has {shown(name)}, which is no header name")
-        if not is_header_value(reveal(value[name])):
-            raise ValueError(f"has a value at {shown(name)} that is no single line of Latin-1 text")
-    return value
-
-
-def is_header_value(text: Any) -> bool:
-    """Tell whether text can stand in a header: printable, on one line, in Latin-1, nothing to strip."""
-    return isinstance(text, str) and text == text.strip() and _HEADER_VALUE.fullmatch(text) is not None
-
-
-# What a line of an entry may look like, for the errors.
-EXAMPLES = {
-    "API_KEY": 'env.str("BUPPLE_ENGINE_CLAUDE_API_KEY")',
-    "MODEL": '"claude-sonnet-5-5"',
-    "TEMPERATURE": "0.2",
-    "MAX_TOKENS": "4096",
-    "TOP_P": "0.9",
-    "STOP": '["END"]',
-    "SEED": "7",
-    "REASONING_EFFORT": '"low"',
-    "TIMEOUT": '{"first_token": 60, "total": 300}',
-    "MAX_RETRIES": "2",
-    "EXTRA": '{"service_tier": "flex"}',
-    "HEADERS": '{"X-Team": "search"}',
-    "BASE_URL": '"https://llm.example.com/v1"',
-    "PROXY": '"http://proxy.example.com:3128"',
-    "CA_FILE": '"/etc/ssl/certs/company.pem"',
-}
-
-
-def right_line(name: str, option: Option, value: Any) -> str:
-    """Return the sentence that follows a wrong value: the line to write instead."""
-    for convert in (int, float):  # an environment variable is a string
-        with suppress(ValueError, TypeError, OverflowError):
-            if isinstance(value, str) and option.parse(convert(value)) is not None:
-                return f'Write "{name}": {convert(value)!r}, without quotes.'
-    return f'Write, for instance, "{name}": {EXAMPLES[name]}' if name in EXAMPLES else ""
-
-
 COMMON: Mapping[str, Option] = {
-    "api_key": Option(api_key),
-    "model": Option(string),
-    "temperature": Option(number(0)),
-    "max_tokens": Option(integer(1)),
-    "top_p": Option(number(0, 1)),
-    "stop": Option(stop),
-    "seed": Option(integer()),
-    "reasoning_effort": Option(string),  # the provider's own word: none, minimal, low, medium, high, …
-    "timeout": Option(timeout),
-    "max_retries": Option(integer(0), default=2),
-    "extra": Option(extra),
-    "headers": Option(headers),
-    "base_url": Option(url, per_call=False),
-    "proxy": Option(proxy, per_call=False),
-    "ca_file": Option(path, per_call=False),
-    "max_event_bytes": Option(integer(1), per_call=False, default=DEFAULT_LIMITS.event),
-    "max_response_bytes": Option(integer(1), per_call=False, default=DEFAULT_LIMITS.response),
+    "api_key": Option(
+        api_key,
+        secret=True,
+        env=str,
+        help="the provider's key: a string, or a callable that returns one (a vault, a rotating token)",
+        example='env.str("BUPPLE_ENGINE_CLAUDE_API_KEY")',
+    ),
+    "model": Option(
+        string, env=str, help="the model, as the provider names it", example='"claude-sonnet-5-5"'
+    ),
+    "temperature": Option(number(0), env=float, help="the sampling temperature, from 0", example="0.2"),
+    "max_tokens": Option(
+        integer(1), env=int, help="the most tokens that the answer may have", example="4096"
+    ),
+    "top_p": Option(
+        number(0, 1),
+        help="the share of nucleus sampling, 0 to 1",
+        example="0.9",
+    ),
+    "stop": Option(stop, help="a string, or a list of them, at which the answer ends", example='["END"]'),
+    "seed": Option(integer(), help="makes answers repeatable, as far as the provider can", example="7"),
+    "reasoning_effort": Option(
+        string,
+        help="how much the model reasons first, in the provider's own word: `none`, `low`, `high`, …",
+        example='"low"',
+    ),
+    "timeout": Option(
+        timeout,
+        help="seconds for the whole call, or a dict of the clocks `connect` 5, `first_token` 60, `idle` 60, "
+        "`total` 600",
+        example='{"first_token": 60, "total": 300}',
+    ),
+    "max_retries": Option(
+        integer(0), default=2, help="how often a failed attempt is repeated, where that may help", example="2"
+    ),
+    "extra": Option(
+        extra,
+        secret=MaskedDict,
+        help="merged into the body last, for whatever else the provider takes",
+        example='{"service_tier": "flex"}',
+    ),
+    "headers": Option(
+        headers, secret=Headers, help="laid over the request's headers last", example='{"X-Team": "search"}'
+    ),
+    "base_url": Option(
+        url,
+        per_call=False,
+        secret=SecretURL,
+        env=str,
+        help="where the API is, in place of the provider's own URL",
+        example='"https://llm.example.com/v1"',
+    ),
+    "proxy": Option(
+        proxy,
+        per_call=False,
+        secret=SecretURL,
+        help="a proxy; without it those that the environment names, as requests reads them",
+        example='"http://proxy.example.com:3128"',
+    ),
+    "ca_file": Option(
+        path,
+        per_call=False,
+        help="a CA bundle; without it the one that the environment names, as requests reads it",
+        example='"/etc/ssl/certs/company.pem"',
+    ),
+    "max_event_bytes": Option(
+        integer(1),
+        per_call=False,
+        default=DEFAULT_LIMITS.event,
+        help="how much of an unfinished event of a stream is held",
+    ),
+    "max_response_bytes": Option(
+        integer(1), per_call=False, default=DEFAULT_LIMITS.response, help="how much of an answer is held"
+    ),
 }
 
+# What is no option of a driver, and the caller's own: it is handed on as it is.
+_OPEN = ("context", "memory", "messages", "observers", "system")
 
-def read_option(name: str, option: Option, value: Any) -> tuple[Any, str]:
-    """Return the clean value of what protect() has wrapped, and what is wrong with it, "" if nothing is.
 
-    It raises nothing: whoever does so then has no raw value among its locals.
+def protect(options: Mapping[Any, Any]) -> MaskedDict:
+    """Return a copy with what may be secret wrapped; never raises, so that no raw value meets a traceback.
+
+    Behind a name that is misspelt, in an option that it was pasted into, or in one that a third party's
+    driver alone knows to be secret, a secret may stand as well: so all is wrapped but the numbers of COMMON,
+    and what reads an option reveals it.
     """
-    found = value if name in SECRET_OPTIONS else reveal(value)
-    try:
-        return option.parse(found), ""
-    except ValueError as error:
-        return None, wrong_words(error, found)
+    return MaskedDict({unkeyed_name(name): _wrap(str(name).lower(), options[name]) for name in options})
 
 
-def wrong_words(error: ValueError, value: Any) -> str:
-    """Return what a parser says of a value, which is shown unless the words say what it has."""
-    words = unkeyed(str(error))
-    return f"{words}, not {shown(value)}" if words.startswith("must") else words
+def _wrap(name: str, value: Any) -> Any:
+    if name in _OPEN:
+        return value
+    option = COMMON.get(name)
+    if option is not None:
+        return option.conceal(value) if option.secret else hide(value)
+    return Hidden(value) if type(value) in (int, float) else hide(value)
 
 
 def merge(below: Options, above: Options) -> Options:

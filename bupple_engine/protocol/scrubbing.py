@@ -11,9 +11,11 @@ from typing import Any
 from urllib.parse import quote
 
 from bupple_engine.exceptions import EngineError
-from bupple_engine.masking import Secret, SecretURL, names_secret, reveal
+from bupple_engine.masking import Headers, Secret, SecretURL, names_secret, reveal
 from bupple_engine.masking.keys import find_keys, mask, unkeyed
 from bupple_engine.masking.printing import one_line
+
+from .options import COMMON, Option
 
 MIN_LENGTH = 4  # what is shorter stands in too many words
 MAX_LENGTH = 10_000  # what is longer is looked for as it is alone: its pattern would take seconds
@@ -104,22 +106,26 @@ def clean(error: EngineError, secrets: Iterable[str]) -> None:
     error.args = (error.message,)
 
 
-def secrets_of(options: Mapping[Any, Any]) -> Iterator[str]:
+def secrets_of(options: Mapping[Any, Any], known: Mapping[str, Option] = COMMON) -> Iterator[str]:
     """Yield the secrets in an entry, or in a call's options; a callable that gives a key is not asked.
 
-    These are keys; credentials of URLs; the values of headers; in all other options what stands under a name
-    such as key, token or password, or looks like a vendor's key; and within extra what looks like no word.
+    These are what an option says is secret, by `known` or by how it is wrapped: keys, credentials of URLs and
+    the values of headers; in all other options what stands under a name such as key, token or password, or
+    looks like a vendor's key; and within extra what looks like no word.
     """
     for name, value in options.items():
         name = str(name).lower()
+        option = known.get(name)
+        if option is not None and option.secret:
+            value = option.conceal(value)
         if isinstance(value, SecretURL):
             yield from value.secrets
         elif isinstance(value, Secret):
-            if isinstance(text := reveal(value), str):
-                yield text
+            yield from _find(name, reveal(value), _tells_always)
+        elif isinstance(value, Headers):
+            yield from _find(name, reveal(value), _tells_in_header)
         else:
-            tells = _tells if isinstance(value, dict) else _tells_by_name
-            yield from _find(name, reveal(value), _tells_in_header if name == "headers" else tells)
+            yield from _find(name, reveal(value), _tells if isinstance(value, dict) else _tells_by_name)
 
 
 def _find(
@@ -136,6 +142,10 @@ def _find(
             yield from _find(name, inner, tells, (*around, id(value)))
     elif isinstance(value, bytes):
         yield from _find(name, value.decode("latin-1"), tells)
+    elif tells is _tells_always and isinstance(value, str | int | float) and not isinstance(value, bool):
+        yield str(value)
+        if "://" in str(value):
+            yield from SecretURL(str(value)).secrets
     elif isinstance(value, str):
         yield from find_keys(value)
         if "://" in value:
@@ -144,6 +154,10 @@ def _find(
             yield value
             # `Bearer …`, `a=…; b=…`: it may be quoted without what stands before it.
             yield from filter(_NO_WORD.fullmatch, re.split(r"[\s,;=]+", value))
+
+
+def _tells_always(name: str, value: str) -> bool:
+    return True
 
 
 def _tells_by_name(name: str, value: str) -> bool:

@@ -25,7 +25,7 @@ class Event(NamedTuple):
 
 
 def begins_stream(begun: bytes) -> bool | None:
-    """Tell by the first bytes of a body whether it is an event stream; None where they are too few."""
+    """Return by the first bytes of a body whether it is an event stream; None where they are too few."""
     if _LINE.match(begun):
         return True
     return None if any((name + b":").startswith(begun) for name in _FIELDS) else False

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
 from typing import Any, NamedTuple, TypeAlias, cast
 
@@ -19,6 +19,7 @@ COUNTS = (*NO_USAGE, *PARTS)
 
 # Count → where an object may have it, the first that is not 0 being the one; a dot goes into an object.
 Paths: TypeAlias = Mapping[str, tuple[str, ...]]
+PLACES_DEEP = 3  # names in a path
 Counted: TypeAlias = dict[str, int | None]
 
 # Beyond it not every reader of JSON has whole numbers, and nobody has counted so far.
@@ -50,9 +51,13 @@ def count(found: Any, *paths: str) -> int | None:
 
     What is negative, endless, too large or another thing than a number is no count.
     """
+    return _first(look_up(found, path) for path in paths)
+
+
+def _first(values: Iterable[Any]) -> int | None:
     known = None
-    for path in paths:
-        if (value := look_up(found, path)) is None:
+    for value in values:
+        if value is None:
             continue
         if number := _whole(value):
             return number
@@ -61,8 +66,23 @@ def count(found: Any, *paths: str) -> int | None:
 
 
 def read_counts(found: Any, paths: Paths) -> Counted:
-    """Return the counts that an object has, by their common names."""
-    return {name: count(found, *places) for name, places in paths.items()}
+    """Return the counts that an object has, by their common names; see count()."""
+    # Each place is looked up in one dict: a walk for each costs as much as all the rest of reading an answer.
+    flat = _flatten(found, PLACES_DEEP) if isinstance(found, dict) else {}
+    return {name: _first(map(flat.get, places)) for name, places in paths.items()}
+
+
+def _flatten(found: dict[str, Any], depth: int) -> dict[str, Any]:
+    """Return what stands at each path of so many names at most."""
+    flat = {}
+    for name, value in found.items():
+        if "." in name:
+            continue  # it would be taken for a path
+        if not isinstance(value, dict):
+            flat[name] = value
+        elif depth > 1:
+            flat |= {f"{name}.{inner}": deep for inner, deep in _flatten(value, depth - 1).items()}
+    return flat
 
 
 def usage_of(

@@ -91,7 +91,7 @@ def _async_class() -> type[AiohttpTransport]:
 
 @cache
 def has_aiohttp() -> bool:
-    """Tell whether the extra `async` is installed."""
+    """Return whether the extra `async` is installed."""
     return importlib.util.find_spec("aiohttp") is not None
 
 

@@ -56,6 +56,17 @@ class Response(Protocol):
         """End the connection, unless the body has been read to its end; it may be called again."""
 
 
+class PolledResponse(Response, Protocol):
+    """A response that can be waited for in parts, which not all can."""
+
+    @property
+    def is_timed(self) -> bool:
+        """Whether it is one."""
+
+    def poll(self, seconds: float) -> bytes | None:
+        """Return what read() does, or None where nothing has arrived in time: it can be read on."""
+
+
 class AsyncResponse(Protocol):
     """See Response."""
 

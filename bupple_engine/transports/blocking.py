@@ -138,10 +138,10 @@ class BlockingResponse:
         answer: Any = wait.answer
         self._clock = answer.clock
         # urllib3's read costs as much again as the answer's own, a word at a time; it takes compression off.
+        # It also gives the answer up where a wait has ended, so that there is no reading on.
+        self.is_timed = "content-encoding" not in raw.headers
         self._read1: Callable[[int], bytes] = (
-            functools.partial(raw.read1, decode_content=True)
-            if "content-encoding" in raw.headers
-            else answer.read1
+            answer.read1 if self.is_timed else functools.partial(raw.read1, decode_content=True)
         )
         self.status: int = raw.status
         self.headers: Mapping[str, str] = {name.lower(): value for name, value in raw.headers.items()}
@@ -165,6 +165,24 @@ class BlockingResponse:
         except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
             failure = _translate(error, self._wait)
         self._raw.close()  # what a part of an answer was read from is never used again
+        raise failure
+
+    def poll(self, seconds: float) -> bytes | None:
+        """Return what read() does, or None where nothing has arrived in time: it can be read on.
+
+        Only an answer that is_timed is polled.
+        """
+        try:
+            self._clock.deadline = time.monotonic() + seconds
+            data = self._read1(READ_SIZE)
+            if not data and self._wait.is_doubtful:
+                raise ConnectionAbortedError(UNASKED)
+            return data
+        except TimeoutError:
+            return None
+        except (urllib3.exceptions.HTTPError, http.client.HTTPException, OSError, ValueError) as error:
+            failure = _translate(error, self._wait)
+        self._raw.close()
         raise failure
 
     def drain(self, seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import suppress
 from typing import Any, Generic, TypeVar, cast
@@ -13,7 +14,15 @@ from bupple_engine.exchange.attempt import Attempt
 from bupple_engine.exchange.flow import Flow, Last, Open, Pause, Read
 from bupple_engine.types import Chunk
 
-from .base import AsyncResponse, AsyncTransport, Response, Transport, TransportFailure, Waiting
+from .base import (
+    AsyncResponse,
+    AsyncTransport,
+    PolledResponse,
+    Response,
+    Transport,
+    TransportFailure,
+    Waiting,
+)
 
 T = TypeVar("T")
 
@@ -33,7 +42,10 @@ def carry_out(flow: Flow, call: RunningCall) -> Generator[list[Chunk], None, Non
                 given = failure = None  # what came, and what went wrong, is in no frame of an error's
             try:
                 if isinstance(wish, Read):
-                    given = response.read(wish.seconds)
+                    if call.patience is None or not call.is_timed:
+                        given = response.read(wish.seconds)
+                    else:
+                        given = yield from _patiently(cast("PolledResponse", response), wish.seconds, call)
                 elif isinstance(wish, list):
                     yield wish
                 elif isinstance(wish, Open):
@@ -41,6 +53,7 @@ def carry_out(flow: Flow, call: RunningCall) -> Generator[list[Chunk], None, Non
                         given = response = cast("Transport", wish.source).open(
                             wish.request, _wait(wish, call)
                         )
+                    call.is_timed = getattr(response, "is_timed", False)
                 elif isinstance(wish, Last):
                     try:
                         yield wish.chunks
@@ -59,6 +72,20 @@ def carry_out(flow: Flow, call: RunningCall) -> Generator[list[Chunk], None, Non
         if response is not None:
             response.close()
         flow.close()
+
+
+def _patiently(
+    response: PolledResponse, seconds: float, call: RunningCall
+) -> Generator[list[Chunk], None, bytes]:
+    """Read, and yield an empty batch each time when the call's patience has ended."""
+    deadline = time.monotonic() + seconds
+    while call.patience is not None and call.patience < seconds:
+        data = response.poll(call.patience)
+        if data is not None:
+            return data
+        yield []
+        seconds = deadline - time.monotonic()
+    return response.read(seconds)
 
 
 async def acarry_out(flow: Flow, call: RunningCall) -> AsyncGenerator[list[Chunk], None]:

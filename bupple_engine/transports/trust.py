@@ -39,7 +39,7 @@ class Lookout:
             self._look = lambda: select.select([descriptor], [], [], 0)[0]
 
     def sees(self) -> bool:
-        """Tell whether a read would not have to wait."""
+        """Return whether a read would not have to wait."""
         return bool(self._look())
 
 

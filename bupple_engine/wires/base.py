@@ -2,33 +2,48 @@
 
 from __future__ import annotations
 
-import hashlib
 import re
+from abc import abstractmethod
 from collections.abc import Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar, cast
-from urllib.parse import urlsplit
+from typing import Any, ClassVar
 
 from bupple_engine.exceptions import EngineError, UnsupportedFeatureError
 from bupple_engine.masking import Hidden, MaskedDict, Secret, SecretURL, bare, hide, reveal
-from bupple_engine.protocol.answer import Answer, repair
-from bupple_engine.protocol.classification import canonical, error_class
 from bupple_engine.protocol.media import Media, description, resolve
 from bupple_engine.protocol.messages import Part, Turn
 from bupple_engine.protocol.options import COMMON, Option, Options, merge_dicts
-from bupple_engine.protocol.reports import read_error
 from bupple_engine.protocol.request import Request, dump, join_url
 from bupple_engine.protocol.scrubbing import Secrets, secrets_of
-from bupple_engine.protocol.usage import Paths, read_counts, usage_of
-from bupple_engine.types import Usage
 
 from .listing import models_in, name_of
+from .parser import Parser, digest
 
 USER_AGENT = "bupple_engine"
 
 
-class Wire:
-    """One provider's HTTP API, as pure functions of what is sent and what came."""
+class Wire(Parser):
+    """One provider's HTTP API, as pure functions of what is sent and what came.
+
+    A wire of your own has base_url(), build_path(), build_body(), parse_reply() and parse_event(), and
+    build_media() unless its `media` is empty; one that lacks any can't be made. `counts` says where its
+    usage is told. One instance serves all threads and event loops of a process: keep no state of a call on
+    it, and do no I/O.
+
+    What is called to make a request, once a call, in this order; Parser has what follows:
+
+    * check_options(), which refuses the options named by `unsupported`;
+    * build_path(), base_url() where the entry has no BASE_URL, build_auth() with the key where there is one,
+      build_headers();
+    * build_body(), in which the entry's EXTRA is merged, and build_echo() with the outcome.
+
+    Each may raise an UnsupportedFeatureError for what the API can't express and an InvalidRequestError for
+    what is wrong with a message: these are raised at the call, before any I/O. For a list of models it is
+    build_models_path() and parse_models(), a page at a time; offers() then says whether it has the model.
+
+    `manage.py check` calls check(), check_options(), refused_options() and base_url(), also for an entry that
+    lacks most of its options: nothing may be taken for granted of them there.
+    """
 
     name: ClassVar[str] = ""
     options: ClassVar[Mapping[str, Option]] = COMMON
@@ -36,37 +51,38 @@ class Wire:
     # Options that the API has no field for, and why.
     unsupported: ClassVar[Mapping[str, str]] = {}
     media: frozenset[str] = frozenset({"image", "document"})
-    request_id_headers: tuple[str, ...] = ("x-request-id",)
-    payloads: tuple[type, ...] = (dict,)  # what a whole answer is, as JSON
-    # Whether the list of models is refused without a good key, so that having it says something of the key.
-    models_need_key: bool = True
+    # Whether the list of models is refused without a good key, so that having it says something of the key;
+    # None where that says nothing.
+    models_need_key: bool | None = True
     # What `manage.py check` knows without a network: what the provider's keys begin with, and those that last
     # for hours; a model to suggest; and model → its last day, "" where that has passed; a name stands for its
     # dated snapshots too.
     key_prefixes: tuple[str, ...] = ()
     expiring_keys: tuple[str, ...] = ()
     suggested_model: str = ""
-    # What to try where a server that is not the vendor's lacks this API.
-    other_drivers: tuple[str, ...] = ()
     needs_path: bool = False  # whether a BASE_URL without a path can't be right
     shutdowns: Mapping[str, str] = MappingProxyType({})
-    # Words of an error's type or code that mean a class; beside those that the providers share.
-    error_words: ClassVar[Mapping[str, type[EngineError]]] = {}
-
-    counts: ClassVar[Paths] = MappingProxyType({})  # where the provider's usage has the common counts
 
     def __init__(self, name: str | None = None) -> None:
-        self.driver = name or self.name
+        super().__init__(name or self.name)
+
+    @classmethod
+    def find_lacking(cls) -> str:
+        """Return what a class lacks to be a wire, "" where it lacks nothing."""
+        lacking = {*cls.__abstractmethods__}
+        if cls.media and cls.build_media is Wire.build_media:
+            lacking.add("build_media")  # or an empty `media`
+        return f"must have {' and '.join(f'{name}()' for name in sorted(lacking))}" if lacking else ""
 
     # What is sent
 
+    @abstractmethod
     def base_url(self, options: Options) -> str:
         """Return the URL before the path that build_path adds, where the entry has no BASE_URL."""
-        raise NotImplementedError
 
+    @abstractmethod
     def build_path(self, options: Options, stream: bool) -> str:
         """Return the path behind the base URL."""
-        raise NotImplementedError
 
     def build_auth(self, key: str, options: Options) -> dict[str, str]:
         """Return the header that carries the key."""
@@ -76,9 +92,9 @@ class Wire:
         """Return the headers that the API wants beside the key."""
         return {}
 
+    @abstractmethod
     def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
         """Return the body, or raise an UnsupportedFeatureError for what it cannot express."""
-        raise NotImplementedError
 
     def build_models_path(self, options: Options, page: str) -> str:
         """Return the path of the list of models, of the page of it that parse_models named."""
@@ -90,7 +106,9 @@ class Wire:
 
     def build_media(self, media: Media) -> dict[str, Any]:
         """Return the part for an image, audio or a document that the wire's `media` names."""
-        raise NotImplementedError
+        raise UnsupportedFeatureError(
+            f"{media.part.where} can't be sent: {self.driver} has no build_media()", param=media.part.where
+        )
 
     def build_text(self, text: str, role: str) -> dict[str, Any]:
         """Return the part for a text."""
@@ -154,25 +172,12 @@ class Wire:
             headers["Authorization"] = Hidden(f"Basic {base.credentials[-1]}")
         if key:
             headers |= hide(self.build_auth(key.reveal(), options))
-        headers |= self.build_headers(options)
+        headers |= hide(self.build_headers(options))
         if chosen := options.get("headers"):
             last = {name.lower(): name for name in chosen}  # entry and call may spell one name in two ways
             headers = MaskedDict({name: value for name, value in headers.items() if name.lower() not in last})
             headers |= {name: chosen[name] for name in last.values()}
         return headers
-
-    def advise_absent(self, request: Request) -> str:
-        """Return what to do where nothing answers at a request's path, "" where the path is the vendor's."""
-        if not request.elsewhere:
-            return ""
-        path = urlsplit(request.url).path
-        advice = f"Nothing answers at {path}: check the entry's BASE_URL"
-        if not re.search(r"/v\d", path):
-            advice += ", which most servers have end in /v1"
-        if self.other_drivers:
-            names = " or ".join(f'"{name}"' for name in self.other_drivers)
-            advice += f'; a server that does not speak this API takes another "DRIVER": {names}'
-        return f"{advice}."
 
     def check_options(self, options: Options) -> None:
         """Raise an UnsupportedFeatureError for an option that the API has no field for."""
@@ -218,38 +223,6 @@ class Wire:
             f"{part.where} can't be sent: {self.driver} takes no {what}", param=part.where
         )
 
-    def amend_request(self, request: Request, error: EngineError) -> Request | None:
-        """Return the request without the field that the provider refused, or with the one it wants instead.
-
-        None where the call can't do without it.
-        """
-        return None
-
-    # What came
-
-    def open_answer(self, request: Request) -> Answer:
-        """Return what the answer to a request is to be written down in."""
-        return Answer()
-
-    def parse_reply(self, payload: dict[str, Any], answer: Answer) -> None:
-        """Write a whole answer down."""
-        raise NotImplementedError
-
-    def parse_event(self, name: str, payload: dict[str, Any], answer: Answer) -> None:
-        """Write one event of a stream down."""
-        raise NotImplementedError
-
-    def parse_end(self, data: str, answer: Answer) -> bool:
-        """Tell whether an event's data is the mark of the end, which is no JSON."""
-        if not is_end_mark(data):
-            return False
-        answer.ended = answer.finish_reason is not None  # on most wires the mark alone proves nothing
-        return True
-
-    def parse_tail(self, answer: Answer) -> bool:
-        """Tell whether an unfinished last event may be looked at, which the standard drops."""
-        return False
-
     def parse_models(self, payload: Any) -> tuple[list[str], str]:
         """Return the names on a page of the list of models, and what names the next page, "" after the last.
 
@@ -260,31 +233,6 @@ class Wire:
     def offers(self, model: str, models: list[str]) -> bool | None:
         """Tell whether a model is in the list; None where it may be there though the list lacks it."""
         return model in models
-
-    def parse_usage(self, answer: Answer, request: Request) -> Usage:
-        """Return what the provider has counted until now, in common terms; None where it told nothing."""
-        raw = answer.usage or {}
-        return usage_of(raw, read_counts(raw, self.counts), tier=answer.tier)
-
-    def parse_echo(self, answer: Answer) -> dict[str, Any]:
-        """Return what the provider wants echoed, as it will travel in metadata["echo"]."""
-        return {"items": answer.items} if answer.items else {}
-
-    def parse_error(self, status: int, payload: Any, text: str = "") -> EngineError:
-        """Return the error that a provider's answer means; a status of 0 is an error inside a stream."""
-        said = read_error(payload)
-        message = said.message or text.strip()[:500]
-        status = status or said.status
-        own = {canonical(word): cls for word, cls in self.error_words.items()}
-        cls = next((own[word] for word in map(canonical, said.words) if word in own), None)
-        cls = cls or error_class(status, said.words, said.text or message)
-        return cls(
-            message or f"The provider answered with status {status} and no text.",
-            code=status,
-            type=said.type,
-            param=said.param,
-            retry_after=said.retry_after,
-        )
 
     def parse_reasoning_echo(self, turn: Turn) -> dict[str, Any] | None:
         """Return what this driver's earlier answer wanted echoed, its `items` among it.
@@ -301,24 +249,6 @@ class Wire:
             return None
         return echo if echo.get("text") == digest("".join(part.content for part in turn.parts)) else None
 
-    def finish(self, answer: Answer, request: Request, model: str) -> dict[str, Any]:
-        """Return the keys that a Reply and the last chunk share."""
-        metadata = {"driver": self.driver, **answer.metadata}
-        if answer.finish_reason != "tool_calls" and (echo := self.parse_echo(answer)):
-            metadata["echo"] = {**request.echo(), **echo, "text": digest("".join(answer.texts))}
-        last = {
-            "model": answer.model or model,
-            "usage": self.parse_usage(answer, request),
-            "finish_reason": answer.finish_reason or "unknown",
-            "metadata": metadata,
-        }
-        return last if answer.half is None else cast("dict[str, Any]", repair(last))
-
-
-def is_end_mark(data: str) -> bool:
-    """Tell whether data is the mark of the end, [DONE], or what other services have for it."""
-    return len(data) < 20 and re.fullmatch(r"(?i)\W*(done|eof|end)\W*", data) is not None
-
 
 def lacks_path(error: EngineError) -> bool:
     """Tell whether an error means that there is no API at a URL, rather than no such model."""
@@ -331,8 +261,3 @@ def lacks_path(error: EngineError) -> bool:
 def family(model: str) -> str:
     """Return a model's name without the date or the mark of a snapshot."""
     return re.sub(r"-(\d{8}|\d{4}-\d{2}-\d{2}|\d{4}|latest)$", "", model)
-
-
-def digest(text: str) -> str:
-    """Return what tells a text from another in an echo."""
-    return hashlib.sha256(text.encode("utf-8", "replace")).hexdigest()[:32]

@@ -14,18 +14,20 @@ from bupple_engine.masking import reveal
 from bupple_engine.protocol.answer import Answer
 from bupple_engine.protocol.media import Media
 from bupple_engine.protocol.messages import OPENING, Turn, system_and_rest
-from bupple_engine.protocol.options import COMMON, Option, Options, boolean, choice, string
+from bupple_engine.protocol.options import COMMON, Option, Options
 from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.protocol.request import Request, dump
 from bupple_engine.protocol.usage import cost_of, count, read_counts, usage_of
+from bupple_engine.protocol.values import boolean, choice, string
 from bupple_engine.types import FinishReason, Usage
 
-from .base import Wire, family, is_end_mark
+from .base import Wire, family
 from .deltas import add_content, first_choice, parse_delta
 from .facts import NEVER_SAMPLED, OPENAI
 from .finishes import is_failure, read_finish
 from .inline import InlineAnswer
 from .openai import COUNTS, KEY_PREFIXES, refused_sampling
+from .parser import is_end_mark
 from .services import Service, service_at
 
 # The fields that a limit on the answer goes by: where one is refused, the provider names the other.
@@ -38,8 +40,8 @@ class ChatCompletionsWire(Wire):
     name = "openai_chat"
     options: ClassVar = {
         **COMMON,
-        "organization_id": Option(string, per_call=False),
-        "project_id": Option(string, per_call=False),
+        "organization_id": Option(string, per_call=False, env=str),
+        "project_id": Option(string, per_call=False, env=str),
         "max_tokens_param": Option(choice("max_tokens", "max_completion_tokens"), per_call=False),
         "stream_usage": Option(boolean, per_call=False),
         "inline_reasoning": Option(boolean, per_call=False),

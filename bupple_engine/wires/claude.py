@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, ClassVar
 from urllib.parse import quote
 
@@ -15,10 +16,11 @@ from bupple_engine.masking import reveal
 from bupple_engine.protocol.answer import Answer, thought
 from bupple_engine.protocol.media import Media, decode_text
 from bupple_engine.protocol.messages import OPENING, Turn, system_and_rest
-from bupple_engine.protocol.options import COMMON, Option, Options, merge_dicts, string
+from bupple_engine.protocol.options import COMMON, Option, Options, merge_dicts
 from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.protocol.request import Request, dump
 from bupple_engine.protocol.usage import count, read_counts, usage_of
+from bupple_engine.protocol.values import string
 from bupple_engine.types import Usage
 
 from .base import Wire, family
@@ -38,7 +40,7 @@ class ClaudeWire(Wire):
     name = "claude"
     options: ClassVar = {
         **COMMON,
-        "max_tokens": Option(COMMON["max_tokens"].parse, default=8192),  # the API must have it
+        "max_tokens": replace(COMMON["max_tokens"], default=8192),  # the API must have it
         "api_version": Option(string, per_call=False, default=CLAUDE_API_VERSION),
         "beta": Option(string, per_call=False),  # a comma list for the header anthropic-beta
     }

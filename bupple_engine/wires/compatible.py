@@ -8,8 +8,9 @@ from types import MappingProxyType
 from typing import ClassVar
 
 from bupple_engine.exceptions import UnsupportedFeatureError
-from bupple_engine.protocol.options import Option, Options, choice
+from bupple_engine.protocol.options import Option, Options
 from bupple_engine.protocol.request import Request
+from bupple_engine.protocol.values import choice
 
 from .chat_completions import ChatCompletionsWire
 from .services import SERVICES, Service

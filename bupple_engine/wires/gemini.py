@@ -14,10 +14,11 @@ from bupple_engine.exceptions import ContentFilteredError, ProviderServerError
 from bupple_engine.protocol.answer import Answer
 from bupple_engine.protocol.media import Media
 from bupple_engine.protocol.messages import OPENING, Turn, system_and_rest
-from bupple_engine.protocol.options import COMMON, Option, Options, string
+from bupple_engine.protocol.options import COMMON, Option, Options
 from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.usage import count, read_counts, usage_of
+from bupple_engine.protocol.values import string
 from bupple_engine.types import Usage
 
 from .base import Wire
@@ -30,7 +31,7 @@ class GeminiWire(Wire):
     """POST {base}/v1beta/models/{model}:generateContent."""
 
     name = "gemini"
-    options: ClassVar = {**COMMON, "project_id": Option(string, per_call=False)}
+    options: ClassVar = {**COMMON, "project_id": Option(string, per_call=False, env=str)}
     media = frozenset({"image", "audio", "document"})
     request_id_headers = ("x-request-id", "x-goog-request-id")
     other_drivers = ("compatible", "gemini_compatible")

@@ -14,10 +14,11 @@ from bupple_engine.masking import reveal
 from bupple_engine.protocol.answer import Answer
 from bupple_engine.protocol.media import Media
 from bupple_engine.protocol.messages import OPENING, Part, Turn
-from bupple_engine.protocol.options import COMMON, Option, Options, string
+from bupple_engine.protocol.options import COMMON, Option, Options
 from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.usage import Paths, cost_of, read_counts, usage_of
+from bupple_engine.protocol.values import string
 from bupple_engine.types import Usage
 
 from .base import Wire, family
@@ -75,8 +76,8 @@ class OpenAIWire(Wire):
     name = "openai"
     options: ClassVar = {
         **COMMON,
-        "organization_id": Option(string, per_call=False),
-        "project_id": Option(string, per_call=False),
+        "organization_id": Option(string, per_call=False, env=str),
+        "project_id": Option(string, per_call=False, env=str),
     }
     unsupported: ClassVar = {
         "stop": "the Responses API has no such field; the driver openai_chat has one",
@@ -255,7 +256,7 @@ class OpenAIWire(Wire):
 
 
 def _is_search(item: dict[str, Any]) -> bool:
-    """Tell whether an output item is a search that is billed: to open a page that was found is none."""
+    """Return whether an output item is a search that is billed: to open a page that was found is none."""
     if item.get("type") != "web_search_call":
         return False
     action = item.get("action")

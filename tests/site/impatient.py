@@ -4,4 +4,4 @@ from bupple_engine.http import wsgi
 
 from .wsgi import application as application
 
-wsgi.ROOM_SECONDS = 0.5
+wsgi.ROOM_SECONDS = 0.5  # type: ignore[attr-defined] # which it has imported

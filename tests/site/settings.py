@@ -1,6 +1,7 @@
 """Django's own middleware and more, a database that is a file, streams in every way; by the environment."""
 
 import os
+from typing import Any
 
 SECRET_KEY = "tests"
 USE_TZ = True
@@ -37,7 +38,7 @@ ROOT_URLCONF = "tests.site.urls"
 ASGI_APPLICATION = "tests.site.asgi.application"
 WSGI_APPLICATION = "tests.site.wsgi.application"
 LOGGING_CONFIG = None
-BUPPLE_ENGINE = {
+BUPPLE_ENGINE: dict[str, Any] = {
     "DEFAULT": "chat",
     "DRIVERS": {
         "chat": {

@@ -57,7 +57,7 @@ def from_atomic_view(request: HttpRequest) -> HttpResponseBase:
 @transaction.non_atomic_requests
 async def state(request: HttpRequest) -> JsonResponse:
     """Tell what this process has open; set what the query has of the API's settings before."""
-    settings.BUPPLE_ENGINE["API"].update({key: float(value) for key, value in request.GET.items()})
+    settings.BUPPLE_ENGINE["API"].update({key: float(request.GET[key]) for key in request.GET})
     conf.api_settings.cache_clear()
     names = sorted(thread.name for thread in threading.enumerate())
     descriptors = []

@@ -13,6 +13,7 @@ import importlib.util
 import platform
 import sys
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any, ClassVar
@@ -27,8 +28,9 @@ from bupple_engine.drivers.wired import HTTPDriver
 from bupple_engine.exceptions import ContextLengthExceededError, EngineError
 from bupple_engine.exchange.exchange import Exchange
 from bupple_engine.protocol.messages import Turn
-from bupple_engine.protocol.options import COMMON, Clocks, Option, Options, clocks, integer, path
+from bupple_engine.protocol.options import COMMON, Clocks, Option, Options, clocks
 from bupple_engine.protocol.request import Request
+from bupple_engine.protocol.values import integer, path
 from bupple_engine.wires.chat_completions import ChatCompletionsWire
 
 from .engine import LocalTransport
@@ -45,15 +47,15 @@ OPTIONS: dict[str, Option] = {
         for name, option in COMMON.items()
         if name not in ("api_key", "base_url", "proxy", "ca_file")
     },
-    "model_path": Option(path, per_call=False),
+    "model_path": Option(path, per_call=False, env=str),
     "context_tokens": Option(integer(128), per_call=False, default=4096),
     "parallel": Option(integer(1), per_call=False, default=2),
     # As many threads as processors collapse beside a busy web server: they wait for each other in a spin.
     "threads": Option(integer(1), per_call=False, default=1),
     # At temperature 0 this small model repeats itself without an end.
-    "temperature": Option(COMMON["temperature"].parse, default=0.2),
-    "top_p": Option(COMMON["top_p"].parse, default=0.9),
-    "max_tokens": Option(COMMON["max_tokens"].parse, default=1024),
+    "temperature": replace(COMMON["temperature"], default=0.2),
+    "top_p": replace(COMMON["top_p"], default=0.9),
+    "max_tokens": replace(COMMON["max_tokens"], default=1024),
 }
 
 
@@ -143,7 +145,7 @@ class LocalDriver(HTTPDriver):
             max_retries=0,
             clock=CLOCK.get(),
             chance=random,
-            call_id=call.value.id,
+            call=call.value,
         )
 
     def _transport(self, call: RunningCall) -> LocalTransport:

@@ -21,6 +21,6 @@ class DatabaseWrapper(base.DatabaseWrapper):
         return connection
 
     def _close(self) -> None:
-        super()._close()
+        super()._close()  # type: ignore[misc] # which its stubs leave out
         with lock:
             opened.discard(id(self))
