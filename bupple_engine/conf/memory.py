@@ -12,7 +12,9 @@ from django.conf import settings
 from bupple_engine import process
 from bupple_engine.masking.keys import shown
 from bupple_engine.masking.printing import kind_of
-from bupple_engine.protocol.options import MAX_SECONDS, boolean, integer, number, string, suggest, wrong_words
+from bupple_engine.protocol.options import MAX_SECONDS, suggest
+from bupple_engine.protocol.reading import wrong_words
+from bupple_engine.protocol.values import boolean, integer, number, string
 
 from .engine import Mistake, raise_first, read_setting
 
@@ -89,7 +91,7 @@ def _read() -> tuple[dict[str, Any], list[Mistake]]:
         try:
             found[key.lower()] = parse(given.get(key, default()))
         except ValueError as error:
-            words = f" {wrong_words(error, given[key])}."
+            words = f" {wrong_words(error, shown(given[key]))}."
             mistakes.append(Mistake("E015", f"{where}[{key!r}]", words, _example(key)))
     if "stores" in found and found.get("store", "") not in found["stores"] and "store" in found:
         words = f" is {shown(found['store'])}, which STORES has not."
@@ -168,7 +170,7 @@ def _table(rows: Mapping[str, tuple[Any, Callable[[Any], Any]]]) -> Callable[[An
             try:
                 found[key.lower()] = kind(value.get(key, default))
             except ValueError as error:
-                raise ValueError(f"has a wrong {key}: it {wrong_words(error, value[key])}") from None
+                raise ValueError(f"has a wrong {key}: it {wrong_words(error, shown(value[key]))}") from None
         return found
 
     return parse
