@@ -23,7 +23,9 @@ def abandoned(contender: Contender, runner: asyncio.Runner, verb: str, manner: s
         else:
             runner.run(_aleave(contender, streams, manner))
 
-    leave(AT_ONCE)  # connections, threads that are kept for the next call
+    # Connections, and threads that are kept for the next call. Twice as many as are needed at once: a pool
+    # takes a new thread also where one has told its end, and has not gone back yet.
+    leave(2 * AT_ONCE)
     time.sleep(0.1)
     runner.run(asyncio.sleep(0.1))
     threads, files = threading.active_count(), descriptors()

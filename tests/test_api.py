@@ -1059,7 +1059,7 @@ def test_a_body_is_not_read_for_who_may_not_call(caller: Caller, path: str, site
 
 def test_the_view_is_a_coroutine_function_where_a_loop_runs_alone() -> None:
     """Under WSGI Django would have a thread and a loop made for each request to one."""
-    view = resolve(reverse("bupple_engine:chat")).func
+    view: Any = resolve(reverse("bupple_engine:chat")).func
 
     async def asked_in_a_loop() -> bool:
         return iscoroutinefunction(view)

@@ -228,6 +228,14 @@ def a_file_of_a_socket_can_be_watched() -> None:
         assert read == [ours]
 
 
+@canary("python", "os.environb._data")
+def the_environment_lies_in_a_dict_of_bytes() -> None:
+    os.environb[b"BUPPLE_ENGINE_CANARY"] = b"x"
+    assert os.environb._data[b"BUPPLE_ENGINE_CANARY"] == b"x"  # type: ignore[attr-defined]
+    del os.environb[b"BUPPLE_ENGINE_CANARY"]
+    assert b"BUPPLE_ENGINE_CANARY" not in os.environb._data  # type: ignore[attr-defined]
+
+
 # urllib3
 
 
@@ -502,6 +510,12 @@ def the_engine_has_these_settings() -> None:
     assert (params.cpuparams.n_threads, params.cpuparams_batch.n_threads) == (1, 1)
     assert list(params.api_keys) == ["key"]
     assert callable(xllamacpp.Server.handle_chat_completions)
+
+
+@canary("python", "_socket")
+def a_socket_is_the_c_librarys() -> None:
+    found: Any = importlib.import_module("_socket")
+    assert issubclass(socket.socket, found.socket)
 
 
 @canary("python", "libc._exit")

@@ -12,8 +12,10 @@ from typing import Any
 import pytest
 from django.test import RequestFactory
 
+from bupple_engine.calls.streams import Stream
 from bupple_engine.exceptions import ProviderTimeoutError
-from bupple_engine.http import EventStream, Outcome, shutdown, stream_response, wsgi
+from bupple_engine.http import EventStream, Outcome, shutdown, stream_response
+from bupple_engine.http.problems import ShuttingDownError
 from bupple_engine.http.wsgi import limit_writes
 from bupple_engine.types import Chunk
 from tests.provider import Answer, Provider
@@ -96,7 +98,8 @@ def test_no_thread_beside_the_servers(site: Site) -> None:
     assert b'"done":true' in b"".join(relay)
     outcome = site.hear()
     assert (outcome.state, outcome.text, outcome.finish_reason) == ("complete", "one two", "stop")
-    assert (outcome.usage or {}).get("prompt_tokens")
+    assert outcome.usage
+    assert outcome.usage["prompt_tokens"]
     assert relay not in shutdown._open
 
 
@@ -197,10 +200,10 @@ def test_a_server_that_ends(site: Site, waits: bool) -> None:
     rest: list[bytes] = []
     reading = in_thread(lambda: rest.extend(relay)) if waits else None
     until(lambda: relay._held == waits)
-    relay.end(shutdown.ShuttingDownError("The server ends."))
+    relay.end(ShuttingDownError("The server ends."))
     site.provider.wait_closed(1)
     assert site.hear().state == "interrupted"
-    assert isinstance(site.hear().error, shutdown.ShuttingDownError)
+    assert isinstance(site.hear().error, ShuttingDownError)
     if reading is not None:
         reading.join(SECONDS)
     assert told(b"".join(rest or relay))["type"] == "ShuttingDownError"
@@ -228,13 +231,13 @@ def test_a_dialect_that_fails_within_a_batch(site: Site) -> None:
 def test_what_interrupts_the_servers_thread_is_not_swallowed(site: Site, monkeypatch: Any) -> None:
     relay = site.open(FIRST, threading.Event())
     until(lambda: not has_pump())
-    next_of = wsgi.Stream.take
+    next_of = Stream.take
 
     def take(stream: Any, seconds: float) -> Any:
-        monkeypatch.setattr(wsgi.Stream, "take", next_of)
+        monkeypatch.setattr(Stream, "take", next_of)
         raise SystemExit(1)
 
-    monkeypatch.setattr(wsgi.Stream, "take", take)
+    monkeypatch.setattr(Stream, "take", take)
     with pytest.raises(SystemExit):
         next(relay)
     assert site.hear().state == "interrupted"

@@ -14,6 +14,7 @@ from typing import Any, ClassVar, cast
 
 import pytest
 from django.core.exceptions import ImproperlyConfigured
+from django.test import RequestFactory
 
 from bupple_engine import (
     Attempt,
@@ -31,6 +32,7 @@ from bupple_engine.calls.audience import AsyncBatches, Audience, Batches
 from bupple_engine.calls.observers import CallFinished
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.drivers.local import driver as local
+from bupple_engine.http import stream_response
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
 from tests.test_local import ENTRY
@@ -735,6 +737,19 @@ def test_a_wrong_observer_of_the_settings_is_told_by_ai(settings: Any) -> None:
     settings.BUPPLE_ENGINE = {"DRIVERS": {"echo": {}}, "OBSERVERS": ["shop.ai.Watch"]}
     with pytest.raises(ImproperlyConfigured, match=r"BUPPLE_ENGINE\['OBSERVERS'\]\[0\]: 'shop.ai.Watch'"):
         ai()
+
+
+def test_the_end_of_a_response_is_that_of_its_call(two: Any) -> None:
+    ended: list[Outcome] = []
+    watch = Ends()
+    stream = two.stream(HELLO, observers=watch)
+    response = stream_response(RequestFactory().get("/"), stream, on_end=ended.append)
+    assert b"world" in b"".join(response)
+    until(lambda: ended)
+    outcome = watch.outcome
+    assert (ended[0].call, ended[0].text) == (outcome.call, "Hello world")
+    assert (ended[0].state, ended[0].usage, ended[0].model) == ("complete", outcome.usage, outcome.model)
+    assert [attempt.number for attempt in ended[0].attempts] == [1]
 
 
 def test_options_that_observers_see_are_masked(claude: Any, provider: Provider) -> None:

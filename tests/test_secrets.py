@@ -90,12 +90,13 @@ PROXY_BASIC = base64.b64encode(f"{PROXY_USER}:{PROXY_PASSWORD}".encode()).decode
 # Of a third party's driver: by no name and by no look of theirs could anyone tell that they are secret.
 VAULT, OTHER_VAULT, PIN = "vQwJzLpKxBnRtG", "bHgMqYdXsFvCkP", 739_418_265
 SECRETS = [
-    VAULT, OTHER_VAULT, str(PIN), KEY, OTHER_KEY, HEADER, EXTRA, USER,
+    VAULT, OTHER_VAULT, KEY, OTHER_KEY, HEADER, EXTRA, USER,
     PASSWORD, PASSWORD_IN_URL, PROXY_USER, PROXY_PASSWORD, QUERY, BASIC,
     PROXY_BASIC,
 ]  # fmt: skip
 RUN = 5  # so many characters of a secret in a row are too many
-LEAK = re.compile("|".join({re.escape(s[i : i + RUN]) for s in SECRETS for i in range(len(s) - RUN + 1)}))
+RUNS = {re.escape(s[i : i + RUN]) for s in SECRETS for i in range(len(s) - RUN + 1)}
+LEAK = re.compile("|".join({*RUNS, str(PIN)}))  # whole: five digits in a row stand in many an address
 # All that the wire carries, as a provider might quote it, plain and encoded.
 QUOTE = (
     f"You sent {KEY}, {HEADER}, {USER}:{PASSWORD}, {PASSWORD_IN_URL}, {BASIC}, {EXTRA}, {QUERY}, "
@@ -703,8 +704,9 @@ class VaultWire(ChatCompletionsWire):
 class BrokenVaultWire(VaultWire):
     """The same, which fails behind them."""
 
-    def build_echo(self, body: Any, options: Any) -> dict[str, Any]:
-        raise UnsupportedFeatureError("no echo")
+    def build_body(self, turns: Any, options: Any, stream: bool) -> dict[str, Any]:
+        body = super().build_body(turns, options, stream)
+        raise UnsupportedFeatureError(f"no {len(body)} fields")
 
 
 @fails(ProviderServerError)

@@ -54,7 +54,7 @@ class Request:
 
     def __init__(
         self,
-        url: str,
+        url: str | Hidden,
         headers: MaskedDict,
         body: bytes,
         stream: bool,
@@ -62,14 +62,15 @@ class Request:
         method: str = "POST",
         *,
         elsewhere: bool = False,
+        echo: Callable[[], dict[str, Any]] = _no_echo,
     ) -> None:
-        _set(self, "_url", Hidden(url))
+        _set(self, "_url", url if isinstance(url, Hidden) else Hidden(url))
         _set(self, "_headers", headers)
         _set(self, "_body", Hidden(body) if body else _NOTHING)
         _set(self, "stream", stream)
         _set(self, "secrets", secrets or Secrets())
         _set(self, "method", method)
-        _set(self, "echo", _no_echo)
+        _set(self, "echo", echo)
         _set(self, "inline_reasoning", False)
         _set(self, "elsewhere", elsewhere)
 

@@ -21,13 +21,12 @@ import urllib3
 from bupple_engine.masking import SecretURL, bare
 from bupple_engine.protocol.request import Request
 
+from .answers import READ_SIZE, Wait, cause_of, present
 from .base import TransportFailure, Waiting
 from .pools import Adapter
 from .routes import Routes, ca_bundle, find_proxy
-from .sockets import Wait, cause_of, present
 from .trust import UNASKED
 
-READ_SIZE = 65_536
 DRAIN_BYTES = 65_536
 
 

@@ -9,8 +9,9 @@ import requests
 import urllib3
 from requests.adapters import HTTPAdapter
 
+from .answers import present
 from .routes import tls_context
-from .sockets import PlainConnection, SecureConnection, Watched, present
+from .sockets import PlainConnection, SecureConnection, Watched
 from .trust import Trust
 
 # More than the threads of any one process: a connection beyond it is closed after use, not refused.

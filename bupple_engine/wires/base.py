@@ -35,7 +35,8 @@ class Wire(Parser):
     * check_options(), which refuses the options named by `unsupported`;
     * build_path(), base_url() where the entry has no BASE_URL, build_auth() with the key where there is one,
       build_headers();
-    * build_body(), in which the entry's EXTRA is merged, and build_echo() with the outcome.
+    * build_body(), in which the entry's EXTRA is merged; build_echo() with the outcome, for an answer that
+      wants it.
 
     Each may raise an UnsupportedFeatureError for what the API can't express and an InvalidRequestError for
     what is wrong with a message: these are raised at the call, before any I/O. For a list of models it is
@@ -124,11 +125,19 @@ class Wire(Parser):
 
     def _build_request(self, turns: list[Turn], options: Options, stream: bool) -> Request:
         self.check_options(options)
-        request = self.address(self.build_path(options, stream), options, stream)
+        url, headers, secrets = self._address(self.build_path(options, stream), options, stream)
         body = self.build_body(turns, options, stream)
         if options.get("extra"):
             body = merge_dicts(body, reveal(options["extra"]))
-        return request.replace(body=dump(body), echo=lambda: self.build_echo(body, options))
+        return Request(
+            url,
+            headers,
+            dump(body),
+            stream,
+            secrets,
+            elsewhere=options.get("base_url") is not None,
+            echo=lambda: self.build_echo(body, options),
+        )
 
     def build_models_request(self, options: Options, page: str) -> Request:
         """Return the request for a page of the list of models, of the first for ""."""
@@ -142,18 +151,20 @@ class Wire(Parser):
 
         endpoint is the path of messages, which BASE_URL may end with, where path is another.
         """
+        url, headers, secrets = self._address(path, options, stream, method, endpoint)
+        elsewhere = options.get("base_url") is not None
+        return Request(url, headers, b"", stream, secrets, method, elsewhere=elsewhere)
+
+    def _address(
+        self, path: str, options: Options, stream: bool, method: str = "POST", endpoint: str = ""
+    ) -> tuple[Hidden, MaskedDict, Secrets]:
+        """Return a request's URL, its headers and what is secret in it, each wrapped."""
         # Revealed once, since a vault may be asked, and wrapped again: whatever raises here shows its locals.
         key = options["api_key"].ask() if options.get("api_key") else None
         base = options.get("base_url") or SecretURL(self.base_url(options))
-        return Request(
-            join_url(base.reveal(), path, endpoint),
-            self._headers(key, base, options, stream, method),
-            b"",
-            stream,
-            Secrets(lambda: secrets_of({**options, "api_key": key, "base_url": base})),
-            method,
-            elsewhere=options.get("base_url") is not None,
-        )
+        secrets = Secrets(lambda: secrets_of({**options, "api_key": key, "base_url": base}))
+        url = Hidden(join_url(base.reveal(), path, endpoint))
+        return url, self._headers(key, base, options, stream, method), secrets
 
     def _headers(
         self, key: Secret | None, base: SecretURL, options: Options, stream: bool, method: str
