@@ -13,19 +13,19 @@ import pytest
 from django.conf import settings as site
 from django.test.utils import override_settings
 
+from bupple_engine import memory
+from bupple_engine.conversations.memory import Memory
+from bupple_engine.conversations.stores import get_store
+from bupple_engine.conversations.stores.base import Store
+from bupple_engine.types import Owner
+from tests.conversations.stores import CACHES, KINDS, Router, cache_settings, created, memory_settings
+
 hypothesis.settings.register_profile("bupple", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("bupple")
 
-collect_ignore_glob = []
-if "bupple_engine.conversations" not in site.INSTALLED_APPS:
-    collect_ignore_glob.append("test_*.py")
-else:
-    from bupple_engine import memory
-    from bupple_engine.conversations.memory import Memory
-    from bupple_engine.conversations.stores import get_store
-    from bupple_engine.conversations.stores.base import Store
-    from bupple_engine.types import Owner
-    from tests.conversations.stores import CACHES, KINDS, Router, cache_settings, created, memory_settings
+collect_ignore_glob = [] if "bupple_engine.conversations" in site.INSTALLED_APPS else ["test_*.py"]
+
+ROUTERS = ["tests.conversations.stores.Router"]
 
 
 @pytest.fixture(scope="session")
@@ -34,18 +34,17 @@ def databases(
 ) -> Iterator[Callable[[str], None]]:
     """Give what makes a database of a kind, once for the session."""
     made: set[str] = set()
-    with (
-        django_db_blocker.unblock(),
-        override_settings(DATABASE_ROUTERS=["tests.conversations.stores.Router"]),
-        ExitStack() as stack,
-    ):
+    with ExitStack() as stack:
 
         def make(kind: str) -> None:
             if kind not in made:
-                stack.enter_context(created(kind, tmp_path_factory.mktemp(kind)))
+                with django_db_blocker.unblock(), override_settings(DATABASE_ROUTERS=ROUTERS):
+                    stack.enter_context(created(kind, tmp_path_factory.mktemp(kind)))
                 made.add(kind)
 
         yield make
+        django_db_blocker.unblock()
+    django_db_blocker.restore()
 
 
 @pytest.fixture(params=KINDS)
@@ -54,7 +53,9 @@ def kind(request: pytest.FixtureRequest) -> str:
 
 
 @pytest.fixture
-def keep(databases: Callable[[str], None], settings: Any, tmp_path: Path) -> Iterator[Callable[..., Store]]:
+def keep(
+    databases: Callable[[str], None], django_db_blocker: Any, settings: Any, tmp_path: Path
+) -> Iterator[Callable[..., Store]]:
     """Give what sets a kind of store as the site's, with other settings of MEMORY."""
 
     def keep(kind: str, **more: Any) -> Store:
@@ -67,7 +68,9 @@ def keep(databases: Callable[[str], None], settings: Any, tmp_path: Path) -> Ite
         settings.BUPPLE_ENGINE = {**settings.BUPPLE_ENGINE, "MEMORY": memory_settings(kind, **more)}
         return get_store()
 
-    yield keep
+    settings.DATABASE_ROUTERS = ROUTERS
+    with django_db_blocker.unblock():
+        yield keep
     Router.alias = "default"
 
 

@@ -625,4 +625,4 @@ def test_the_migrations_go_up_and_down(kind: str, keep: Callable[..., Store]) ->
     call_command("migrate", "bupple_conversations", "zero", database=kind, verbosity=0)
     assert "bupple_conversations_turn" not in connections[kind].introspection.table_names()
     call_command("migrate", "bupple_conversations", database=kind, verbosity=0)
-    call_command("makemigrations", "--check", "--dry-run", verbosity=0)
+    call_command("makemigrations", "bupple_conversations", "--check", "--dry-run", verbosity=0)
