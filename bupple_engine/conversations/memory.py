@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
 
@@ -28,6 +29,15 @@ MAX_ID = 64
 Content = str | list[MessagePart]
 
 
+@dataclass(slots=True)
+class _Place:
+    """Which conversation it is; what keyed() and replacing() return has the same."""
+
+    wanted: UUID | str | None
+    new: bool
+    found: Conversation | None = None
+
+
 class Memory:
     """A conversation of an owner: the latest, one by its id, or a new one.
 
@@ -42,10 +52,8 @@ class Memory:
             self._asker = owner
         elif owner is not None:
             self._owner = owner_of(owner)
-        self._wanted = wanted
-        self._new = new
         self._store = store
-        self._found: Conversation | None = None
+        self._at = _Place(wanted, new)
         self._key: str | None = None
         self._replaces: UUID | None = None
 
@@ -70,17 +78,17 @@ class Memory:
     @property
     def id(self) -> UUID | None:
         """Its id, None until the first use has found or made it."""
-        return self._found.id if self._found is not None else None
+        return self._at.found.id if self._at.found is not None else None
 
     @property
     def title(self) -> str:
         """Its title when it was last read."""
-        return self._found.title if self._found is not None else ""
+        return self._at.found.title if self._at.found is not None else ""
 
     @property
     def running(self) -> UUID | None:
         """The turn that ran when it was last read."""
-        return self._found.running if self._found is not None else None
+        return self._at.found.running if self._at.found is not None else None
 
     def __repr__(self) -> str:
         return f"<Memory {self.id or 'not read yet'}>"
@@ -88,7 +96,8 @@ class Memory:
     def set_parent(self, parent: Any, id: Any = None) -> Self:
         """Say whose it is: a saved instance, or a class (or any word) and an id. Returns itself."""
         self._owner = owner_of(parent if id is None else (parent, id))
-        self._asker = self._found = None
+        self._asker = None
+        self._at = _Place(self._at.wanted, self._at.new)
         return self
 
     def replacing(self, turn: Turn | UUID | str) -> Self:
@@ -117,7 +126,7 @@ class Memory:
 
     def note(self, conversation: Conversation) -> None:
         """Note the conversation as it has become."""
-        self._found = conversation
+        self._at.found = conversation
 
     def recorder(self, messages: list[Message]) -> Recorder:
         """Return the observer of a call: it is how `memory=` works. messages are the new ones of it.
@@ -165,13 +174,13 @@ class Memory:
 
     def look(self) -> Conversation | None:
         """Read the conversation; None where the owner has none yet. An id that is not there raises."""
-        if self._found is not None:
-            found = self._store.find(self.owner, self._found.id)
-        elif self._wanted is not None:
-            found = self._store.find(self.owner, self._wanted)
-            if found is None and self._new:
+        if self._at.found is not None:
+            found = self._store.find(self.owner, self._at.found.id)
+        elif self._at.wanted is not None:
+            found = self._store.find(self.owner, self._at.wanted)
+            if found is None and self._at.new:
                 return None
-        elif self._new:
+        elif self._at.new:
             return None
         else:
             found = self._store.latest(self.owner)
@@ -179,7 +188,7 @@ class Memory:
                 return None
         if found is None:
             raise not_found()
-        self._found = found
+        self._at.found = found
         return found
 
     # What is written
@@ -238,7 +247,7 @@ class Memory:
             started = self._store.begin(self.unkept(), asked)
         except DuplicateTurnError as error:
             return error.turn
-        self._found = started.conversation
+        self._at.found = started.conversation
         return started.turn
 
     def _answer(self, message: Message, key: str | None) -> Turn | None:
@@ -287,21 +296,24 @@ class Memory:
         if found is not None:
             self.stop()
             self._store.erase(found)
-        self._found, self._new = None, True
+            self._at.wanted = found.client_id
+        self._at.found, self._at.new = None, True
 
     def unkept(self) -> Conversation:
         """Return the conversation as it is now, or a new one, which is kept with its first turn."""
         found = self.look()
         if found is not None:
             return found
-        client_id = None if self._wanted is None else _checked_key("The conversation's id", str(self._wanted))
+        client_id = (
+            None if self._at.wanted is None else _checked_key("The conversation's id", str(self._at.wanted))
+        )
         return Conversation(new_id(), self.owner, client_id)
 
     def kept(self) -> Conversation:
         """Return the conversation as it is now, or a new one, which is kept at once."""
         found = self.look()
         if found is None:
-            found = self._found = self._store.create(self.owner, self.unkept().client_id)
+            found = self._at.found = self._store.create(self.owner, self.unkept().client_id)
         return found
 
     # The same for asynchronous callers

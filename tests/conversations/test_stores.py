@@ -461,9 +461,25 @@ def test_a_cleared_conversation_is_gone(store: Store, chat: Memory, owner: Owner
     assert other.get_messages() == [{"role": "user", "content": "Other"}]
     chat.add_user_message("Again", message_id="k")
     assert chat.id not in (old, None)
-    memory(owner, chat.id).clear()
+    again = memory(owner, chat.id)
+    again.clear()
+    again.add_user_message("Once more")
+    assert [each.client_id for each in store.conversations(owner)] == [None, None]
     with pytest.raises(ConversationNotFoundError):
         chat.get_messages()
+
+
+def test_what_is_keyed_goes_on_with_the_same_conversation(store: Store, owner: Owner) -> None:
+    chat = memory(owner, new=True)
+    for key in ("a", "b"):
+        keyed = chat.keyed(key)
+        started = store.begin(keyed.unkept(), Asked([{"role": "user", "content": key}], keyed.key))
+        keyed.note(started.conversation)
+        answer(store, started)
+    assert [turn.question for turn in chat.get_turns()] == ["a", "b"]
+    assert (chat.key, chat.replacing(started.turn).replaces) == (None, started.turn.id)
+    chat.keyed("c").clear()
+    assert chat.id is None
 
 
 def test_text_of_every_kind_comes_back(chat: Memory) -> None:
