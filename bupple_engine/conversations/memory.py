@@ -274,15 +274,6 @@ class Memory:
             raise ValueError("A title is a string that is not empty.")
         self._store.update(self.kept(), title=title.strip())
 
-    def stop(self, turn: Turn | UUID | str | None = None) -> bool:
-        """Stop the turn that runs, in whatever process; where one is named, that one alone."""
-        found = self.look()
-        wanted = turn.id if isinstance(turn, Turn) else None if turn is None else _uuid(turn)
-        if found is None or found.running is None or wanted not in (None, found.running):
-            return False
-        running = self._store.turn(found, found.running)
-        return running is not None and self._store.ask_to_stop(running)
-
     def select(self, turn: Turn | UUID | str) -> None:
         """Show the branch of an attempt instead of the one that is shown."""
         found = self.look()
@@ -294,7 +285,6 @@ class Memory:
         """Erase the conversation for good: rows and files. The next question begins a new one."""
         found = self.look()
         if found is not None:
-            self.stop()
             self._store.erase(found)
             self._at.wanted = found.client_id
         self._at.found, self._at.new = None, True
@@ -358,10 +348,6 @@ class Memory:
     async def arename(self, title: str) -> None:
         """See rename()."""
         await sync_to_async(self.rename)(title)
-
-    async def astop(self, turn: Turn | UUID | str | None = None) -> bool:
-        """See stop()."""
-        return await sync_to_async(self.stop)(turn)
 
     async def aselect(self, turn: Turn | UUID | str) -> None:
         """See select()."""

@@ -124,15 +124,12 @@ def test_a_beat_prolongs_the_lease_and_keeps_what_came(store: Store, owner: Owne
     assert store.turns(started.conversation)[0].answer == "so far and on"
 
 
-def test_a_stop_reaches_whoever_runs_the_turn(store: Store, chat: Memory, owner: Owner) -> None:
-    assert not chat.stop()
+def test_whoever_runs_a_turn_hears_that_it_is_to_stop(store: Store, owner: Owner) -> None:
     started = ask(store, owner)
-    assert not chat.stop(new_id())
     assert store.beat({started.turn.id: None}, 60) == set()
-    assert chat.stop(started.turn)
-    assert store.beat({started.turn.id: None}, 60) == {started.turn.id}
+    assert store.ask_to_stop(started.turn)
+    assert store.beat({started.turn.id: None, new_id(): None}, 60) == {started.turn.id}
     answer(store, started, "half", "interrupted", ended_by="stop")
-    assert not chat.stop()
     assert not store.ask_to_stop(started.turn)
 
 
@@ -297,7 +294,7 @@ def test_what_is_anothers_is_not_there(store: Store, owner: Owner) -> None:
         ):
             with pytest.raises(ConversationNotFoundError):
                 steal()
-        for verb in (Memory.get_messages, Memory.get_turns, Memory.clear, Memory.stop):
+        for verb in (Memory.get_messages, Memory.get_turns, Memory.clear):
             with pytest.raises(ConversationNotFoundError):
                 verb(memory(other, mine.id))
     assert store.find(owner, mine.id) == store.latest(owner)
@@ -418,7 +415,6 @@ async def test_each_verb_can_be_awaited(chat: Memory) -> None:
     turns = await chat.aget_turns(limit=1)
     assert turns[0].question == "And?"
     await chat.aselect(turns[0])
-    assert not await chat.astop()
     assert [each.title for each in await chat.aconversations()] == ["Greeting"]
     await chat.aclear()
     assert await chat.aget_messages() == []
