@@ -6,7 +6,7 @@ import json
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack
+from contextlib import ExitStack, suppress
 from functools import cache
 from itertools import accumulate
 from shutil import copy
@@ -20,6 +20,11 @@ from tests.provider import Answer, Provider
 from tests.servers import KINDS, ROOT, SECONDS, Server
 from tests.wires import EVENTS, JSON, KEY, RETRY_AFTER, USAGE, ChatCompletions, Kind
 from tests.worlds import until
+
+# openai looks into httpx, where that is imported, when the collector ends one of its streams: never halfway
+# through the import, please.
+with suppress(ImportError):
+    import httpx  # noqa: F401
 
 pytestmark = pytest.mark.servers
 
