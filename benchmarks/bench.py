@@ -18,6 +18,7 @@ LINEUP: dict[str, tuple[str, tuple[str, ...]]] = {
     "timed": ("timed", ()),
     "ours": ("ours", ("orjson",)),
     "orjson": ("ours", ()),
+    "observed": ("observed", ("orjson",)),
     "openai": ("openai", ()),
 }
 USUAL = ("floor", "ours", "orjson", "openai")
@@ -40,6 +41,11 @@ class Results:
     def median(self, name: str, key: str = "cpu") -> float:
         """Return the median of the rounds."""
         return float(median(numbers[key] for numbers in self.rounds[name].values()))
+
+    def surplus(self, name: str, base: str, key: str = "cpu") -> float:
+        """Return the median of the differences to a contender that was measured in the same rounds."""
+        bases = self.rounds[base]
+        return float(median(numbers[key] - bases[at][key] for at, numbers in self.rounds[name].items()))
 
     def worst(self, name: str, key: str) -> float:
         """Return the largest figure of the rounds."""
@@ -105,4 +111,4 @@ class Bench:
 
 def present(names: Iterable[str] = USUAL) -> list[str]:
     """Return those contenders whose package is installed."""
-    return [name for name in names if name in ("floor", "timed", "ours") or find_spec(name)]
+    return [name for name in names if name in ("floor", "timed", "ours", "observed") or find_spec(name)]

@@ -200,6 +200,24 @@ class Ours(Contender):
         return str((await self.ai(replay).asend(MESSAGES))["content"])
 
 
+class Observed(Ours):
+    """The same, heard by an observer that does nothing."""
+
+    def __init__(self, origin: str) -> None:
+        super().__init__(origin)
+        from bupple_engine import Observer
+        from bupple_engine.calls.observers import register
+
+        class Nothing(Observer):
+            def end(self, outcome: object) -> None:
+                pass
+
+            async def aend(self, outcome: object) -> None:
+                pass
+
+        register(Nothing())
+
+
 class OpenAISDK(Contender):
     """Call the openai SDK, one client a replay, its usual settings."""
 
@@ -268,5 +286,6 @@ CONTENDERS: dict[str, type[Contender]] = {
     "floor": Floor,
     "timed": TimedFloor,
     "ours": Ours,
+    "observed": Observed,
     "openai": OpenAISDK,
 }

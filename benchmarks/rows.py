@@ -18,8 +18,10 @@ TARGETS = {
     "first": (Target(1.1), None),
     "crowd": (Target(1.2), Target(1.2)),
     "tokens": (Target(1.2, 1.0), Target(1.2, 1.0)),
+    "observed": (Target(3.0), None),
     "none": (Target(), Target()),
 }
+NOISE = 0.05  # µs a chunk: what two runs of the same code differ by
 
 
 def costs(
@@ -59,6 +61,19 @@ def sends(bench: Bench, verb: str) -> Iterator[Row]:
     """Make one call on a warm client."""
     results = bench.race("calls", 60, verb=verb, replay="short", count=20)
     yield from costs(f"{verb}(), a call", results, TARGETS[verb])
+
+
+def observers(bench: Bench) -> Iterator[Row]:
+    """Have an observer that does nothing hear the calls, and the chunks of a long stream pass it by."""
+    both = ("ours", "observed")
+    for verb in VERBS:
+        results = bench.race("calls", 60, both, verb=verb, replay="short", count=20)
+        more, target = results.surplus("observed", "ours"), TARGETS["observed"][0]
+        what = f"an observer that does nothing, {verb}(), a call more"
+        yield Row(what, f"{more:.1f} µs", reach=target.goals("µs"), verdict=target.verdict(more))
+    results = bench.race("stream", 60, both, replay="bulk")
+    more = results.surplus("observed", "ours")
+    yield Row("… stream(), a chunk more", f"{more:.2f} µs", reach="0", verdict=yes_or_no(more < NOISE))
 
 
 def first_chunk(bench: Bench) -> Iterator[Row]:
@@ -244,6 +259,7 @@ ROWS: dict[str, Callable[[Bench], Iterator[Row]]] = {
     "atokens": partial(tokens, verb="astream"),
     "send": partial(sends, verb="send"),
     "asend": partial(sends, verb="asend"),
+    "observers": observers,
     "first": first_chunk,
     "connections": connections,
     "import": imports,

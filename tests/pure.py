@@ -12,10 +12,12 @@ from bupple_engine import EngineError
 from bupple_engine.calls.seams import CLOCK, random
 from bupple_engine.conf.naming import load
 from bupple_engine.conf.reading import parse_entry
-from bupple_engine.drivers.base import fold, parse_options
+from bupple_engine.drivers.arguments import parse_options
 from bupple_engine.drivers.local.driver import LocalWire
-from bupple_engine.exchange.exchange import Done, Exchange, Failed
+from bupple_engine.exchange.exchange import Exchange
+from bupple_engine.exchange.verdict import Done, Failed
 from bupple_engine.masking import MaskedDict
+from bupple_engine.protocol.answer import fold
 from bupple_engine.protocol.messages import validate
 from bupple_engine.protocol.options import Clocks, merge, protect
 from bupple_engine.protocol.request import Request

@@ -17,7 +17,7 @@ import pytest
 from asgiref.sync import sync_to_async
 
 from bupple_engine import ProviderTimeoutError, ai
-from bupple_engine.calls import bridge
+from bupple_engine.calls import bridge, threads
 from bupple_engine.drivers.base import ChatDriver
 from tests.conftest import Configure
 from tests.provider import Answer, Provider
@@ -280,13 +280,13 @@ def test_fifty_abandoned_streams_leave_nothing(
 
     abandon(1)
     until(lambda: facts)
-    bridge.reset()
+    threads.reset()
     until(lambda: not [t for t in threading.enumerate() if t.name.startswith("bupple_engine_")])
     open_before, threads_before, objects_before = descriptors(), set(threading.enumerate()), count_objects()
     abandon(50)
     if isinstance(world, Asynchronous):
         until(lambda: world.tasks() == 0)
-    bridge.reset()
+    threads.reset()
     # The provider's own threads end with their connections.
     until(lambda: set(threading.enumerate()) <= threads_before)
     until(lambda: descriptors() <= open_before)
@@ -370,7 +370,7 @@ def test_a_thread_ends_where_its_loop_was_closed(
     loop.run_until_complete(anext(stream))
     loop.close()
     provider.wait_closed()
-    bridge.reset()
+    threads.reset()
     until(lambda: not [t for t in threading.enumerate() if t.name.startswith("bupple_engine_")])
     del stream
 

@@ -20,8 +20,9 @@ from django.core.files.base import ContentFile
 from bupple_engine import EngineError, InvalidDriverError, InvalidRequestError, ProviderConnectionError, ai
 from bupple_engine.calls import bridge
 from bupple_engine.checks import check_settings
-from bupple_engine.exchange.exchange import Exchange, Failed
+from bupple_engine.exchange.exchange import Exchange
 from bupple_engine.exchange.failure import TransportFailure
+from bupple_engine.exchange.verdict import Failed
 from tests.conftest import Configure
 from tests.provider import Provider
 from tests.pure import begin, build

@@ -39,8 +39,9 @@ from bupple_engine import (
 )
 from bupple_engine.calls.seams import CLOCK, random
 from bupple_engine.exchange import exchange
-from bupple_engine.exchange.exchange import Again, Done, Exchange, Failed
+from bupple_engine.exchange.exchange import Exchange
 from bupple_engine.exchange.failure import TransportFailure
+from bupple_engine.exchange.verdict import Again, Done, Failed
 from bupple_engine.protocol import retries
 from bupple_engine.protocol.options import Clocks
 from tests.pure import answer, begin, build, frames, hear

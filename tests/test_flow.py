@@ -16,7 +16,7 @@ import pytest
 from bupple_engine import OverloadedError, StreamInterruptedError, ai
 from bupple_engine.calls.seams import CLOCK
 from bupple_engine.drivers.base import ChatDriver
-from bupple_engine.exchange.exchange import Again
+from bupple_engine.exchange.verdict import Again
 from bupple_engine.protocol.request import dump
 from bupple_engine.transports import use_transport
 from bupple_engine.transports.base import TransportFailure

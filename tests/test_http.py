@@ -25,7 +25,7 @@ from bupple_engine import (
     StreamInterruptedError,
     ai,
 )
-from bupple_engine.calls import bridge
+from bupple_engine.calls import threads
 from bupple_engine.http import EventStream, PlainText, asgi, astream_response, shutdown, stream_response, wsgi
 from bupple_engine.http.asgi import AsyncRelay
 from bupple_engine.http.problems import ShuttingDownError
@@ -653,10 +653,10 @@ async def test_streams_of_the_other_world(world: World, provider: Provider, sett
 async def test_chunks_for_which_no_thread_was_free_are_closed(settings: Any) -> None:
     set_api(settings)
     settings.BUPPLE_ENGINE = {**settings.BUPPLE_ENGINE, "MAX_THREADS": 1}
-    bridge.reset()
+    threads.reset()
     go, world = threading.Event(), World("asgi")
     world.source = BlockingSource()
-    bridge.submit(lambda: go.wait(SECONDS))
+    threads.submit(lambda: go.wait(SECONDS))
     try:
         task = asyncio.create_task(world.respond(on_end=None))
         await world.until(lambda: shutdown._open)
@@ -667,7 +667,7 @@ async def test_chunks_for_which_no_thread_was_free_are_closed(settings: Any) -> 
     finally:
         go.set()
     await world.until(world.source.closed.is_set)
-    bridge.reset()
+    threads.reset()
 
 
 @pytest.mark.parametrize("chunks", [7, "Hello", b"Hello", {"content": "Hello"}, object()])

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import logging
 import os
+import pickle
 import signal
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import FrozenInstanceError, replace
 from typing import Any, ClassVar, cast
 
 import pytest
@@ -30,6 +33,7 @@ from bupple_engine import (
 from bupple_engine.calls import bridge, observers
 from bupple_engine.calls.audience import AsyncBatches, Audience, Batches
 from bupple_engine.calls.observers import CallFinished
+from bupple_engine.calls.outcome import make_outcome
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.drivers.local import driver as local
 from bupple_engine.http import stream_response
@@ -784,3 +788,47 @@ def test_work_runs_once_however_its_caller_ends() -> None:
         assert await bridge.carry_out(work) == 5
 
     asyncio.run(main())
+
+
+def test_an_outcome_is_of_the_end_whenever_it_is_looked_at(provider: Provider, configure: Configure) -> None:
+    """What is made when it is asked for is what was known then, whatever its caller did to the reply."""
+    configure(it=WIRE.settings(provider.url))
+    provider.answer(answer(WIRE, "send"), answer(WIRE, "send"))
+    heard = Ends()
+    reply = ai("it").send("Hi", observers=heard)
+    ended = time.monotonic()
+    reply["content"], reply["model"] = "edited", "edited"
+    reply["usage"] = reply["metadata"] = {}  # type: ignore[typeddict-item]
+    ai("it").send("Hi")
+    found = heard.outcome
+    assert (found.text, found.state) == ("Hello world", "complete")
+    assert found.model not in ("", "edited")
+    assert found.usage
+    assert found.usage["total_tokens"]
+    (attempt,) = found.attempts
+    assert attempt.status == 200
+    assert found.ended == attempt.ended <= ended
+
+
+@pytest.mark.parametrize(
+    "first_look", [repr, lambda each: each == each, replace, copy.copy, pickle.dumps, lambda each: each.text]
+)
+def test_an_outcome_is_a_value(first_look: Callable[[Outcome], object]) -> None:
+    """Whichever way it is looked at first, its facts are there, and are made once."""
+    made: list[int] = []
+    attempts = (Attempt(1, "it", "m"),)
+
+    def later() -> dict[str, Any]:
+        made.append(1)
+        return {"text": "Hello", "reasoning": "", "model": "m", "attempts": attempts}
+
+    found = make_outcome({"state": "complete", "metadata": {}}, later)
+    first_look(found)
+    assert found == Outcome("complete", text="Hello", model="m", attempts=attempts)
+    assert "text='Hello'" in repr(found)
+    assert pickle.loads(pickle.dumps(found)) == found  # noqa: S301 # our own
+    assert made == [1]
+    with pytest.raises(FrozenInstanceError):
+        found.text = "no"  # type: ignore[misc]
+    with pytest.raises(AttributeError, match="no attribute 'nothing'"):
+        getattr(found, "nothing")  # noqa: B009 # a type checker knows that there is none

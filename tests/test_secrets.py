@@ -61,7 +61,7 @@ from bupple_engine.checks import check_deployment, check_settings
 from bupple_engine.conf.env import engine_settings
 from bupple_engine.diagnostics.overview import read_rows
 from bupple_engine.diagnostics.probe import probe
-from bupple_engine.drivers import base
+from bupple_engine.drivers import calling
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.drivers.echo import EchoDriver
 from bupple_engine.http import stream_response
@@ -943,7 +943,7 @@ def world(request: pytest.FixtureRequest, settings: Any, caplog: Any) -> Iterato
     settings.ROOT_URLCONF = __name__
     settings.DEBUG = True
     filter_by(settings, Filter)
-    request.getfixturevalue("monkeypatch").setattr(base, "RunningCall", Recorded)
+    request.getfixturevalue("monkeypatch").setattr(calling, "RunningCall", Recorded)
     call_finished.connect(listen)
     caplog.set_level(logging.DEBUG)
     yield SimpleNamespace(calls=calls, facts=facts, log=caplog)

@@ -8,7 +8,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from bupple_engine import EngineError
-from bupple_engine.drivers.base import ChatDriver, fold
+from bupple_engine.drivers.base import ChatDriver
+from bupple_engine.protocol.answer import fold
 from bupple_engine.protocol.options import Options
 from bupple_engine.types import Chunk, Message
 

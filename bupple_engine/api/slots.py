@@ -10,7 +10,7 @@ import time
 from django.core.cache import cache
 
 from bupple_engine import process
-from bupple_engine.calls import bridge
+from bupple_engine.calls import threads
 from bupple_engine.conf import APISettings
 from bupple_engine.http.problems import Problem, ProblemError
 from bupple_engine.http.release import release_connections
@@ -105,7 +105,7 @@ class Place:
             finally:
                 release_connections()  # the cache may be a database
 
-        bridge.submit(free)
+        threads.submit(free)
 
 
 def renew() -> None:

@@ -2,18 +2,16 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Callable, Mapping, Sequence
-from functools import update_wrapper
 from types import MappingProxyType
 from typing import Any, ClassVar, cast
 
-from asgiref.sync import async_to_sync, iscoroutinefunction, markcoroutinefunction, sync_to_async
+from asgiref.sync import async_to_sync, iscoroutinefunction, sync_to_async
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 from django.core.handlers.asgi import ASGIRequest
 from django.db import transaction
-from django.http import HttpResponse, HttpResponseBase
+from django.http import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
 
@@ -27,6 +25,7 @@ from bupple_engine.protocol.options import protect
 from bupple_engine.types import Message
 
 from .asked import ChatCall, default_driver, in_their_terms, moved_places
+from .awaited import EitherWay, Pending
 from .base import EngineView, load
 from .completions import CompletionsDialect, model_object, models, no_such_model
 from .content import accepts_events
@@ -34,57 +33,6 @@ from .native import NativeDialect
 from .slots import Place
 from .throttles import caller
 from .ui import UIDialect
-
-
-class Pending(HttpResponse):
-    """Stand for a response that is still to be awaited, until DRF's part is over."""
-
-    def __init__(self, view: ChatView, call: ChatCall) -> None:
-        super().__init__()
-        self.view, self.call = view, call
-
-
-@markcoroutinefunction
-def _MARKED() -> None:
-    pass
-
-
-class _EitherWay:
-    """A view that Django awaits in an event loop, and calls where there is none.
-
-    Under WSGI a coroutine function has a loop and a thread made for each request, which cost as much as all
-    the rest of it. Django asks for the mark of coroutine functions when the request is there; so it is found
-    in a loop alone. Whoever has asked before, as a decorator does, has a call that waits in a thread.
-    """
-
-    def __init__(self, begin: Callable[..., HttpResponseBase]) -> None:
-        update_wrapper(self, begin)
-        self._begin = begin
-
-    def __getattr__(self, name: str) -> Any:
-        if name.startswith("_is_coroutine") and _in_loop():
-            return getattr(_MARKED, name)
-        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
-
-    def __call__(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        if _in_loop():
-            return self._await(request, *args, **kwargs)
-        response = self._begin(request, *args, **kwargs)
-        if isinstance(response, Pending):
-            return async_to_sync(response.view.afinish)(response.call)
-        return response
-
-    async def _await(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
-        response = await sync_to_async(self._begin)(request, *args, **kwargs)
-        return await response.view.afinish(response.call) if isinstance(response, Pending) else response
-
-
-def _in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 class ChatView(EngineView):
@@ -96,7 +44,7 @@ class ChatView(EngineView):
 
     @classmethod
     def as_view(cls, **initkwargs: Any) -> Any:
-        view: Any = _EitherWay(super().as_view(**initkwargs))
+        view: Any = EitherWay(super().as_view(**initkwargs))
         # ATOMIC_REQUESTS would hold a transaction for minutes, and Django can't give one to an async view.
         for alias in settings.DATABASES:
             view = transaction.non_atomic_requests(using=alias)(view)

@@ -11,7 +11,7 @@ from typing import Any, TypeAlias
 from bupple_engine.exchange.attempt import Attempt
 from bupple_engine.types import Chunk
 
-from . import bridge
+from . import bridge, threads
 from .call import Call
 from .observers import CallFinished, Observer, blocking, report_failure
 from .outcome import Outcome, interrupts
@@ -154,7 +154,7 @@ class Audience:
 
     # The end
 
-    def expect(self, attempts: tuple[Attempt, ...]) -> None:
+    def expect(self, attempts: Callable[[], tuple[Attempt, ...]]) -> None:
         """Note who is to hear the end, and before it of the attempts that nobody was told of."""
         if self._finished.is_heard:
             self._untold.append(self._finished)
@@ -164,7 +164,7 @@ class Audience:
                 self._untold.append(observer)
             heard = heard or "attempt" in observer.heard
         if heard:
-            self._unheard += attempts
+            self._unheard += attempts()
 
     def tell(self, outcome: Outcome) -> None:
         """Tell the end to those that have not heard it; safe where another thread is at it."""
@@ -194,7 +194,7 @@ class Audience:
                 elif (observer := self._next_untold()) is not None:
                     await self._tell_shielded(observer, outcome)
         except BaseException:
-            bridge.submit(lambda: self.tell(outcome))  # the caller is cancelled, or its loop ends
+            threads.submit(lambda: self.tell(outcome))  # the caller is cancelled, or its loop ends
             raise
 
     async def _tell_shielded(self, observer: Observer, outcome: Outcome) -> None:

@@ -5,18 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import logging
-import threading
-import time
 from collections.abc import AsyncGenerator, Callable, Generator
-from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
+from concurrent.futures import Future
 from functools import cache
-from queue import Empty, SimpleQueue
 from typing import TYPE_CHECKING, Protocol, TypeVar
 
 from asgiref.sync import sync_to_async
 
-from bupple_engine import process
+from . import threads
+from .room import Room
 
 if TYPE_CHECKING:
     from bupple_engine.types import Chunk
@@ -32,109 +29,12 @@ logger = logging.getLogger("bupple_engine")
 BACKLOG_CHARACTERS = 65_536
 CHUNK_CHARACTERS = 64
 
-MAX_THREADS = 500
-
-DROPPED_SECONDS = 0.1  # how long the thread that ends dropped calls waits for another
-
-_lock = threading.Lock()
-_executor: ThreadPoolExecutor | None = None
-_max_threads: Callable[[], int] | None = None
-
-
-def limit_threads(count: Callable[[], int]) -> None:
-    """Have the number of threads be what count() returns when the first of them is needed."""
-    global _max_threads
-    _max_threads = count
-
-
-def _get_executor() -> ThreadPoolExecutor:
-    global _executor
-    with _lock:
-        if _executor is None:
-            _executor = ThreadPoolExecutor(
-                _max_threads() if _max_threads else MAX_THREADS, thread_name_prefix="bupple_engine"
-            )
-        return _executor
-
-
-@process.after_change
-def reset() -> None:
-    """Forget the threads: they are not there after a fork, and their number may be set anew."""
-    global _executor, _lock
-    _lock = threading.Lock()
-    executor, _executor = _executor, None
-    if executor is not None:
-        executor.shutdown(wait=False)
-
-
-@process.after_fork
-def _after_fork() -> None:
-    global _executor, _lock
-    _lock = threading.Lock()
-    _executor = None
-
-
-def submit(work: Callable[[], object]) -> None:
-    """Have a thread do something whose end nobody waits for."""
-    try:
-        _get_executor().submit(contextvars.copy_context().run, work)
-    except RuntimeError:
-        work()  # the interpreter ends, and takes no more work
-
-
-_dropped: SimpleQueue[Callable[[], object]] = SimpleQueue()
-_drain: threading.Thread | None = None
-
-
-def leave(work: Callable[[], object]) -> None:
-    """Have a thread do what the garbage collector must not: it may be inside anything, such as a held lock.
-
-    For the same reason it takes no lock here; a SimpleQueue's put() may interrupt itself.
-    """
-    global _drain
-    _dropped.put(work)
-    if _drain is None:
-        _drain = threading.Thread(target=_drain_dropped, name="bupple_engine end", daemon=True)
-        try:
-            _drain.start()
-        except RuntimeError:  # the interpreter ends
-            _drain = None
-
-
-def _do(work: Callable[[], object]) -> None:
-    try:
-        work()
-    except Exception:
-        logger.exception("What was to be done for a stream that nobody closed failed")
-
-
-@process.at_exit
-def _do_dropped() -> None:
-    with suppress(Empty):
-        while True:
-            _do(_dropped.get_nowait())
-
-
-def _drain_dropped() -> None:
-    global _drain
-    with suppress(Empty):
-        while True:
-            _do(_dropped.get(timeout=DROPPED_SECONDS))
-    _drain = None
-    _do_dropped()  # what came before leave() could see that
-
-
-@process.after_fork
-def _forget_dropped() -> None:
-    global _drain, _dropped
-    _drain, _dropped = None, SimpleQueue()
-
 
 async def run(work: Callable[[], T], reading: Reading) -> T:
     """Return what work returns; a cancelled caller ends it at once."""
     loop = asyncio.get_running_loop()
     try:
-        return await loop.run_in_executor(_get_executor(), contextvars.copy_context().run, work)
+        return await loop.run_in_executor(threads.get_executor(), contextvars.copy_context().run, work)
     except asyncio.CancelledError:
         reading.abandon()
         raise
@@ -163,49 +63,8 @@ async def carry_out(work: Callable[[], T]) -> T:
         raise
     except RuntimeError:
         if not result.running():
-            _get_executor().submit(contextvars.copy_context().run, do)
+            threads.get_executor().submit(contextvars.copy_context().run, do)
     return await asyncio.wrap_future(result)
-
-
-class Room:
-    """How far one thread may run ahead of another that reads: put() is the one's, take() the other's.
-
-    Each side has a count of its own, so that neither needs a lock.
-    """
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._put = self._taken = 0
-        self._changed = threading.Event()
-        self._unbounded = False
-
-    def put(self, size: int) -> None:
-        """Note what the reader has to take."""
-        self._put += size
-
-    def take(self, size: int) -> None:
-        """Note what the reader has taken."""
-        self._taken += size
-        if not self._changed.is_set():
-            self._changed.set()
-
-    def lift(self) -> None:
-        """Have nobody wait for room any more; safe to call from any thread."""
-        self._unbounded = True
-        self._changed.set()
-
-    def wait(self, seconds: float) -> bool:
-        """Wait until there is room; False where there is none after so many seconds."""
-        deadline = None
-        while self._put - self._taken > self._size and not self._unbounded:
-            now = time.monotonic()
-            deadline = deadline or now + seconds
-            if now >= deadline:
-                return False
-            self._changed.clear()
-            if self._put - self._taken > self._size and not self._unbounded:  # it may have changed before
-                self._changed.wait(deadline - now)
-        return True
 
 
 class Reading(Protocol):
@@ -273,7 +132,7 @@ async def iterate(
         finally:
             batches.close()
 
-    future = _get_executor().submit(contextvars.copy_context().run, work)
+    future = threads.get_executor().submit(contextvars.copy_context().run, work)
     # Whatever the thread waits for, and however long it takes to see that nobody does any more.
     reading.cancellation.tell(lambda: put([], None, False))
     try:

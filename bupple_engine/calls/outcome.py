@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import signal
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
-from typing import Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from bupple_engine.exceptions import EngineError, StreamInterruptedError
 from bupple_engine.exchange.attempt import Attempt
@@ -32,20 +32,21 @@ class Outcome:
     sent, first_chunk where no chunk of a stream came, and for send().
     """
 
+    # A field whose default a factory makes may be made when it is first asked for: see make_outcome().
     state: State
-    text: str = ""
-    reasoning: str = ""
+    text: str = field(default_factory=str)
+    reasoning: str = field(default_factory=str)
     usage: Usage | None = None
     finish_reason: FinishReason | None = None
     error: BaseException | None = None
     call: Call | None = None
     tool_calls: tuple[Any, ...] = ()
     messages: tuple[Message, ...] = ()
-    model: str = ""
+    model: str = field(default_factory=str)
     driver: str = ""
     target: str = ""
     metadata: dict[str, Any] = field(default_factory=dict)
-    attempts: tuple[Attempt, ...] = ()
+    attempts: tuple[Attempt, ...] = field(default_factory=tuple)
     trail: tuple[Any, ...] = ()
     started: float | None = None
     first_chunk: float | None = None
@@ -56,9 +57,35 @@ class Outcome:
         """How long it took; None where nothing was sent."""
         return None if self.started is None or self.ended is None else self.ended - self.started
 
+    if not TYPE_CHECKING:  # a type checker knows the fields
 
-def make_outcome(facts: dict[str, Any]) -> Outcome:
-    """Return an Outcome in a fifth of the time; a fact that is left out has its default."""
+        def __getattr__(self, name: str) -> Any:
+            self.__getstate__()
+            if name in self.__dict__:
+                return self.__dict__[name]
+            raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __getstate__(self) -> dict[str, Any]:
+        facts = self.__dict__
+        if (make := facts.get(_UNMADE)) is not None:
+            facts.update(make())
+            facts.pop(_UNMADE, None)  # after it: another thread may ask at the same time
+        return facts
+
+
+_UNMADE = "_unmade"
+# The facts that are made when one of them is asked for: they cost more than the rest of a call's end.
+Later: TypeAlias = Callable[[], dict[str, Any]]
+
+
+def make_outcome(facts: dict[str, Any], later: Later | None = None) -> Outcome:
+    """Return an Outcome in a fifth of the time; a fact that is left out has its default.
+
+    facts have the metadata. They have text, reasoning, model and attempts, too, unless later makes these, of
+    what changes no more.
+    """
+    if later is not None:
+        facts[_UNMADE] = later
     outcome = object.__new__(Outcome)
     object.__setattr__(outcome, "__dict__", facts)
     return outcome

@@ -14,7 +14,7 @@ from bupple_engine.exchange.attempt import Attempt
 from bupple_engine.masking.keys import unkeyed
 from bupple_engine.masking.printing import one_line
 
-from . import bridge, records
+from . import records, threads
 from .audience import AsyncBatches, Audience, Batches
 from .call import Call
 from .cancellation import Cancellation
@@ -213,56 +213,61 @@ class RunningCall:
     def finish_elsewhere(self) -> None:
         """See finish(): it is called by the garbage collector, so that others are told by a thread."""
         if self.has_begun and (self._observers or self._signal.may_be_heard):
-            bridge.leave(self.finish)
+            threads.leave(self.finish)
         else:
             self.finish()
 
     def sum_up(self, state: State, error: BaseException | None = None) -> Outcome:
         """Return what has come until now, as the Outcome of a call that ended so."""
         last: Any = self.last or {}
-        call, exchange = self.value, self.exchange
+        call, exchange, ended = self.value, self.exchange, CLOCK.get().now()
         metadata = last.get("metadata") or {}
         if "reasoning" in metadata:  # a Reply's, which the Outcome has apart
             metadata = {name: value for name, value in metadata.items() if name != "reasoning"}
-        if exchange is not None:
-            texts, reasoning = exchange.answer.texts, exchange.answer.reasoning
-            first = exchange.first_chunk_at
-        else:
-            texts, reasoning, first = self.texts, self.reasoning, self.first_chunk_at
-        attempts = self._all_attempts(error)
-        return make_outcome(
-            {
-                "state": state,
+        first = self.first_chunk_at if exchange is None else exchange.first_chunk_at
+        usage = self.usage(error)
+        facts = {
+            "state": state,
+            "usage": usage,
+            "finish_reason": last.get("finish_reason"),
+            "error": error,
+            "call": call,
+            "driver": metadata.get("driver") or call.driver,
+            "target": metadata.get("target") or call.alias,
+            "metadata": metadata,
+            "started": self._started,
+            "first_chunk": first if self.streamed else None,
+            "ended": ended,
+        }
+        later = self._make_later(last.get("model"), usage, ended, error)
+        if self.is_complete:
+            return make_outcome(facts, later)
+        return make_outcome({**facts, **later()})  # more may come, of what a reader does not see any more
+
+    def _make_later(
+        self, model: object, usage: Usage | None, ended: float, error: BaseException | None
+    ) -> Callable[[], dict[str, Any]]:
+        """Return what makes the facts of an Outcome that few look at."""
+        call, exchange, started, noted = self.value, self.exchange, self._started, self._attempts
+        told = self if exchange is None else exchange.answer
+        texts, reasoning = told.texts, told.reasoning
+        first = self.first_chunk_at if self.streamed else None
+
+        def make() -> dict[str, Any]:
+            attempts = noted
+            if exchange is not None and exchange.attempts > len(noted):
+                attempts = (*noted, exchange.describe(error, ended=ended))  # whose end nobody has noted
+            elif exchange is None and started is not None:
+                asked = (1, call.alias, call.model, 0, None)
+                attempts = (Attempt(*asked, started, first, ended, usage, error),)
+            return {
                 "text": "".join(texts),
                 "reasoning": "".join(reasoning),
-                "usage": self.usage(error),
-                "finish_reason": last.get("finish_reason"),
-                "error": error,
-                "call": call,
-                "model": unkeyed(one_line(str(last.get("model") or call.model))),
-                "driver": metadata.get("driver") or call.driver,
-                "target": metadata.get("target") or call.alias,
-                "metadata": metadata,
-                "attempts": attempts,
-                "started": self._started,
-                "first_chunk": first if self.streamed else None,
-                "ended": CLOCK.get().now(),
+                "model": unkeyed(one_line(str(model or call.model))),
+                "attempts": () if started is None else attempts,
             }
-        )
 
-    def _all_attempts(self, error: BaseException | None) -> tuple[Attempt, ...]:
-        """Return the attempts, among them the one whose end nobody has noted."""
-        if self._started is None:
-            return ()
-        exchange = self.exchange
-        if exchange is None:
-            call = self.value
-            first = self.first_chunk_at if self.streamed else None
-            ended, usage = CLOCK.get().now(), self.usage(error)
-            return (Attempt(1, call.alias, call.model, 0, None, self._started, first, ended, usage, error),)
-        if exchange.attempts > len(self._attempts):
-            return (*self._attempts, exchange.describe(error))
-        return self._attempts
+        return make
 
     def _end(self, error: BaseException | None) -> Outcome | None:
         """Return what is to be told, None where it has been told, or nobody hears it."""
@@ -281,7 +286,8 @@ class RunningCall:
         if self._observers or self._signal.is_heard or records.are_kept(state):
             outcome = self.sum_up(state, error)
             records.log_call(outcome)
-            self._audience.expect(outcome.attempts[len(self._attempts) :])
+            noted = len(self._attempts)
+            self._audience.expect(lambda: outcome.attempts[noted:])
         self._attempts = ()  # the frames of an error in them hold this call
         return outcome
 

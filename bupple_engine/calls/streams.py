@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable, Coroutine, Generator, Iterator
+from collections.abc import AsyncGenerator, AsyncIterator, Generator, Iterator
 from contextlib import suppress
 from contextvars import Context, copy_context
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, NoReturn
 
 from bupple_engine.masking import refuse_pickling
 from bupple_engine.types import Chunk, Usage
 
 from . import bridge
+from .ending import end, end_in
 from .outcome import Outcome, State
 from .running import RunningCall
 
@@ -250,14 +251,14 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
         self._closed = True
         if (loop := self._loop) is not None:
             self._call.abandon()  # now: where a thread reads, the end of the process would wait for it
-            _run_in(loop, self._context, lambda: self._shut(loop), self._call)
+            end_in(loop, self._context, lambda: self._shut(loop), self._call)
 
     async def _shut(self, loop: asyncio.AbstractEventLoop) -> None:
         self._call.abandon()
         if self._is_read:
             self._reader_left = loop.create_future()
             await self._reader_left
-        await _end(self._batches, self._call)
+        await end(self._batches, self._call)
 
     async def __aenter__(self) -> AsyncStream:
         return self
@@ -271,41 +272,5 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
         batches, call = self._batches, self._call
         if self._loop is not None and not self._closed:
             call.abandon()
-            _run_in(self._loop, self._context, lambda: _end(batches, call), call)
+            end_in(self._loop, self._context, lambda: end(batches, call), call)
         _live.discard(batches)
-
-
-_tasks: set[asyncio.Task[None]] = set()
-
-
-def _run_in(
-    loop: asyncio.AbstractEventLoop,
-    context: Context | None,
-    work: Callable[[], Coroutine[Any, Any, None]],
-    call: RunningCall,
-) -> None:
-    """Have a loop end a call, from any thread; where the loop itself ends first, it ends the generator.
-
-    The context is the reader's: the garbage collector runs in anyone's, such as that of a sync_to_async
-    which allows no other beside it.
-    """
-
-    def begin() -> None:
-        task = loop.create_task(work())
-        _tasks.add(task)  # a loop holds its tasks weakly
-        task.add_done_callback(done)
-
-    def done(task: asyncio.Task[None]) -> None:
-        _tasks.discard(task)
-        if not call.is_finished:  # asyncio.run cancels what it leaves, even before its first step
-            bridge.submit(call.finish)
-
-    try:
-        loop.call_soon_threadsafe(begin, context=context)
-    except RuntimeError:
-        call.finish_elsewhere()  # the loop is closed
-
-
-async def _end(batches: AsyncGenerator[list[Chunk], None], call: RunningCall) -> None:
-    await batches.aclose()
-    await call.afinish()

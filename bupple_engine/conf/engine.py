@@ -9,7 +9,7 @@ from typing import Any, NamedTuple, TypeVar
 from django.conf import settings
 from django.core.exceptions import ImproperlyConfigured
 
-from bupple_engine.calls.bridge import MAX_THREADS, limit_threads
+from bupple_engine.calls.threads import MAX_THREADS, limit_threads
 from bupple_engine.drivers import DRIVERS, OTHER_NAMES
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.masking import Hidden, MaskedDict, Misfit, hide, reveal

@@ -6,7 +6,8 @@ import threading
 from typing import Any
 
 from bupple_engine import process
-from bupple_engine.drivers.base import ChatDriver, parse_options
+from bupple_engine.drivers.arguments import parse_options
+from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.masking import Secret, reveal
 from bupple_engine.masking.keys import looks_like_key

@@ -9,7 +9,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Generator, 
 from contextlib import suppress
 from contextvars import copy_context
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Protocol, cast
 
 from bupple_engine.calls.cancellation import Cancellation
 from bupple_engine.calls.running import RunningCall
@@ -21,6 +21,7 @@ from bupple_engine.masking import MaskedDict
 from bupple_engine.masking.keys import unkeyed
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.scrubbing import clean, secrets_of
+from bupple_engine.protocol.usage import in_common_terms
 from bupple_engine.transports.base import Waiting
 from bupple_engine.types import Chunk
 
@@ -36,7 +37,6 @@ class Generating(Protocol):
 
     @property
     def label(self) -> str: ...
-    def complete(self, piece: Any, call: RunningCall) -> Chunk: ...
 
 
 def flow_of_pieces(driver: Generating, source: object, call: RunningCall) -> Flow:
@@ -48,7 +48,7 @@ def flow_of_pieces(driver: Generating, source: object, call: RunningCall) -> Flo
         clock = CLOCK.get()
         yield Open(source, _NOTHING_SENT, 0.0, 0.0, clock)
         while (piece := (yield read)) is not END:
-            chunk = driver.complete(piece, call)
+            chunk = complete(piece, driver, call)
             texts.append(chunk["content"])
             if not chunk["done"] and (metadata := chunk.get("metadata")):
                 reasoning.append(metadata.get("reasoning") or "")
@@ -64,6 +64,26 @@ def flow_of_pieces(driver: Generating, source: object, call: RunningCall) -> Flo
         error.partial_content, error.in_stream, error.attempts = "".join(texts), True, 1
         clean(error, secrets_of(call.options))
         raise
+
+
+def complete(piece: Any, driver: Generating, call: RunningCall) -> Chunk:
+    """Return what generate() has yielded as a chunk with all its keys."""
+    if not isinstance(piece, Mapping):
+        raise TypeError(f"{type(driver).__name__}.generate() must yield dicts, not {type(piece).__name__}")
+    done = bool(piece.get("done"))
+    chunk: dict[str, Any] = {"role": "assistant", "content": piece.get("content") or "", "done": done}
+    if done:
+        chunk["model"] = piece.get("model") or call.options.get("model") or driver.name
+        usage = piece.get("usage")
+        if not isinstance(usage, Mapping | None):
+            kind = type(usage).__name__
+            raise TypeError(f"{type(driver).__name__}.generate() must yield usage as a dict, not {kind}")
+        chunk["usage"] = in_common_terms(usage or {})
+        chunk["finish_reason"] = piece.get("finish_reason") or "stop"
+        chunk["metadata"] = {"driver": driver.name, **(piece.get("metadata") or {})}
+    elif piece.get("metadata"):
+        chunk["metadata"] = piece["metadata"]
+    return cast("Chunk", chunk)
 
 
 class _Answer:

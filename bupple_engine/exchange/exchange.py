@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Protocol, TypeAlias, cast
+from typing import Any, Protocol, cast
 
 from bupple_engine.exceptions import (
     EngineError,
@@ -29,37 +27,12 @@ from .attempt import Attempt
 from .clock import Clock
 from .failure import TransportFailure
 from .reader import Body
-
-logger = logging.getLogger("bupple_engine")
+from .records import are_kept, log_attempt
+from .verdict import Again, Done, Failed, Verdict
 
 # How long a complete answer may take to end its body; then it is handed on without its last words on usage. A
 # finish reason is not the end: some services think on behind it for several seconds.
 END_SECONDS = 30.0
-
-
-@dataclass(frozen=True, slots=True)
-class Done:
-    """The answer was whole; these are its last chunks."""
-
-    chunks: list[Chunk]
-
-
-@dataclass(frozen=True, slots=True)
-class Again:
-    """Another attempt follows this one, after so many seconds."""
-
-    seconds: float
-    attempt: Attempt
-
-
-@dataclass(frozen=True, slots=True)
-class Failed:
-    """The call has failed; this is what its caller shall see, with its evidence."""
-
-    error: EngineError
-
-
-Verdict: TypeAlias = Done | Again | Failed
 
 
 class Named(Protocol):
@@ -227,8 +200,10 @@ class Exchange:
         found = self._request_id
         return None if found is None else one_line(scrub(found.reveal(), self.request.secrets))
 
-    def describe(self, error: BaseException | None = None, pause: float | None = None) -> Attempt:
-        """Return what is known of the present attempt."""
+    def describe(
+        self, error: BaseException | None = None, pause: float | None = None, ended: float | None = None
+    ) -> Attempt:
+        """Return what is known of the present attempt, which ends now unless it has ended before."""
         first = self.first_chunk_at
         usage = error.usage if isinstance(error, EngineError) else None
         if usage is None and self.answer.usage:
@@ -241,40 +216,16 @@ class Exchange:
             self.request_id,
             self.attempt_started,
             first if first is not None and first >= self.attempt_started else None,
-            self.clock.now(),
+            self.clock.now() if ended is None else ended,
             usage,
             error,
             pause,
         )
 
     def _log_attempt(self, error: EngineError | None, pause: float | None) -> None:
-        level = logging.WARNING if error else logging.DEBUG
-        if not logger.isEnabledFor(level):
-            return
-        attempt = self.describe(error, pause)
-        outcome = type(error).__name__ if error else "complete"
-        then = f", again in {pause:.2f} s" if pause is not None else ""
-        logger.log(
-            level,
-            "%s attempt %d: %s after %.2f s%s",
-            attempt.alias,
-            attempt.number,
-            outcome,
-            attempt.seconds,
-            then,
-            extra={
-                "event": "attempt",
-                "call_id": None if self.call is None else str(self.call.id),
-                "alias": attempt.alias,
-                "driver": self.wire.driver,
-                "model": attempt.model,
-                "status": attempt.status,
-                "outcome": outcome,
-                "duration": attempt.seconds,
-                "attempt": attempt.number,
-                "request_id": attempt.request_id,
-            },
-        )
+        if are_kept(error):
+            call_id = None if self.call is None else str(self.call.id)
+            log_attempt(self.describe(error, pause), self.wire.driver, call_id)
 
     def _conclude(self) -> Chunk:
         self.last = self.wire.finish(self.answer, self.request, self.model)

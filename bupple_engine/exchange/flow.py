@@ -17,8 +17,9 @@ from bupple_engine.types import Chunk
 
 from .attempt import Attempt
 from .clock import Clock
-from .exchange import Again, Done, Exchange
+from .exchange import Exchange
 from .failure import TransportFailure
+from .verdict import Again, Done
 
 # How long the body may take to end behind the answer, for its connection to be of use again.
 DRAIN_SECONDS = 0.1

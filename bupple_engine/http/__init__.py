@@ -15,7 +15,7 @@ from django.core.handlers.asgi import ASGIRequest
 from django.http import HttpRequest, HttpResponse, HttpResponseBase, JsonResponse, StreamingHttpResponse
 
 from bupple_engine import conf
-from bupple_engine.calls import bridge
+from bupple_engine.calls import threads
 from bupple_engine.calls.outcome import Outcome
 from bupple_engine.calls.streams import AsyncStream, Stream
 from bupple_engine.conf.registry import ai
@@ -125,7 +125,7 @@ async def astream_response(
     dialect = dialect or EventStream()
     _check_arguments(chunks, messages, driver, dialect, on_end, options)
     if _asks_anew(request, chunks):
-        bridge.submit(lambda: tell_end(on_end, Outcome("interrupted")))
+        threads.submit(lambda: tell_end(on_end, Outcome("interrupted")))
         return _nothing(chunks)
     if chunks is None:
         # In a thread: a key may be asked of a vault.

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import suppress
 from typing import Any
 
-from bupple_engine.calls import bridge
+from bupple_engine.calls import threads
 from bupple_engine.types import Chunk
 
 from . import shutdown
@@ -180,6 +180,6 @@ class AsyncRelay(BaseRelay, AsyncIterator[bytes]):
             finally:
                 if self._on_end is not None:
                     outcome = self._outcome(self._error)
-                    bridge.submit(lambda: self._tell_end(outcome))
+                    threads.submit(lambda: self._tell_end(outcome))
                 self._over = True
                 self._wake()

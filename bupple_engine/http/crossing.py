@@ -10,7 +10,7 @@ from typing import Any, cast
 
 from asgiref.sync import ThreadSensitiveContext
 
-from bupple_engine.calls import bridge
+from bupple_engine.calls import bridge, threads
 from bupple_engine.calls.cancellation import Cancellation
 from bupple_engine.types import Chunk
 
@@ -53,7 +53,7 @@ class ThreadedChunks(AsyncIterator[Chunk]):
     async def aclose(self) -> None:
         await self._batches.aclose()
         if not self._begun:  # no thread was free until now
-            bridge.submit(lambda: close_chunks(self._chunks))
+            threads.submit(lambda: close_chunks(self._chunks))
 
     def _read(self) -> Generator[list[Chunk], None, None]:
         self._begun = True

@@ -13,8 +13,8 @@ from contextvars import copy_context
 from queue import Empty, SimpleQueue
 from typing import Any, cast
 
-from bupple_engine.calls import bridge
-from bupple_engine.calls.bridge import Room
+from bupple_engine.calls import threads
+from bupple_engine.calls.room import Room
 from bupple_engine.calls.streams import Stream
 from bupple_engine.types import Chunk
 
@@ -198,7 +198,7 @@ class Relay(BaseRelay, Iterator[bytes]):
         self._room.lift()
         close_chunks(self._chunks)
         if leaves:
-            bridge.submit(lambda: self._context.run(self._leave, error))
+            threads.submit(lambda: self._context.run(self._leave, error))
 
     def _claim(self) -> bool:
         """Tell whether whoever ends the answer has to see to its end, as no thread is reading."""

@@ -263,3 +263,18 @@ def bare(error: E) -> E:
     """
     error.__context__ = error.__cause__ = None
     return error.with_traceback(None)
+
+
+def shown_in_config(value: Any) -> Any:
+    """Return an option's value as it may be shown: what is wrapped by its repr, or a dict's names alone."""
+    if isinstance(value, MaskedDict):
+        return {unkeyed(str(name)): "…" for name in value}
+    if isinstance(value, Hidden):
+        return repr(value)
+    if isinstance(value, str):
+        return unkeyed(value)
+    if isinstance(value, list):
+        return [shown_in_config(item) for item in value]
+    if isinstance(value, dict):
+        return {unkeyed(str(name)): shown_in_config(inner) for name, inner in value.items()}
+    return value

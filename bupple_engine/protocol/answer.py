@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterable
 from typing import Any, cast
 
+from bupple_engine.exceptions import StreamInterruptedError
 from bupple_engine.types import Chunk, FinishReason, Reply
 
 _PIECE = frozenset({"type", "text", "annotations"})
@@ -210,3 +212,22 @@ def reply_of(answer: Answer, last: dict[str, Any]) -> Reply:
     if answer.reasoning:
         last["metadata"] = {**last["metadata"], "reasoning": "".join(answer.reasoning)}
     return cast("Reply", {"role": "assistant", "content": "".join(answer.texts), **last})
+
+
+def fold(batches: Iterable[list[Chunk]]) -> Reply:
+    """Return the chunks of a stream as one Reply."""
+    texts: list[str] = []
+    reasoning: list[str] = []
+    last: Any = None
+    for batch in batches:
+        for chunk in batch:
+            texts.append(chunk["content"])
+            if chunk["done"]:
+                last = chunk
+            elif metadata := chunk.get("metadata"):
+                reasoning.append(metadata.get("reasoning") or "")
+    if last is None:
+        raise StreamInterruptedError("The call was cancelled.")
+    metadata = {**last["metadata"], "reasoning": "".join(reasoning)} if any(reasoning) else last["metadata"]
+    reply = {name: value for name, value in last.items() if name != "done"}
+    return cast("Reply", {**reply, "content": "".join(texts), "metadata": metadata})

@@ -69,7 +69,11 @@ def read_counts(found: Any, paths: Paths) -> Counted:
     """Return the counts that an object has, by their common names; see count()."""
     # Each place is looked up in one dict: a walk for each costs as much as all the rest of reading an answer.
     flat = _flatten(found, PLACES_DEEP) if isinstance(found, dict) else {}
-    return {name: _first(map(flat.get, places)) for name, places in paths.items()}
+    counted: Counted = {}
+    for name, places in paths.items():
+        there = [flat[place] for place in places if place in flat]
+        counted[name] = _first(there) if there else None
+    return counted
 
 
 def _flatten(found: dict[str, Any], depth: int) -> dict[str, Any]:
@@ -98,7 +102,7 @@ def usage_of(
     Reasoning that a service counts beside the completion goes into it: where reasoning_beside says so, where
     there is more of it than of the completion, or where only so its total comes out.
     """
-    part = {name: counted.get(name) or 0 for name in PARTS}
+    part = {name: number for name in PARTS if (number := counted.get(name))}
     usage: Usage = NO_USAGE.copy()
     if any(counted.get(name) is not None for name in NO_USAGE):
         prompt, completion = _sides(counted, part, reasoning_beside)
@@ -107,14 +111,12 @@ def usage_of(
             "completion_tokens": completion,
             "total_tokens": prompt + completion,
         }
-        within = {"cache_read": prompt, "reasoning": completion}
-        within |= {"audio_input": prompt, "audio_output": completion}
-        part |= {name: min(part[name], most) for name, most in within.items()}
-        part["cache_write"] = min(part["cache_write"], prompt - part["cache_read"])
-        part["cache_write_1h"] = min(part["cache_write_1h"], part["cache_write"])
+        if part:  # few answers have any
+            _fit(part, prompt, completion)
     else:
-        part = {"searches": part["searches"]}
-    usage |= cast("Usage", {name: number for name, number in part.items() if number})
+        part = {"searches": part.get("searches", 0)}
+    if part:
+        usage |= cast("Usage", {name: number for name, number in part.items() if number})
     if word := tier_of(tier):
         usage["tier"] = word
     if cost is not None:
@@ -122,6 +124,21 @@ def usage_of(
     if raw:
         usage["raw"] = dict(raw)
     return usage
+
+
+def _fit(part: dict[str, int], prompt: int, completion: int) -> None:
+    """Have no part be more than what it is a part of."""
+    within = {
+        "cache_read": prompt,
+        "reasoning": completion,
+        "audio_input": prompt,
+        "audio_output": completion,
+    }
+    part |= {name: min(part[name], most) for name, most in within.items() if name in part}
+    if "cache_write" in part:
+        part["cache_write"] = min(part["cache_write"], prompt - part.get("cache_read", 0))
+    if "cache_write_1h" in part:
+        part["cache_write_1h"] = min(part["cache_write_1h"], part.get("cache_write", 0))
 
 
 def in_common_terms(usage: Mapping[str, Any]) -> Usage:
@@ -179,11 +196,11 @@ def tier_of(word: object) -> str:
 def _sides(counted: Counted, part: dict[str, int], reasoning_beside: bool) -> tuple[int, int]:
     """Return the prompt's count and the completion's, with what only the total holds."""
     prompt, completion = counted.get("prompt_tokens") or 0, counted.get("completion_tokens") or 0
-    total, reasoning = counted.get("total_tokens") or 0, part["reasoning"]
+    total, reasoning = counted.get("total_tokens") or 0, part.get("reasoning", 0)
     if reasoning_beside or reasoning > completion or total == prompt + completion + reasoning:
         completion += reasoning
     rest = max(total - prompt - completion, 0)
-    if counted.get("prompt_tokens") is None or rest == part["cache_read"] + part["cache_write"]:
+    if counted.get("prompt_tokens") is None or rest == part.get("cache_read", 0) + part.get("cache_write", 0):
         return prompt + rest, completion
     # Gemini's thoughts, for one, which its OpenAI-compatible API has in the total alone.
     return prompt, completion + rest

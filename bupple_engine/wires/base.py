@@ -183,7 +183,8 @@ class Wire(Parser):
             headers["Authorization"] = Hidden(f"Basic {base.credentials[-1]}")
         if key:
             headers |= hide(self.build_auth(key.reveal(), options))
-        headers |= hide(self.build_headers(options))
+        if own := self.build_headers(options):
+            headers |= hide(own)
         if chosen := options.get("headers"):
             last = {name.lower(): name for name in chosen}  # entry and call may spell one name in two ways
             headers = MaskedDict({name: value for name, value in headers.items() if name.lower() not in last})

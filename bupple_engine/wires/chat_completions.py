@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterable
 from typing import Any, ClassVar
 
-from bupple_engine.exceptions import EngineError, ProviderServerError
+from bupple_engine.exceptions import EngineError
 from bupple_engine.masking import reveal
 from bupple_engine.protocol.answer import Answer
 from bupple_engine.protocol.media import Media
@@ -19,12 +19,19 @@ from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.protocol.request import Request, dump
 from bupple_engine.protocol.usage import cost_of, count, read_counts, usage_of
 from bupple_engine.protocol.values import boolean, choice, string
-from bupple_engine.types import FinishReason, Usage
+from bupple_engine.types import Usage
 
 from .base import Wire, family
-from .deltas import add_content, first_choice, parse_delta
+from .deltas import (
+    add_content,
+    first_choice,
+    parse_delta,
+    parse_finish,
+    parse_message,
+    parse_missing_finish,
+)
 from .facts import NEVER_SAMPLED, OPENAI
-from .finishes import is_failure, read_finish
+from .finishes import read_finish
 from .inline import InlineAnswer
 from .openai import COUNTS, KEY_PREFIXES, refused_sampling
 from .parser import is_end_mark
@@ -226,7 +233,7 @@ class ChatCompletionsWire(Wire):
 
     def parse_reply(self, payload: dict[str, Any], answer: Answer) -> None:
         self.parse_event("message", payload, answer)
-        self.parse_missing_finish(answer)
+        parse_missing_finish(answer)
         answer.ended = True
 
     def parse_event(self, name: str, payload: dict[str, Any], answer: Answer) -> None:
@@ -273,52 +280,20 @@ class ChatCompletionsWire(Wire):
             if (error := holder.get("error")) and says_something(error):
                 raise self.parse_error(0, {"error": error})
         if message:
-            self.parse_message(message, answer)
+            parse_message(message, answer)
         elif choice.get("text") and "delta" not in choice:
             add_content(choice["text"], answer)  # a server that has the API of plain completions alone
         if usage := choice.get("usage"):
             answer.add_usage(usage)  # Moonshot's place for it
         answer.finish_is_empty = finish == ""
         if finish and (reason := read_finish(finish)):
-            self.parse_finish(finish, reason, answer)
-
-    def parse_message(self, message: dict[str, Any], answer: Answer) -> None:
-        """Write a whole message down, of which the deltas of a stream may have brought a part, or all."""
-        before = len(answer.texts)
-        whole = answer if answer.is_blank else type(answer)()
-        parse_delta(message, whole)
-        add_content(message.get("content"), whole)
-        if whole is not answer:
-            whole.finish()
-            text = "".join(whole.texts)
-            if text and before == answer.repeated and not text.startswith("".join(answer.texts)):
-                answer.add_text(text)  # a stream whose pieces are called messages
-            answer.complete(whole)
-        answer.repeated += len(answer.texts) - before
-
-    def parse_finish(self, finish: str, reason: FinishReason, answer: Answer) -> None:
-        """Set the finish reason; calls and a refusal say more than the word that ends them."""
-        if is_failure(finish):
-            raise ProviderServerError("The provider failed.", type=None if finish == "error" else finish)
-        if reason == "stop" and answer.called:
-            reason = "tool_calls"
-        if reason == "stop" and answer.refused:
-            reason = "refusal"
-        # Some services repeat the finish in an empty last chunk.
-        answer.finish_reason = answer.finish_reason or reason
-
-    def parse_missing_finish(self, answer: Answer) -> None:
-        """Set the finish reason of an answer that is whole and has none."""
-        if answer.finish_reason is None and (answer.finish_is_empty or not answer.is_blank):
-            answer.finish_reason = (
-                "tool_calls" if answer.called else "stop" if answer.finish_is_empty else "unknown"
-            )
+            parse_finish(finish, reason, answer)
 
     def parse_end(self, data: str, answer: Answer) -> bool:
         # Some services send no finish reason: here the mark is the end.
         if not is_end_mark(data):
             return False
-        self.parse_missing_finish(answer)
+        parse_missing_finish(answer)
         answer.ended = True
         return True
 

@@ -24,14 +24,9 @@ from bupple_engine.protocol.values import string
 from bupple_engine.types import Usage
 
 from .base import Wire, family
+from .blocks import THINKING_DELTAS, close_block, find_block, joined, say_block, start_block
 from .facts import CLAUDE, CLAUDE_API_VERSION, CLAUDE_SAMPLING_VERSION, CLAUDE_UNSAMPLED
 from .finishes import is_failure, read_finish
-
-# What gateways call the block and the delta of another vendor's reasoning.
-THINKING = frozenset({"thinking", "reasoning", "reasoning_content"})
-THINKING_DELTAS = frozenset(f"{kind}_delta" for kind in THINKING)
-# What comes of a block in pieces, and is kept in them until the answer is whole.
-PIECES = {"text": ("text",), "thinking": ("thinking", "signature")}
 
 
 class ClaudeWire(Wire):
@@ -184,20 +179,20 @@ class ClaudeWire(Wire):
                 answer.add_text(text)
                 block = answer.blocks.get(payload.get("index"))
                 if block is None or "text" not in block:
-                    block = self.find_block(payload, "text", answer)
+                    block = find_block(payload, "text", answer)
                 block["text"].append(answer.texts[-1])
             elif thinking := thought(delta):
                 answer.add_reasoning(thinking)
-                self.find_block(payload, "thinking", answer)["thinking"].append(answer.reasoning[-1])
+                find_block(payload, "thinking", answer)["thinking"].append(answer.reasoning[-1])
             elif signature := delta.get("signature"):
-                self.find_block(payload, "thinking", answer)["signature"].append(signature)
+                find_block(payload, "thinking", answer)["signature"].append(signature)
         elif kind == "content_block_start":
             block = payload.get("content_block") or {}
-            self.start_block(block, answer, payload.get("index"))
+            start_block(block, answer, payload.get("index"))
             self.add_block(block, answer)
         elif kind == "content_block_stop":
             if whole := payload.get("content_block"):
-                self.close_block(whole, payload, answer)
+                close_block(whole, payload, answer)
         elif kind == "message_start":
             message = payload.get("message") or {}
             self.parse_message(message, answer)
@@ -221,7 +216,7 @@ class ClaudeWire(Wire):
         """Write the blocks of a message down."""
         content = message.get("content") or []
         for block in content if isinstance(content, list) else [{"type": "text", "text": content}]:
-            self.start_block(block or {}, answer)
+            start_block(block or {}, answer)
             self.add_block(block or {}, answer)
 
     def parse_repeated(self, payload: dict[str, Any], answer: Answer) -> None:
@@ -235,31 +230,9 @@ class ClaudeWire(Wire):
 
     def add_block(self, block: dict[str, Any], answer: Answer) -> None:
         """Write down what a block says."""
-        if block.get("type") in THINKING:
-            if thinking := thought(block):
-                answer.add_reasoning(thinking)
-        elif block.get("type") == "error":
+        if block.get("type") == "error":
             raise self.parse_error(0, block)
-        elif (text := block.get("text")) or text == 0:
-            answer.add_text(text)
-
-    def find_block(self, payload: dict[str, Any], kind: str, answer: Answer) -> dict[str, Any]:
-        """Return the block that a delta is for, by its index; one that never began is begun."""
-        block = answer.blocks.get(payload.get("index"))
-        if block is None or block.get("type") != kind:
-            self.start_block({"type": kind}, answer, payload.get("index"))
-            block = answer.blocks[None]
-        return block
-
-    def close_block(self, block: dict[str, Any], payload: dict[str, Any], answer: Answer) -> None:
-        """Take from a block that is repeated at its end what its deltas had not brought."""
-        kind = str(block.get("type"))
-        key, add = ("thinking", answer.add_reasoning) if kind == "thinking" else ("text", answer.add_text)
-        known = self.find_block(payload, kind, answer)
-        whole, said = str(block.get(key) or ""), "".join(known.get(key) or ())
-        if whole.startswith(said) and whole != said:
-            add(whole[len(said) :])
-            known[key].append(whole[len(said) :])
+        say_block(block, answer)
 
     def parse_message(self, message: dict[str, Any], answer: Answer) -> None:
         """Write down what the message object says of itself."""
@@ -267,16 +240,6 @@ class ClaudeWire(Wire):
         if message.get("id"):
             answer.metadata["id"] = message["id"]
         answer.add_usage(message.get("usage"))
-
-    def start_block(self, block: dict[str, Any], answer: Answer, index: Any = None) -> None:
-        """Keep a block for its way back, without what the API does not take back."""
-        kept = {name: value for name, value in block.items() if name != "citations"}
-        for name in PIECES.get(str(block.get("type")), ()):
-            kept[name] = [str(kept[name])] if kept.get(name) else []
-        answer.items.append(kept)
-        answer.blocks[index] = answer.blocks[None] = kept  # None: of a delta that has no index
-        if block.get("type") == "tool_use" and block.get("name"):
-            answer.called = True
 
     def parse_stop(self, message: dict[str, Any], answer: Answer) -> None:
         """Set the finish reason from stop_reason and its details; a call says more than the word."""
@@ -296,7 +259,7 @@ class ClaudeWire(Wire):
         kinds = {block.get("type") for block in answer.items}
         # Text alone goes back as text; a block of a hosted tool is more than we know how to replay.
         if kinds & {"thinking", "redacted_thinking"} and kinds <= {"thinking", "redacted_thinking", "text"}:
-            return {"items": [_joined(block) for block in answer.items if block.get("text") != []]}
+            return {"items": [joined(block) for block in answer.items if block.get("text") != []]}
         return {}
 
     def parse_models(self, payload: Any) -> tuple[list[str], str]:
@@ -317,10 +280,6 @@ class ClaudeWire(Wire):
                     counted["prompt_tokens"] = (counted["prompt_tokens"] or 0) + cached
         tier = "fast" if raw.get("speed") == "fast" else raw.get("service_tier")
         return usage_of(raw, counted, tier=tier)
-
-
-def _joined(block: dict[str, Any]) -> dict[str, Any]:
-    return {name: "".join(value) if isinstance(value, list) else value for name, value in block.items()}
 
 
 class Prefix:

@@ -1,4 +1,4 @@
-"""What a choice of Chat Completions holds, a delta or a message: its text, reasoning, refusal and calls.
+"""What a choice of Chat Completions holds, a delta or a message: text, reasoning, refusal, calls, its end.
 
 Source: https://platform.openai.com/docs/api-reference/chat/streaming; the names beside OpenAI's are those of
 the services in services.py.
@@ -9,7 +9,11 @@ from __future__ import annotations
 import re
 from typing import Any
 
+from bupple_engine.exceptions import ProviderServerError
 from bupple_engine.protocol.answer import Answer, thought
+from bupple_engine.types import FinishReason
+
+from .finishes import is_failure
 
 # What services call the reasoning that they show beside the answer.
 REASONING_NAMES = frozenset(
@@ -111,3 +115,38 @@ def add_content(content: Any, answer: Answer) -> None:
                 answer.refused = True
             elif isinstance(text := piece.get("text"), str | int | float) and text != "":
                 answer.add_text(text)
+
+
+def parse_message(message: dict[str, Any], answer: Answer) -> None:
+    """Write a whole message down, of which the deltas of a stream may have brought a part, or all."""
+    before = len(answer.texts)
+    whole = answer if answer.is_blank else type(answer)()
+    parse_delta(message, whole)
+    add_content(message.get("content"), whole)
+    if whole is not answer:
+        whole.finish()
+        text = "".join(whole.texts)
+        if text and before == answer.repeated and not text.startswith("".join(answer.texts)):
+            answer.add_text(text)  # a stream whose pieces are called messages
+        answer.complete(whole)
+    answer.repeated += len(answer.texts) - before
+
+
+def parse_finish(finish: str, reason: FinishReason, answer: Answer) -> None:
+    """Set the finish reason; calls and a refusal say more than the word that ends them."""
+    if is_failure(finish):
+        raise ProviderServerError("The provider failed.", type=None if finish == "error" else finish)
+    if reason == "stop" and answer.called:
+        reason = "tool_calls"
+    if reason == "stop" and answer.refused:
+        reason = "refusal"
+    # Some services repeat the finish in an empty last chunk.
+    answer.finish_reason = answer.finish_reason or reason
+
+
+def parse_missing_finish(answer: Answer) -> None:
+    """Set the finish reason of an answer that is whole and has none."""
+    if answer.finish_reason is None and (answer.finish_is_empty or not answer.is_blank):
+        answer.finish_reason = (
+            "tool_calls" if answer.called else "stop" if answer.finish_is_empty else "unknown"
+        )

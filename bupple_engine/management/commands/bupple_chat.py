@@ -12,10 +12,11 @@ from django.core.exceptions import ImproperlyConfigured
 from django.core.management.base import BaseCommand, CommandError
 
 from bupple_engine import Chunk, EngineError, Message, ai
-from bupple_engine.drivers.base import ChatDriver, fold
+from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.management.terminal import reported
 from bupple_engine.masking.keys import unkeyed
 from bupple_engine.masking.printing import one_line, printable
+from bupple_engine.protocol.answer import fold
 
 QUOTES = '"""'
 BANNER = (

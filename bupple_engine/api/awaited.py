@@ -1,0 +1,70 @@
+"""A view that Django awaits in an event loop, and calls where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from functools import update_wrapper
+from typing import Any, Protocol
+
+from asgiref.sync import async_to_sync, markcoroutinefunction, sync_to_async
+from django.http import HttpResponse, HttpResponseBase
+
+from .asked import ChatCall
+
+
+class Awaited(Protocol):
+    """A view that has been asked, and whose answer is awaited."""
+
+    async def afinish(self, call: ChatCall) -> HttpResponseBase: ...
+
+
+class Pending(HttpResponse):
+    """Stand for a response that is still to be awaited, until DRF's part is over."""
+
+    def __init__(self, view: Awaited, call: ChatCall) -> None:
+        super().__init__()
+        self.view, self.call = view, call
+
+
+@markcoroutinefunction
+def _MARKED() -> None:
+    pass
+
+
+class EitherWay:
+    """Be both kinds of view.
+
+    Under WSGI a coroutine function has a loop and a thread made for each request, which cost as much as all
+    the rest of it. Django asks for the mark of coroutine functions when the request is there; so it is found
+    in a loop alone. Whoever has asked before, as a decorator does, has a call that waits in a thread.
+    """
+
+    def __init__(self, begin: Callable[..., HttpResponseBase]) -> None:
+        update_wrapper(self, begin)
+        self._begin = begin
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("_is_coroutine") and _in_loop():
+            return getattr(_MARKED, name)
+        raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
+
+    def __call__(self, request: Any, *args: Any, **kwargs: Any) -> Any:
+        if _in_loop():
+            return self._await(request, *args, **kwargs)
+        response = self._begin(request, *args, **kwargs)
+        if isinstance(response, Pending):
+            return async_to_sync(response.view.afinish)(response.call)
+        return response
+
+    async def _await(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
+        response = await sync_to_async(self._begin)(request, *args, **kwargs)
+        return await response.view.afinish(response.call) if isinstance(response, Pending) else response
+
+
+def _in_loop() -> bool:
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return False
+    return True
