@@ -30,20 +30,15 @@ def check_memory() -> Iterator[CheckMessage]:
     if entry.get("STORE") == STORES["database"] and not apps.is_installed(APP):
         words = f'lacks "{APP}", whose tables the database store needs.'
         yield message("E016", Address("INSTALLED_APPS"), words, f'Add to INSTALLED_APPS: "{APP}",')
-    for key, path in (("OWNER", memory.owner), ("TITLE", memory.title)):
-        yield from _check_path(f"{WHERE}[{key!r}]", path)
+    yield from _check_path(f"{WHERE}['TITLE']", memory.title)
     yield from _check_path(f"{WHERE}['CONTEXT']['STRATEGY']", memory.context["strategy"])
     if memory.media_storage not in settings.STORAGES:
         words = f" is {shown(memory.media_storage)}, which STORAGES has not."
         yield of_mistake(Mistake("E015", f"{WHERE}['MEDIA_STORAGE']", words))
-    caches = [("['STREAMS']", memory.streams["cache"])]
-    caches += [
-        (f"['STORES'][{shown(name)}]", it["CACHE"]) for name, it in memory.stores.items() if "CACHE" in it
-    ]
-    for place, cache in caches:
-        if cache not in settings.CACHES:
-            words = f" is {shown(cache)}, which CACHES has not."
-            yield of_mistake(Mistake("E015", f"{WHERE}{place}['CACHE']", words))
+    for name, it in memory.stores.items():
+        if it["STORE"] == STORES["cache"] and it.get("CACHE", "default") not in settings.CACHES:
+            words = f" is {shown(it.get('CACHE', 'default'))}, which CACHES has not."
+            yield of_mistake(Mistake("E015", f"{WHERE}['STORES'][{shown(name)}]['CACHE']", words))
 
 
 def _check_path(address: str, path: object) -> Iterator[CheckMessage]:

@@ -1,4 +1,4 @@
-"""BUPPLE_ENGINE['MEMORY']: where conversations are kept, for whom, and how much of them is sent."""
+"""BUPPLE_ENGINE['MEMORY']: where conversations are kept, and how much of them is sent."""
 
 from __future__ import annotations
 
@@ -7,14 +7,12 @@ from dataclasses import dataclass
 from functools import cache
 from typing import Any
 
-from django.conf import settings
-
 from bupple_engine import process
 from bupple_engine.masking.keys import shown
 from bupple_engine.masking.printing import kind_of
-from bupple_engine.protocol.options import MAX_SECONDS, suggest
+from bupple_engine.protocol.options import suggest
 from bupple_engine.protocol.reading import wrong_words
-from bupple_engine.protocol.values import boolean, integer, number, string
+from bupple_engine.protocol.values import integer, string
 
 from .engine import Mistake, raise_first, read_setting
 
@@ -30,17 +28,10 @@ class MemorySettings:
 
     store: str
     stores: dict[str, dict[str, Any]]
-    owner: Any
-    anonymous: bool
-    erase_with: list[str]
     context: dict[str, Any]
-    streams: dict[str, Any]
     media_storage: str
     title: Any
-    max_conversations: int
     max_turns: int
-    retention_days: int | None
-    api: bool
 
 
 @cache
@@ -149,13 +140,6 @@ def _path(value: Any) -> Any:
     return value
 
 
-def _labels(value: Any) -> list[str]:
-    names = value if isinstance(value, list | tuple) else [None]
-    if not all(isinstance(name, str) and name.count(".") == 1 for name in names):
-        raise ValueError("must be a list of models, such as 'accounts.User'")
-    return list(names)
-
-
 def _table(rows: Mapping[str, tuple[Any, Callable[[Any], Any]]]) -> Callable[[Any], dict[str, Any]]:
     """Return a parser of a dict that has some of the rows' keys; the others have their default."""
 
@@ -183,39 +167,19 @@ CONTEXT: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
     "MAX_TOKENS": (None, _or_none(integer(1))),
     "MEDIA_TURNS": (4, integer(0)),
 }
-STREAMS: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
-    "CACHE": ("default", string),
-    "READ_ON_SECONDS": (120, number(0, MAX_SECONDS)),
-    "FLUSH_SECONDS": (0.25, number(0.01, MAX_SECONDS)),
-    "KEEP_SECONDS": (300, number(0, MAX_SECONDS)),
-    "CHECKPOINT_SECONDS": (10, number(0.1, MAX_SECONDS)),
-    "LEASE_SECONDS": (60, number(1, MAX_SECONDS)),
-    "MAX_BYTES": (4_000_000, integer(1)),
-}
 
 # What a line of MEMORY may look like, where the default would not show it.
 EXAMPLES: Mapping[str, Any] = {
-    "OWNER": "myproject.ai.owner_of",
-    "ERASE_WITH": ["accounts.User"],
     "CONTEXT": {"MAX_TURNS": 50},
-    "STREAMS": {"CACHE": "default"},
     "TITLE": "myproject.ai.title_of",
-    "RETENTION_DAYS": 365,
 }
 
 # Key → what gives its default, and parser.
 MEMORY: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
     "STORE": (lambda: "database", string),
     "STORES": (lambda: {"database": {}}, _stores),
-    "OWNER": (lambda: None, _or_none(_path)),
-    "ANONYMOUS": (lambda: False, boolean),
-    "ERASE_WITH": (lambda: [settings.AUTH_USER_MODEL], _labels),
     "CONTEXT": (dict, _table(CONTEXT)),
-    "STREAMS": (dict, _table(STREAMS)),
     "MEDIA_STORAGE": (lambda: "default", string),
     "TITLE": (lambda: None, _or_none(_path)),
-    "MAX_CONVERSATIONS": (lambda: 1000, integer(1)),
     "MAX_TURNS": (lambda: 5000, integer(1)),
-    "RETENTION_DAYS": (lambda: None, _or_none(integer(1))),
-    "API": (lambda: True, boolean),
 }

@@ -162,3 +162,15 @@ def _put(part: dict[str, Any], content: str, mime_type: str = "") -> dict[str, A
     if mime_type:
         metadata["mime_type"] = mime_type
     return {**part, "content": content, "metadata": metadata}
+
+
+def take_out_of_answer(beyond: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Blob]]:
+    """Return an answer's details with references in place of its media, and these."""
+    blobs: list[Blob] = []
+
+    def take(messages: list[Message]) -> list[Message]:
+        kept, found = take_out(messages)
+        blobs.extend(found)
+        return kept
+
+    return each_answer(beyond, take), blobs

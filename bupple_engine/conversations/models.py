@@ -56,7 +56,7 @@ class Turn(models.Model):
     """A question and all that came of it.
 
     Branches have no foreign key to themselves: (position - 1, after) names the turn before. So a conversation
-    is deleted without a row of it being loaded.
+    is deleted without a row of it being loaded. Nothing writes stop and error_id yet.
     """
 
     objects: ClassVar[models.Manager[Turn]] = models.Manager()

@@ -12,8 +12,8 @@ from uuid import UUID
 
 from bupple_engine.types import Message, Owner
 
-State: TypeAlias = Literal["open", "queued", "running", "parked", "complete", "interrupted", "failed"]
-EndedBy: TypeAlias = Literal["", "provider", "stop", "reader", "server", "lease", "error"]
+State: TypeAlias = Literal["open", "running", "complete", "interrupted", "failed"]
+EndedBy: TypeAlias = Literal["", "provider", "reader", "server", "lease", "error"]
 
 LEASE_SECONDS = 60
 
@@ -56,7 +56,6 @@ class Turn:
     active: bool = True
     key: str | None = None
     state: State = "running"
-    stop: bool = False
     question: str = ""
     answer: str = ""
     details: Mapping[str, Any] = field(default_factory=dict)
@@ -68,7 +67,6 @@ class Turn:
     total_tokens: int | None = None
     ended_by: EndedBy = ""
     error_type: str = ""
-    error_id: str = ""
     duration: float | None = None
     created_at: datetime | None = None
     ended_at: datetime | None = None
@@ -126,7 +124,6 @@ class Ending:
     total_tokens: int | None = None
     ended_by: EndedBy = ""
     error_type: str = ""
-    error_id: str = ""
     duration: float | None = None
 
 

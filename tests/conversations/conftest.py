@@ -18,7 +18,7 @@ from bupple_engine.conversations.memory import Memory
 from bupple_engine.conversations.stores import get_store
 from bupple_engine.conversations.stores.base import Store
 from bupple_engine.types import Owner
-from tests.conversations.stores import CACHES, KINDS, Router, cache_settings, created, memory_settings
+from tests.conversations.stores import CACHES, KINDS, Router, cache_settings, created, marked, memory_settings
 
 hypothesis.settings.register_profile("bupple", deadline=None)  # a busy machine is no failure
 hypothesis.settings.load_profile("bupple")
@@ -47,7 +47,7 @@ def databases(
     django_db_blocker.restore()
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=marked(KINDS))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 

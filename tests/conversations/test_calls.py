@@ -125,7 +125,7 @@ def test_a_question_and_its_answer_are_kept(
     assert (turn.state, turn.question, turn.answer) == ("complete", "Hi!", "Hello world")
     assert (turn.driver, turn.model, turn.finish_reason) == ("claude", WIRE.model, "stop")
     assert (turn.prompt_tokens, turn.completion_tokens, turn.total_tokens) == (12, 7, 19)
-    assert (turn.ended_by, turn.error_type, turn.error_id) == ("provider", "", "")
+    assert (turn.ended_by, turn.error_type) == ("provider", "")
     assert turn.duration is not None
     assert turn.usage["total_tokens"] == 19
     assert chat.running is None or chat.look().running is None  # type: ignore[union-attr]

@@ -165,16 +165,9 @@ def test_the_defaults_are_those_that_are_documented(settings: Any) -> None:
     settings.BUPPLE_ENGINE = {"DRIVERS": {"echo": {}}}
     found = memory_settings()
     assert (found.store, list(found.stores), found.media_storage) == ("database", ["database"], "default")
-    assert found.erase_with == ["auth.User"]
     assert found.context["max_turns"] == 100
     assert found.context["strategy"] == f"{recent.__module__}.{recent.__qualname__}"
-    assert found.streams["read_on_seconds"] == 120
-    assert (found.max_conversations, found.max_turns, found.retention_days, found.api) == (
-        1000,
-        5000,
-        None,
-        True,
-    )
+    assert (found.title, found.max_turns) == (None, 5000)
     assert check_settings() == []
 
 
@@ -190,15 +183,12 @@ def test_the_defaults_are_those_that_are_documented(settings: Any) -> None:
         ({"STORES": {"cache": {"TLL": 3}}}, "['STORES']", "the key 'TLL'"),
         ({"STORES": {"cache": {"TTL": 0}}}, "['STORES']", "whole number"),
         ({"STORES": {"database": 7}}, "['STORES']", "must have a dict"),
-        ({"OWNER": "owner"}, "['OWNER']", "dotted path"),
-        ({"OWNER": "tests.nowhere.owner"}, "['OWNER']", "can't be imported"),
+        ({"OWNER": "accounts.owner"}, "", "Unknown key 'OWNER'"),
+        ({"TITLE": "title"}, "['TITLE']", "dotted path"),
+        ({"TITLE": "tests.nowhere.title"}, "['TITLE']", "can't be imported"),
         ({"TITLE": "tests.settings.SECRET_KEY"}, "['TITLE']", "can't be called"),
-        ({"ANONYMOUS": "yes"}, "['ANONYMOUS']", "True or False"),
-        ({"ERASE_WITH": "auth.User"}, "['ERASE_WITH']", "list of models"),
         ({"CONTEXT": {"MAX_TURN": 3}}, "['CONTEXT']", "MAX_TURN"),
         ({"CONTEXT": {"MAX_TURNS": 0}}, "['CONTEXT']", "wrong MAX_TURNS"),
-        ({"STREAMS": {"CACHE": "nowhere"}}, "['STREAMS']['CACHE']", "CACHES has not"),
-        ({"STREAMS": {"LEASE_SECONDS": "long"}}, "['STREAMS']", "wrong LEASE_SECONDS"),
         (
             {"STORES": {"database": {}, "cache": {"CACHE": "no"}}},
             "['STORES']['cache']['CACHE']",
@@ -206,8 +196,6 @@ def test_the_defaults_are_those_that_are_documented(settings: Any) -> None:
         ),
         ({"MEDIA_STORAGE": "nowhere"}, "['MEDIA_STORAGE']", "STORAGES has not"),
         ({"MAX_TURNS": 0}, "['MAX_TURNS']", "whole number"),
-        ({"RETENTION_DAYS": -1}, "['RETENTION_DAYS']", "whole number"),
-        ({"API": None}, "['API']", "True or False"),
     ],
 )
 def test_a_mistake_is_told_by_its_address(value: Any, place: str, words: str, settings: Any) -> None:

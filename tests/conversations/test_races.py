@@ -18,7 +18,7 @@ from bupple_engine.conversations.stores.base import Store
 from bupple_engine.conversations.stores.cache import CacheStore
 from bupple_engine.types import Owner
 from tests.conversations.racer import ask_at_once, ask_in_turn, create_at_once, set_up
-from tests.conversations.stores import CACHES, DATABASES, SHARED, URLS, cache_settings
+from tests.conversations.stores import CACHES, DATABASES, SHARED, URLS, cache_settings, marked
 
 TABS = 8
 ROUNDS = int(os.environ.get("BUPPLE_RACE_ROUNDS", "20"))
@@ -35,10 +35,13 @@ def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def race(databases: Callable[[str], None], shared_cache: dict[str, Any]) -> Iterator[Race]:
+def race(
+    request: pytest.FixtureRequest, databases: Callable[[str], None], shared_cache: dict[str, Any]
+) -> Iterator[Race]:
     """Give what runs a function in eight processes, which are started once: that takes long."""
     entries = {}
-    for kind in DATABASES:
+    has_services = any(item.get_closest_marker("services") for item in request.session.items)
+    for kind in DATABASES if has_services else ("sqlite",):
         with suppress(pytest.skip.Exception):
             databases(kind)
             entries[kind] = {**connections[kind].settings_dict}
@@ -55,7 +58,7 @@ def race(databases: Callable[[str], None], shared_cache: dict[str, Any]) -> Iter
         yield race
 
 
-@pytest.fixture(params=SHARED)
+@pytest.fixture(params=marked(SHARED))
 def kind(request: pytest.FixtureRequest) -> str:
     return str(request.param)
 
@@ -87,6 +90,7 @@ def test_of_questions_at_the_same_moment_one_is_taken(
     assert positions(store, owner) == list(range(1, ROUNDS + 1))
 
 
+@pytest.mark.services
 def test_where_transactions_are_serializable_who_loses_is_told_busy(
     race: Race, keep: Callable[..., Store], owner: Owner
 ) -> None:

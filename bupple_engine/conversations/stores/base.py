@@ -30,9 +30,9 @@ class Store(ABC):
     All methods are synchronous, may block, and are called from any thread; no connection need be held between
     two of them. They give and take frozen values. A Conversation or an Owner that is passed says who asks:
     what belongs to another owner is not there (None, False, nothing, or a ConversationNotFoundError), and is
-    never touched. Two processes may call at once: begin() and claim() have a conversation held by
-    one running turn at a time, in one atomic step, until settle() or the lease ends that; positions have no
-    gap. What a store can't do because its server is away raises whatever its library does.
+    never touched. Two processes may call at once: begin() has a conversation held by one running turn at a
+    time, in one atomic step, until settle() or the lease ends that; positions have no gap. What a store can't
+    do because its server is away raises whatever its library does.
     """
 
     @abstractmethod
@@ -93,10 +93,6 @@ class Store(ABC):
         """
 
     @abstractmethod
-    def claim(self, conversation: Conversation, turn: Turn, state: str, lease_seconds: float) -> bool:
-        """Take a turn that waits in a state (queued, parked) to running; False where another was first."""
-
-    @abstractmethod
     def settle(self, turn: Turn, ending: Ending, *, was: str = "running") -> bool:
         """Write down how a turn ended, and free its conversation; False, and nothing, where that was done."""
 
@@ -124,14 +120,6 @@ class Store(ABC):
     @abstractmethod
     def files(self, conversation: Conversation, ids: Iterable[UUID]) -> Mapping[UUID, bytes]:
         """Return the content of media that turns refer to; what is gone is left out."""
-
-    @abstractmethod
-    def beat(self, running: Mapping[UUID, str | None], lease_seconds: float) -> set[UUID]:
-        """Prolong the leases of running turns, keep the text so far where given, return those to stop."""
-
-    @abstractmethod
-    def ask_to_stop(self, turn: Turn) -> bool:
-        """Have beat() tell whoever runs a turn to stop it; False where it runs no more."""
 
     @abstractmethod
     def dangling(self, conversation: Conversation | None = None) -> Sequence[Turn]:

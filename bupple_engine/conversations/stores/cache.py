@@ -153,30 +153,11 @@ class CacheStore(Store):
         key = self._documents.key(document.conversation.id, "running")
         if not self._cache.add(key, id.hex, lease_seconds):
             raise ConversationBusyError(BUSY, document.get(document.conversation.running))
-        if keep:
-            self._cache.set(_turn_key(id), document.conversation.id.hex, self._ttl)
-        else:
+        if not keep:
             self._cache.delete(key)
         for turn in document.turns:
             if turn.state == "running":
-                _write(document, turn, ended_by_lease(self._so_far(turn)))
-
-    def _so_far(self, turn: Turn) -> Turn:
-        text = self._cache.get(_turn_key(turn.id, "text"))
-        return turn if text is None else dataclasses.replace(turn, answer=text)
-
-    def claim(self, conversation: Conversation, turn: Turn, state: str, lease_seconds: float) -> bool:
-        try:
-            with self._documents.changing(conversation.id, conversation.owner) as document:
-                found = document.get(turn.id)
-                if found is None or found.state != state:
-                    return False
-                self._hold(document, turn.id, lease_seconds, keep=True)
-                document.put(turn.id, state="running")
-                document.change(running=turn.id)
-                return True
-        except (ConversationBusyError, ConversationNotFoundError):
-            return False
+                _write(document, turn, ended_by_lease(turn))
 
     def settle(self, turn: Turn, ending: Ending, *, was: str = "running") -> bool:
         beyond = media.each_answer(ending.details, lambda messages: media.each_part(messages, _inline))
@@ -199,7 +180,6 @@ class CacheStore(Store):
         key = self._documents.key(turn.conversation, "running")
         if self._cache.get(key) == turn.id.hex:
             self._cache.delete(key)
-        self._cache.delete_many([_turn_key(turn.id, *rest) for rest in ((), ("text",), ("stop",))])
 
     def withdraw(self, turn: Turn) -> bool:
         try:
@@ -256,26 +236,11 @@ class CacheStore(Store):
     def files(self, conversation: Conversation, ids: Iterable[UUID]) -> Mapping[UUID, bytes]:
         return {}  # they stand in the messages
 
-    def beat(self, running: Mapping[UUID, str | None], lease_seconds: float) -> set[UUID]:
-        where = self._cache.get_many([_turn_key(id) for id in running])
-        for key in where.values():
-            self._cache.touch(self._documents.key(UUID(key), "running"), lease_seconds)
-        grown = {_turn_key(id, "text"): text for id, text in running.items() if text is not None}
-        self._cache.set_many(grown, self._ttl)
-        stops = {_turn_key(id, "stop"): id for id in running}
-        return {stops[key] for key in self._cache.get_many(stops)}
-
-    def ask_to_stop(self, turn: Turn) -> bool:
-        if self._cache.get(self._documents.key(turn.conversation, "running")) != turn.id.hex:
-            return False
-        self._cache.set(_turn_key(turn.id, "stop"), True, self._ttl)
-        return True
-
     def dangling(self, conversation: Conversation | None = None) -> Sequence[Turn]:
         document = self._read(conversation) if conversation is not None else None
         if document is None or self._cache.get(self._documents.key(document.conversation.id, "running")):
             return []
-        return [self._so_far(turn) for turn in document.turns if turn.state == "running"]
+        return [turn for turn in document.turns if turn.state == "running"]
 
 
 def _place(document: Document, turn: Turn, old: Turn | None) -> Turn:
@@ -311,10 +276,6 @@ def _inline(part: dict[str, Any]) -> dict[str, Any]:
 
 def _age(conversation: Conversation) -> tuple[Any, UUID]:
     return conversation.updated_at, conversation.id
-
-
-def _turn_key(id: UUID, *rest: str) -> str:
-    return ":".join(("bupple_engine:turn", id.hex, *rest))
 
 
 def _as_uuid(text: str) -> list[UUID]:

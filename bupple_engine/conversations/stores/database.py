@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from functools import wraps
-from typing import Any, ParamSpec, TypeVar, cast
+from typing import Any, cast
 from uuid import UUID
 
 from django.db import IntegrityError, OperationalError, connections
@@ -19,33 +18,9 @@ from bupple_engine.conversations.values import Asked, Conversation, Ending, Star
 from bupple_engine.types import Message, Owner
 
 from . import rows
-from .base import BUSY, DUPLICATE, PAGE, SYSTEM_KEYS, Store, branch_of, not_found
-from .places import open_turn
-
-# What loses against another transaction: PostgreSQL's SQLSTATEs under REPEATABLE READ, MySQL's numbers.
-_LOST = ("40001", "40P01", 1213, 1020)
-
-# How often a conversation is tried that was free whenever it was looked at, and held whenever it was wanted.
-_TRIES = 20
-
-P = ParamSpec("P")
-T = TypeVar("T")
-
-
-def retried(work: Callable[P, T]) -> Callable[P, T]:
-    """Have a transaction done again that lost against another; begin() alone says that it is busy."""
-
-    @wraps(work)
-    def again(*args: P.args, **kwargs: P.kwargs) -> T:
-        for _ in range(_TRIES):
-            try:
-                return work(*args, **kwargs)
-            except OperationalError as error:
-                if not _has_lost(error) or connections[rows.database()].in_atomic_block:
-                    raise
-        return work(*args, **kwargs)
-
-    return again
+from .base import BUSY, DUPLICATE, PAGE, SYSTEM_KEYS, Store, not_found
+from .conflicts import TRIES, has_lost, retried
+from .places import open_turn, show
 
 
 class DatabaseStore(Store):
@@ -133,14 +108,14 @@ class DatabaseStore(Store):
         if asked.replaces is not None and conversation.created_at is None:
             raise not_found()
         messages, blobs = media.take_out(asked.messages)
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             try:
                 started = self._begin(conversation, asked, messages, blobs)
             except IntegrityError as error:
                 conversation = self._after_race(conversation, asked.key, error)
                 continue
             except OperationalError as error:
-                if not _has_lost(error):
+                if not has_lost(error):
                     raise
                 raise ConversationBusyError(BUSY) from error
             if started is not None:
@@ -204,19 +179,8 @@ class DatabaseStore(Store):
         raise ConversationBusyError(BUSY, turn)
 
     @retried
-    def claim(self, conversation: Conversation, turn: Turn, state: str, lease_seconds: float) -> bool:
-        held = {"running": turn.id, "leased_until": rows.in_seconds(lease_seconds)}
-        with rows.atomic():
-            if not rows.same(conversation).filter(running=None).update(**held):
-                return False
-            if rows.all_turns().filter(pk=turn.id, state=state).update(state="running"):
-                return True
-            rows.same(conversation).filter(running=turn.id).update(running=None, leased_until=None)
-        return False
-
-    @retried
     def settle(self, turn: Turn, ending: Ending, *, was: str = "running") -> bool:
-        beyond, blobs = _take_out(ending.details)
+        beyond, blobs = media.take_out_of_answer(ending.details)
         known = rows.known_files(turn.conversation, blobs) if blobs else {}
         if known:
             ids = {blob.id: known.get(blob.sha256, blob.id) for blob in blobs}
@@ -252,26 +216,18 @@ class DatabaseStore(Store):
                 return True
             found.update(running=None, leased_until=None)
             tries = rows.all_turns().filter(conversation=turn.conversation, position=turn.position)
-            self._show(turn.conversation, tries.order_by("-attempt").values_list("pk", flat=True)[0])
+            show(turn.conversation, tries.order_by("-attempt").values_list("pk", flat=True)[0])
             return True
 
     @retried
     def select(self, conversation: Conversation, turn: UUID) -> None:
-        for _ in range(_TRIES):
+        for _ in range(TRIES):
             with rows.atomic():
                 if rows.same(conversation).filter(running=None).update(updated_at=timezone.now()):
-                    self._show(conversation.id, turn)
+                    show(conversation.id, turn)
                     return
             conversation = self._look_again(conversation, None)
         raise ConversationBusyError(BUSY)
-
-    def _show(self, conversation: UUID, turn: UUID) -> None:
-        of_it = rows.all_turns().filter(conversation=conversation)
-        known = list(of_it.values_list("pk", "position", "attempt", "after", "active"))
-        chosen = branch_of(turn, [row[:4] for row in known])
-        of_it.filter(pk__in=[row[0] for row in known if row[4] and row[0] not in chosen]).update(active=False)
-        of_it.filter(pk__in=[row[0] for row in known if not row[4] and row[0] in chosen]).update(active=True)
-        rows.all_conversations().filter(pk=conversation).update(length=len(chosen))
 
     def turns(
         self, conversation: Conversation, before: int | None = None, limit: int | None = PAGE
@@ -305,23 +261,6 @@ class DatabaseStore(Store):
         )
         return {row.id: content for row in found if (content := rows.read_file(row)) is not None}
 
-    def beat(self, running: Mapping[UUID, str | None], lease_seconds: float) -> set[UUID]:
-        rows.all_conversations().filter(running__in=list(running)).update(
-            leased_until=rows.in_seconds(lease_seconds)
-        )
-        grown = [
-            models.Turn(id=id, answer=details.storable(text))
-            for id, text in running.items()
-            if text is not None
-        ]
-        if grown:
-            rows.all_turns().filter(state="running").bulk_update(grown, ["answer"], batch_size=100)
-        stopped = rows.all_turns().filter(pk__in=list(running), stop=True)
-        return set(stopped.values_list("pk", flat=True))
-
-    def ask_to_stop(self, turn: Turn) -> bool:
-        return bool(rows.all_turns().filter(pk=turn.id, state="running").update(stop=True))
-
     def dangling(self, conversation: Conversation | None = None) -> Sequence[Turn]:
         found = rows.all_turns().filter(
             state="running",
@@ -334,20 +273,3 @@ class DatabaseStore(Store):
 def _only(found: Any) -> Conversation | None:
     row = next(iter(found[:1]), None)
     return rows.to_conversation(cast("models.Conversation", row)) if row is not None else None
-
-
-def _has_lost(error: OperationalError) -> bool:
-    cause = error.__cause__
-    return getattr(cause, "sqlstate", None) in _LOST or (error.args[:1] or (None,))[0] in _LOST
-
-
-def _take_out(beyond: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[media.Blob]]:
-    """Return an answer's details with references in place of its media, and these."""
-    blobs: list[media.Blob] = []
-
-    def take(messages: list[Message]) -> list[Message]:
-        kept, found = media.take_out(messages)
-        blobs.extend(found)
-        return kept
-
-    return media.each_answer(beyond, take), blobs

@@ -14,7 +14,7 @@ from django.utils import timezone
 from bupple_engine.conversations.values import Asked, Conversation, Started, Turn
 
 from . import rows
-from .base import PAGE, not_found
+from .base import PAGE, branch_of, not_found
 
 
 def open_turn(conversation: Conversation, asked: Asked, turn: Turn) -> Started | None:
@@ -79,3 +79,13 @@ def _pages(conversation: UUID, page: list[Turn], before: int, *, more: bool) -> 
         found = rows.all_turns().filter(conversation=conversation, active=True, position__lt=before)
         page = rows.to_turns(found.order_by("-position")[:PAGE]) if more else []
         more = len(page) == PAGE
+
+
+def show(conversation: UUID, turn: UUID) -> None:
+    """Have the branch of a turn be the one that is shown."""
+    of_it = rows.all_turns().filter(conversation=conversation)
+    known = list(of_it.values_list("pk", "position", "attempt", "after", "active"))
+    chosen = branch_of(turn, [row[:4] for row in known])
+    of_it.filter(pk__in=[row[0] for row in known if row[4] and row[0] not in chosen]).update(active=False)
+    of_it.filter(pk__in=[row[0] for row in known if not row[4] and row[0] in chosen]).update(active=True)
+    rows.all_conversations().filter(pk=conversation).update(length=len(chosen))
