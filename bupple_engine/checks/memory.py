@@ -10,12 +10,11 @@ from django.core.checks import CheckMessage
 from django.utils.module_loading import import_string
 
 from bupple_engine.conf import Mistake
-from bupple_engine.conf.memory import STORES, find_memory_mistakes, has_memory, readable_memory_settings
+from bupple_engine.conf.memory import APP, STORES, find_memory_mistakes, has_memory, readable_memory_settings
 from bupple_engine.masking.keys import shown
 
 from .table import Address, message, of_mistake
 
-APP = "bupple_engine.conversations"
 WHERE = "BUPPLE_ENGINE['MEMORY']"
 
 

@@ -16,6 +16,9 @@ from bupple_engine.protocol.values import integer, string
 
 from .engine import Mistake, raise_first, read_setting
 
+# The app whose tables the database store needs.
+APP = "bupple_engine.conversations"
+
 STORES = {
     "database": "bupple_engine.conversations.stores.database.DatabaseStore",
     "cache": "bupple_engine.conversations.stores.cache.CacheStore",

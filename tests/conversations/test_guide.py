@@ -33,10 +33,14 @@ class User(tuple[str, str]):
     is_authenticated = True
 
 
-def test_the_guide_does_what_it_says(guide: dict[str, Any], owner: Owner) -> None:
+def test_the_guide_does_what_it_says(
+    guide: dict[str, Any], owner: Owner, capsys: pytest.CaptureFixture[str]
+) -> None:
     request: Any = RequestFactory().post("/", {"question": "Hello"})
     request.user = User(owner)
     assert b"Hello" in b"".join(guide["ask"](request))
+    guide["show_latest"](owner)
+    assert capsys.readouterr().out == "complete | Hello | Hello\n"
     assert guide["follow_up"](owner)["content"] == "What about Tuesday?"
     assert async_to_sync(guide["follow_up_later"])(owner)["content"] == "And Thursday?"
     turns, fresh, mine = guide["show"](request, memory(owner).look().id)  # type: ignore[union-attr]

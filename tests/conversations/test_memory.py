@@ -212,6 +212,13 @@ def test_what_the_checks_call_an_error_raises_at_the_first_use(settings: Any) ->
             memory(("a", 1))
 
 
+def test_the_database_store_names_the_app_that_it_lacks(settings: Any) -> None:
+    settings.INSTALLED_APPS = [name for name in settings.INSTALLED_APPS if "conversations" not in name]
+    set_memory(settings, None)
+    with pytest.raises(ImproperlyConfigured, match=r'INSTALLED_APPS: "bupple_engine\.conversations"'):
+        memory(("a", 1))
+
+
 def test_stores_are_made_once_and_by_their_settings(settings: Any) -> None:
     path = "bupple_engine.conversations.stores.cache.CacheStore"
     set_memory(settings, {**CACHED, "STORES": {"cache": {"TTL": 9}, "own": {"STORE": path, "ttl": 7}}})

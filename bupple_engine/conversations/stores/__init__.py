@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import threading
 
+from django.apps import apps
 from django.core.exceptions import ImproperlyConfigured
 from django.utils.module_loading import import_string
 
 from bupple_engine import process
-from bupple_engine.conf.memory import memory_settings
+from bupple_engine.conf.memory import APP, STORES, memory_settings
 
 from .base import Store
 
@@ -34,6 +35,11 @@ def _make(alias: str) -> Store:
         raise ImproperlyConfigured(f"There is no {where}. Known are {', '.join(sorted(entries))}.")
     options = {key.lower(): value for key, value in entries[alias].items() if key != "STORE"}
     path = entries[alias]["STORE"]
+    if path == STORES["database"] and not apps.is_installed(APP):  # its models would be another app's
+        raise ImproperlyConfigured(
+            f'{where} keeps conversations in the tables of "{APP}". Add to INSTALLED_APPS: "{APP}", '
+            "and run: manage.py migrate"
+        )
     try:
         found = import_string(path)
     except ImportError as error:
