@@ -88,7 +88,7 @@ def store(kind: str, remember: Callable[..., Store]) -> Store:
 
 
 @pytest.fixture(autouse=True)
-def no_connection_is_left(databases: Any) -> Iterator[None]:
+def no_connection_is_left(databases: Any, frozen_heap: None) -> Iterator[None]:
     yield
     gc.collect()
     for kind in DATABASES:
