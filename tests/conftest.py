@@ -17,6 +17,8 @@ import trustme
 from bupple_engine import call_finished
 from bupple_engine.drivers import wired
 from tests.provider import Provider
+from tests.verbs import WAYS
+from tests.worlds import WORLDS, World
 
 # A script's background jobs ignore it, and whatever they start inherits that.
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
@@ -87,6 +89,25 @@ def facts() -> Iterator[list[dict[str, Any]]]:
 def without_aiohttp(monkeypatch: pytest.MonkeyPatch) -> None:
     """Have asynchronous calls run as they do where the extra `async` is not installed."""
     monkeypatch.setattr(wired, "has_aiohttp", lambda: False)
+
+
+@pytest.fixture(params=WAYS)
+def verb(request: pytest.FixtureRequest) -> str:
+    """Give each verb, the asynchronous ones over aiohttp and over threads."""
+    name, _, threads = request.param.partition("-")
+    if threads:
+        request.getfixturevalue("without_aiohttp")
+    return str(name)
+
+
+@pytest.fixture(params=WORLDS)
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    """Give each way in which a stream is read."""
+    if request.param == "threads":
+        request.getfixturevalue("without_aiohttp")
+    world = WORLDS[request.param](request.param)
+    yield world
+    world.leave()
 
 
 @pytest.fixture(scope="session")

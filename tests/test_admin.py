@@ -261,7 +261,9 @@ def test_a_verdict_tells_its_age(configure: Configure, client: Client) -> None:
     configure(echo={})
     (row,) = overview.read_rows()
     then = datetime.now(UTC) - timedelta(minutes=3, seconds=5)
-    row.verdict = Verdict("echo", "echo", True, then, reachable=True, latency=0.25, model_known=None)
+    row.verdict = Verdict(
+        alias="echo", driver="echo", ok=True, checked_at=then, reachable=True, latency=0.25, model_known=None
+    )
     overview.keep_verdicts([row])
     text = html(client.get(PAGE))
     assert re.search(r"3\s+minutes ago", text)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from asgiref.sync import iscoroutinefunction, sync_to_async
+from asgiref.sync import SyncToAsync, ThreadSensitiveContext, iscoroutinefunction, sync_to_async
 from django.apps import apps
 from django.core.exceptions import (
     ImproperlyConfigured,
@@ -1069,6 +1069,37 @@ def test_the_view_is_a_coroutine_function_where_a_loop_runs_alone() -> None:
     assert (view.cls.__name__, view.csrf_exempt) == ("ChatView", True)
     with pytest.raises(AttributeError, match="no attribute 'lost'"):
         _ = view.lost
+
+
+@pytest.mark.parametrize("stream", [True, False])
+@pytest.mark.parametrize("prepares", ["not", "in a thread", "on the loop"])
+async def test_an_answer_is_begun_in_one_visit_to_a_thread(
+    prepares: str, stream: bool, site: Site, provider: Provider, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """DRF, PREPARE, the place, the closing of connections: a change of threads costs as much as they do."""
+
+    async def on_the_loop(request: Any, call: Any) -> Any:
+        return call
+
+    prepare = {"not": None, "in a thread": lambda request, call: call, "on the loop": on_the_loop}[prepares]
+    provider.answer(Answer(body=WIRE.stream(["Yes"]) if stream else WIRE.reply("Yes")))
+    site({"fast": WIRE.settings(provider.url)}, PREPARE=prepare)
+    view: Any = resolve(reverse("bupple_engine:chat-stream" if stream else "bupple_engine:chat")).func
+    loop = asyncio.get_running_loop()
+    run, visits = loop.run_in_executor, []
+
+    def visit(*arguments: Any) -> Any:
+        visits.append(arguments)
+        return run(*arguments)
+
+    monkeypatch.setattr(loop, "run_in_executor", visit)
+    async with ThreadSensitiveContext() as context:
+        body = json.dumps({"messages": HELLO})
+        response = await view(AsyncRequestFactory().post("/", body, content_type="application/json"))
+        assert context not in SyncToAsync.context_to_thread_executor  # its thread has ended
+    assert response.status_code == 200
+    assert len(visits) == (2 if prepares == "on the loop" else 1)
+    response.close()
 
 
 def test_a_decorator_that_takes_the_view_for_synchronous() -> None:

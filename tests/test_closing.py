@@ -53,16 +53,6 @@ def _print() -> Iterator[None]:
         print(f"\n{what}: median {times[len(times) // 2]:.1f} ms, longest {times[-1]:.1f} ms")
 
 
-@pytest.fixture(params=WORLDS)
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    """Give each way in which streams over HTTP are read."""
-    if request.param == "threads":
-        request.getfixturevalue("without_aiohttp")
-    world = WORLDS[request.param](request.param)
-    yield world
-    world.leave()
-
-
 tasks_only = pytest.mark.parametrize("world", ["aiohttp", "threads"], indirect=True)
 
 

@@ -31,7 +31,7 @@ from tests.conftest import Configure
 from tests.provider import Answer, Piece, Provider, split
 from tests.pure import begin, build, hear
 from tests.shapes import SHAPES
-from tests.verbs import STREAMS, VERBS, run
+from tests.verbs import STREAMS, run
 from tests.wires import EVENTS, JSON, KEY, KNOWN, TEXTS, WIRES, Kind, Wire, dump
 
 HELLO = [{"role": "user", "content": "Grüße, 🦜"}]
@@ -48,7 +48,6 @@ ERRORS: dict[Kind, type[EngineError]] = {
     "overloaded": OverloadedError,
     "server": ProviderServerError,
 }
-TRANSPORTS = ["own", "threads"]
 # What the exchange does on its own, and in real time: every wire would only do it again.
 ONE_WIRE = pytest.mark.parametrize("wire", WIRES[1:2], ids=lambda wire: wire.name)
 
@@ -58,18 +57,6 @@ def wire(request: pytest.FixtureRequest) -> Wire:
     """Give each wire, and what some services make of one."""
     found: Wire = request.param
     return found
-
-
-@pytest.fixture(
-    params=[(verb, way) for verb in VERBS for way in TRANSPORTS if way == "own" or verb[0] == "a"],
-    ids="-".join,
-)
-def verb(request: pytest.FixtureRequest) -> str:
-    """Give each verb, the asynchronous ones over aiohttp and over threads."""
-    name, way = request.param
-    if way == "threads":
-        request.getfixturevalue("without_aiohttp")
-    return str(name)
 
 
 @pytest.fixture

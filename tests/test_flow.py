@@ -52,6 +52,8 @@ class Awaited(ChatDriver):
                 raise OverloadedError("Busy")
             if messages[0]["content"] == "break":
                 raise ZeroDivisionError
+            if messages[0]["content"] == "cancelled":
+                raise asyncio.CancelledError
             if messages[0]["content"] == "wait":
                 await asyncio.sleep(60)
             if messages[0]["content"] != "cut":
@@ -94,7 +96,10 @@ def test_what_agenerate_raises_is_raised_with_its_evidence(verb: str, awaited: A
     outcome = run(awaited, verb, "fail")
     assert type(outcome.error) is OverloadedError
     assert (outcome.error.partial_content, outcome.error.alias) == ("One two three", "it")
-    assert type(run(awaited, verb, "cut").error) is StreamInterruptedError
+    for ending in ("cut", "cancelled"):
+        error = run(awaited, verb, ending).error
+        assert type(error) is StreamInterruptedError
+        assert (error.partial_content, error.alias) == ("One two three", "it")
     with pytest.raises(ZeroDivisionError):
         run(awaited, verb, "break")
 

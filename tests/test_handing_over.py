@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import gzip
 import json
 import socket
@@ -209,6 +210,17 @@ def test_a_server_that_ends(site: Site, waits: bool) -> None:
     assert told(b"".join(rest or relay))["type"] == "ShuttingDownError"
     relay.close()
     assert len(site.ended) == 1
+
+
+def test_an_answer_that_nobody_closes(site: Site) -> None:
+    """Its place among the open ones would never be given back."""
+    relay = site.open(FIRST, threading.Event(), LATER)
+    until(lambda: not has_pump())
+    del relay
+    gc.collect()
+    outcome = site.hear()
+    assert (outcome.state, outcome.text, outcome.error) == ("interrupted", "one ", None)
+    site.provider.wait_closed()
 
 
 def test_a_dialect_that_fails_within_a_batch(site: Site) -> None:

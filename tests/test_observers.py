@@ -142,19 +142,6 @@ SHARED: list[Any] = []
 SITE = f"{__name__}.Shared"
 
 
-@pytest.fixture(
-    params=[(verb, way) for verb in VERBS for way in ["own", "threads"] if way == "own" or verb[0] == "a"],
-    ids="-".join,
-)
-def verb(request: pytest.FixtureRequest) -> str:
-    """Give each verb, the asynchronous ones over aiohttp and over threads."""
-    name: str
-    name, way = request.param
-    if way == "threads":
-        request.getfixturevalue("without_aiohttp")
-    return name
-
-
 @pytest.fixture
 def two(configure: Configure) -> Any:
     """Give a driver that needs no provider."""
@@ -444,16 +431,6 @@ def test_an_observer_of_the_other_world_fails_clearly_inside_a_loop(two: Any, ca
         asyncio.run(main())
 
 
-@pytest.fixture(params=WORLDS)
-def world(request: pytest.FixtureRequest) -> Iterator[World]:
-    """Give each way in which a stream is read."""
-    if request.param == "threads":
-        request.getfixturevalue("without_aiohttp")
-    world = WORLDS[request.param](request.param)
-    yield world
-    world.leave()
-
-
 @pytest.mark.parametrize(
     ("world", "way"),
     [
@@ -594,9 +571,34 @@ def test_what_a_driver_raises_itself_is_a_failure(configure: Configure, verb: st
 class Faulty(ChatDriver):
     """Have a mistake."""
 
+    piece: ClassVar[Any] = None
+
     def generate(self, messages: Any, options: Any) -> Any:
         yield {"content": "Hello "}
-        raise ZeroDivisionError
+        if self.piece is None:
+            raise ZeroDivisionError
+        yield self.piece
+
+
+@pytest.mark.parametrize(
+    ("piece", "words"),
+    [
+        (5, "yield dicts, not int"),
+        ({"content": b"x"}, "yield content as a str, not bytes"),
+        ({"content": "x", "metadata": 7}, "yield metadata as a dict, not int"),
+        ({"done": True, "metadata": [1]}, "yield metadata as a dict, not list"),
+        ({"done": True, "usage": 7}, "yield usage as a dict, not int"),
+    ],
+)
+def test_the_end_is_heard_of_what_is_no_piece(
+    configure: Configure, verb: str, piece: Any, words: str, monkeypatch: Any
+) -> None:
+    configure(it={"DRIVER": f"{__name__}.Faulty"})
+    monkeypatch.setattr(Faulty, "piece", piece)
+    watch = Ends()
+    with pytest.raises(TypeError, match=rf"Faulty\.generate\(\) must {words}"):
+        run(ai(), verb, HELLO, observers=watch)
+    assert (watch.outcome.state, watch.outcome.text) == ("failed", "Hello ")
 
 
 def test_a_cut_stream_is_interrupted_and_a_refused_key_failed(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, cast
 from uuid import RFC_4122, UUID
 
 import pytest
@@ -17,7 +17,7 @@ from bupple_engine.exchange.failure import TransportFailure
 from bupple_engine.transports import use_transport
 from tests.conftest import Configure
 from tests.provider import split
-from tests.verbs import STREAMS, VERBS, run
+from tests.verbs import STREAMS, run
 from tests.virtual import Script, VirtualClock, virtually
 from tests.wires import EVENTS, JSON, KEY, TEXTS, WIRES, Wire
 
@@ -29,18 +29,6 @@ def wire(request: pytest.FixtureRequest) -> Wire:
     """Give each wire."""
     found: Wire = request.param
     return found
-
-
-@pytest.fixture(
-    params=[(verb, way) for verb in VERBS for way in ("own", "threads") if way == "own" or verb[0] == "a"],
-    ids="-".join,
-)
-def verb(request: pytest.FixtureRequest) -> str:
-    """Give each verb, the asynchronous ones with and without aiohttp."""
-    name, way = request.param
-    if way == "threads":
-        request.getfixturevalue("without_aiohttp")
-    return str(name)
 
 
 @pytest.fixture
@@ -133,6 +121,24 @@ def test_the_list_of_models_goes_through_it_and_is_no_call(driver: Any, wire: Wi
         assert driver.models() == ["one"]
         assert asyncio.run(driver.amodels()) == ["one"]
     assert [waiting.call for waiting in script.waits] == [None, None]
+
+
+@pytest.mark.parametrize("verb", STREAMS)
+@pytest.mark.parametrize("is_blocking", [True, False])
+def test_a_stream_goes_through_what_was_in_place_when_it_was_made(
+    wire: Wire, verb: str, driver: Any, is_blocking: bool
+) -> None:
+    script = Script(said(wire, verb))
+    other: Any = SimpleNamespace(open=script.open) if is_blocking else script
+    with use_transport(other), seams.CLOCK.use(VirtualClock()):
+        stream = getattr(driver, verb)(HELLO)
+    with use_transport(cast("Any", SimpleNamespace())), seams.CLOCK.use(VirtualClock()):
+        texts = asyncio.run(texts_of(stream)) if verb == "astream" else [each["content"] for each in stream]
+    assert "".join(texts) == "".join(TEXTS)
+
+
+async def texts_of(stream: Any) -> list[str]:
+    return [chunk["content"] async for chunk in stream]
 
 
 def test_the_last_that_was_put_in_place_counts_in_every_thread() -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import copy
-import dataclasses
 import html
 import json
 import logging
@@ -69,7 +68,7 @@ from bupple_engine.http.problems import report
 from bupple_engine.options import COMMON, Option, SecretURL, integer, stop, string, url
 from bupple_engine.wires.chat_completions import ChatCompletionsWire
 from tests.provider import Answer, Provider
-from tests.verbs import STREAMS, VERBS, Quiet
+from tests.verbs import STREAMS, VERBS, WAYS, Quiet
 from tests.wires import EVENTS, JSON, ChatCompletions, dump
 from tests.worlds import until
 
@@ -958,18 +957,8 @@ def filter_by(settings: Any, filter: type[SafeExceptionReporterFilter]) -> None:
     get_default_exception_reporter_filter.cache_clear()  # type: ignore[attr-defined] # its stubs lack the cache
 
 
-OWN = [(verb, "own") for verb in VERBS]
-BLOCKING = [case for case in OWN if case[0][0] != "a"]
-AWAITED = [(verb, way) for verb in VERBS for way in ["own", "threads"] if verb[0] == "a"]
-
-
-@pytest.fixture(params=BLOCKING + AWAITED, ids="-".join)
-def verb(request: pytest.FixtureRequest) -> str:
-    """Give each verb, the asynchronous ones over aiohttp and over threads."""
-    name, way = request.param
-    if way == "threads":
-        request.getfixturevalue("without_aiohttp")
-    return str(name)
+BLOCKING = [way for way in WAYS if way[0] != "a"]
+AWAITED = [way for way in WAYS if way[0] == "a"]
 
 
 @pytest.fixture
@@ -989,7 +978,7 @@ def call_places(world: SimpleNamespace) -> dict[str, str]:
     for n, call in enumerate(world.calls):
         request = call.exchange.request if call.exchange else None
         value = call.value
-        fields = [getattr(value, field.name) for field in dataclasses.fields(value)]
+        fields = [value.options, *vars(value).values()]
         driver = call._build.__self__  # its only way to the driver
         parts = [call, vars(call), value, fields, call.exchange, request, driver, vars(driver)]
         places[f"call {n}"] = " ".join(map(repr, [*parts, driver.get_config()]))
@@ -1003,8 +992,8 @@ def cases() -> Iterator[Any]:
     early = InvalidRequestError, ImproperlyConfigured, VaultError
     for failure, (expected, _) in FAILURES.items():
         is_early = isinstance(expected, type) and issubclass(expected, early)
-        for case in OWN if is_early else BLOCKING + AWAITED:
-            yield pytest.param(failure, case, id="-".join([failure, *case]))
+        for way in VERBS if is_early else WAYS:
+            yield pytest.param(failure, way, id=f"{failure}-{way}")
 
 
 @pytest.mark.parametrize(("failure", "verb"), list(cases()), indirect=["verb"])
@@ -1070,7 +1059,7 @@ def test_the_table_of_settings_on_the_debug_page(scene: Scene, settings: Any) ->
     assert leaks({"debug page": page}) == {}
 
 
-@pytest.mark.parametrize("verb", AWAITED, indirect=True, ids="-".join)
+@pytest.mark.parametrize("verb", AWAITED, indirect=True)
 @pytest.mark.parametrize("answered", [False, True], ids=["head", "body"])
 def test_a_cancelled_call_shows_nothing(
     scene: Scene, world: SimpleNamespace, settings: Any, answered: bool
@@ -1103,7 +1092,7 @@ class OutOfTime(BaseException):
     """As a task queue raises from a signal."""
 
 
-@pytest.mark.parametrize("verb", BLOCKING, indirect=True, ids="-".join)
+@pytest.mark.parametrize("verb", BLOCKING, indirect=True)
 @pytest.mark.parametrize("answered", [False, True], ids=["head", "body"])
 def test_a_call_that_a_signal_ends_shows_nothing(
     scene: Scene, world: SimpleNamespace, settings: Any, answered: bool
@@ -1161,7 +1150,7 @@ def pasted(provider: Provider) -> dict[str, Any]:
     return {"DEFAULT": "it", "DRIVERS": {"it": entry, OTHER_KEY: {"DRIVER": "echo"}}}
 
 
-@pytest.mark.parametrize("verb", OWN, indirect=True, ids="-".join)
+@pytest.mark.parametrize("verb", VERBS, indirect=True)
 def test_a_key_for_a_model_is_shown_nowhere(scene: Scene, world: SimpleNamespace, settings: Any) -> None:
     scene.answer(404, dump({"error": {"message": f"No model {KEY}", "param": KEY}}).encode())
     scene.engine = settings.BUPPLE_ENGINE = pasted(scene.provider)
@@ -1383,7 +1372,7 @@ FORGED = "fine\r\n\u2028ERROR forged\x1b[2J\x9b31m\u202e"
 ONE_LINE = re.compile(r"[^\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]*")
 
 
-@pytest.mark.parametrize("verb", OWN, indirect=True, ids="-".join)
+@pytest.mark.parametrize("verb", VERBS, indirect=True)
 @pytest.mark.parametrize("status", [200, 400])
 def test_what_a_provider_says_forges_nothing(
     status: int, scene: Scene, world: SimpleNamespace, settings: Any

@@ -31,13 +31,12 @@ from bupple_engine.transports import blocking, has_aiohttp
 from bupple_engine.transports.pools import POOLS
 from tests.conftest import Configure
 from tests.provider import Answer, Piece, Provider, split
-from tests.verbs import STREAMS, VERBS, run
+from tests.verbs import STREAMS, VERBS, WAYS, run
 from tests.wires import KEY, ChatCompletions
 from tests.worlds import SECONDS, until
 
 HELLO: Any = [{"role": "user", "content": "Hello"}]
 WIRE = ChatCompletions()
-WAYS = [*VERBS, "asend-threads", "astream-threads"]
 ENVIRONMENT = [
     *(f"{name}_PROXY" for name in ("HTTP", "HTTPS", "ALL", "NO")),
     "REQUESTS_CA_BUNDLE",
@@ -54,15 +53,6 @@ def _environment(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ENVIRONMENT:
         monkeypatch.delenv(name, raising=False)
         monkeypatch.delenv(name.lower(), raising=False)
-
-
-@pytest.fixture(params=WAYS)
-def verb(request: pytest.FixtureRequest) -> str:
-    """Give each verb, the asynchronous ones over aiohttp and over threads."""
-    name, _, threads = request.param.partition("-")
-    if threads:
-        request.getfixturevalue("without_aiohttp")
-    return str(name)
 
 
 # One verb of each transport; the threads use the synchronous one.

@@ -296,6 +296,7 @@ def test_a_host_that_is_only_like_a_service_s_vouches_for_nothing(driver: str) -
 HOSTILE: list[Any] = [
     *(None, True, False, -1, -0.5, 0, 1, 7, 2.9, 1e300, float("nan"), float("inf"), 2**53, 10**40, "", "5"),
     *("٣", "-5", "1e3", "x", "9" * 5000, [], [1], [{"modality": "AUDIO", "tokenCount": 10**6}], [None], {}),
+    "1e999999999", "-0",
     *({"tokenCount": 3}, {"reasoning_tokens": 10**6}, {"cached_tokens": "12"}, {"a": {"b": {"c": [{}]}}}),
 ]  # fmt: skip
 
@@ -528,7 +529,7 @@ def test_all_names_of_hostile_usages_of_one_s_own_hold_together() -> None:
         (1e-05, 1, "0.00001"), (0.00000000005, 1, "0"), (0.00000000015, 1, "0.0000000002"),
         (-1, 1, None), (True, 1, None), (None, 1, None), ("free", 1, None), ("", 1, None), ("NaN", 1, None),
         (float("nan"), 1, None), (float("inf"), 1, None), (1e300, 1, None), ("9" * 5000, 1, None),
-        ([], 1, None),
+        ([], 1, None), ("1e999999999", 1, None), ("1e-999999999", 1, "0"), ("-0", 1, "0"), ("١", 1, None),
     ],
 )  # fmt: skip
 def test_dollars(value: Any, per_dollar: int, expected: str | None) -> None:

@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import json
 from typing import Any
 
 import pytest
 
 from bupple_engine import InvalidRequestError, UnsupportedFeatureError
+from bupple_engine.drivers.arguments import parse_options
 from bupple_engine.masking import SecretURL
-from bupple_engine.protocol.messages import OPENING
+from bupple_engine.protocol.messages import OPENING, validate
+from bupple_engine.protocol.options import EntryOptions, Options, merge, protect
 from bupple_engine.protocol.request import dump, join_url
 from bupple_engine.wires import claude
+from bupple_engine.wires.chat_completions import ChatCompletionsWire
 from bupple_engine.wires.parser import digest
 from bupple_engine.wires.services import SERVICES
 from tests.pure import B64, HELLO, PNG, TEXT, answer, begin, body, build, frames, hear
@@ -478,3 +482,77 @@ def test_what_is_no_json_is_told() -> None:
     for extra, messages in (({"x": object()}, HELLO), ({}, [message])):
         with pytest.raises(InvalidRequestError, match="extra or a message's metadata is no JSON"):
             build("openai", messages, extra=extra)
+
+
+class Asked(ChatCompletionsWire):
+    """Note what is asked for a request's head."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.asked: list[str] = []
+
+    def build_auth(self, key: str, options: Options) -> dict[str, str]:
+        self.asked.append(key)
+        return super().build_auth(key, options)
+
+
+def entry_of(it: Asked, **options: Any) -> EntryOptions:
+    """Return the options of an entry with a model and these."""
+    return EntryOptions(parse_options(protect({"model": "m", **options}), it.options, of_entry=True))
+
+
+def test_what_the_requests_of_an_entry_share_is_built_once() -> None:
+    it = Asked()
+    entry = entry_of(it, api_key="sk-1", base_url="https://it.example/v1")
+    requests = [
+        it.build_request(validate([{"role": "user", "content": text}]), entry, stream)
+        for text in ("a", "b")
+        for stream in (False, True)
+    ]
+    assert it.asked == ["sk-1", "sk-1"]  # the whole answer's, and the stream's
+    assert [request.headers["Authorization"] for request in requests] == ["Bearer sk-1"] * 4
+    assert [request.headers["Accept"] for request in requests[:2]] == [
+        "application/json",
+        "text/event-stream",
+    ]
+    assert {request.url for request in requests} == {"https://it.example/v1/chat/completions"}
+    assert [json.loads(request.body)["messages"][0]["content"] for request in requests] == list("aabb")
+    # What a transport adds for one, such as a proxy, is not another's.
+    requests[0].secrets.add(SecretURL("http://user:password-of-one@proxy.example"))
+    assert "password-of-one" in [*requests[0].secrets]
+    assert [*requests[2].secrets] == ["sk-1"]
+    requests[2].headers["Authorization"] = "changed"
+    assert requests[0].headers["Authorization"] == "Bearer sk-1"
+
+
+def test_what_a_call_s_own_options_change_is_built_for_it() -> None:
+    it = Asked()
+    entry = entry_of(it, api_key="sk-1")
+    sent = validate(HELLO)
+    it.build_request(sent, entry, False)
+    other = it.build_request(
+        sent, merge(entry, parse_options(protect({"api_key": "sk-2"}), it.options)), False
+    )
+    assert other.headers["Authorization"] == "Bearer sk-2"
+    assert it.build_request(sent, entry, False).headers["Authorization"] == "Bearer sk-1"
+    assert it.asked == ["sk-1", "sk-2"]
+    copied = copy.deepcopy(entry)
+    assert copied == entry
+    assert not copied.heads
+
+
+def test_a_key_that_a_callable_gives_is_asked_for_each_request() -> None:
+    it, keys = Asked(), iter(("sk-1", "sk-2"))
+    entry = entry_of(it, api_key=lambda: next(keys))
+    sent = validate(HELLO)
+    found = [it.build_request(sent, entry, False).headers["Authorization"] for _ in range(2)]
+    assert found == ["Bearer sk-1", "Bearer sk-2"]
+
+
+def test_an_option_that_the_api_lacks_is_refused_each_time() -> None:
+    it = Asked()
+    it.unsupported = {"seed": "it has none"}  # type: ignore[misc] # of a wire of our own making
+    entry = entry_of(it, api_key="sk-1", seed=1)
+    for _ in range(2):
+        with pytest.raises(UnsupportedFeatureError, match="seed can't be sent"):
+            it.build_request(validate(HELLO), entry, False)

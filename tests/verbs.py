@@ -15,6 +15,7 @@ from bupple_engine.types import Chunk, Message
 
 VERBS = ["send", "asend", "stream", "astream"]
 STREAMS = ["stream", "astream"]
+WAYS = [*VERBS, "asend-threads", "astream-threads"]  # with aiohttp, and without
 
 
 class Quiet(ChatDriver):

@@ -35,7 +35,7 @@ from .asked import ChatDialect
 from .body import open_body
 from .content import BoundedJSONParser, Negotiation
 from .native import NativeDialect
-from .throttles import CallThrottle
+from .throttles import CallThrottle, caller
 
 # What Django answers with 400, or with nothing since the client has left.
 REFUSED = (BadRequest, MultiPartParserError, SuspiciousOperation, UnreadablePostError)
@@ -54,6 +54,11 @@ class EngineView(APIView):
     def api(self) -> APISettings:
         """The settings of the HTTP API, read once a request."""
         return conf.api_settings()
+
+    @cached_property
+    def caller(self) -> str:
+        """Who calls, as part of a cache key; to be asked once they are known."""
+        return caller(self.request)
 
     def get_renderers(self) -> list[Any]:
         sites: Any = rest_settings.DEFAULT_RENDERER_CLASSES

@@ -107,8 +107,8 @@ def _is_browser(request: Request) -> bool:
     Programs name text/html too, such as n8n's; a browser prefers it.
     """
     return (
-        _preference(request, "text/html") > _preference(request, "application/json")
-        and (request.method in ("GET", "HEAD", "OPTIONS") or "HTTP_X_REQUESTED_WITH" in request.META)
+        (request.method in ("GET", "HEAD", "OPTIONS") or "HTTP_X_REQUESTED_WITH" in request.META)
+        and _preference(request, "text/html") > _preference(request, "application/json")
         and apps.is_installed("rest_framework")  # which has the page's templates
     )
 

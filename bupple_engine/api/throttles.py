@@ -63,7 +63,7 @@ class CallThrottle(BaseThrottle):
     """
 
     def allow_request(self, request: Request, view: Any) -> bool:
-        who = caller(request)
+        who = view.caller
         rate = view.api.throttle_rates[who.partition(":")[0]]
         if rate is None:
             return True

@@ -15,6 +15,7 @@ from django.http import HttpResponseBase
 from rest_framework.request import Request
 from rest_framework.response import Response
 
+from bupple_engine.calls.streams import AsyncStream
 from bupple_engine.conf.registry import ai
 from bupple_engine.drivers.base import ChatDriver
 from bupple_engine.exceptions import InvalidRequestError
@@ -24,14 +25,13 @@ from bupple_engine.http.release import arelease_connections, release_connections
 from bupple_engine.protocol.options import protect
 from bupple_engine.types import Message
 
-from .asked import ChatCall, default_driver, in_their_terms, moved_places
-from .awaited import EitherWay, Pending
+from .asked import ChatCall, ChatDialect, default_driver, in_their_terms, moved_places
+from .awaited import EitherWay, Pending, in_thread
 from .base import EngineView, load
 from .completions import CompletionsDialect, model_object, models, no_such_model
 from .content import accepts_events
 from .native import NativeDialect
 from .slots import Place
-from .throttles import caller
 from .ui import UIDialect
 
 
@@ -55,11 +55,19 @@ class ChatView(EngineView):
         data = cast("dict[str, Any]", request.data)  # the parser takes nothing else
         call = self.dialect_class.read(data, self.api)
         self.places, self.sent = call.places, list(call.messages)
-        wants_events = self.dialect_class is NativeDialect and accepts_events(request)
-        call.stream = call.stream or self.always_streams or wants_events
+        call.stream = (
+            call.stream
+            or self.always_streams
+            or (self.dialect_class is NativeDialect and accepts_events(request))
+        )
         call.context = {"user": getattr(request.user, "pk", None), "endpoint": call.endpoint}
+        prepare = self._prepare
         if isinstance(request._request, ASGIRequest):
-            return Pending(self, call)
+            if prepare is None:
+                return self._open(call)
+            return Pending(self, call) if _is_async(prepare) else self._open(prepare(request, call))
+        if prepare is not None:
+            call = (async_to_sync(prepare) if _is_async(prepare) else prepare)(request, call)
         return self._finish(call)
 
     def tell(self, error: Exception, context: Any = None) -> HttpResponseBase:
@@ -70,14 +78,9 @@ class ChatView(EngineView):
     # Under WSGI
 
     def _finish(self, call: ChatCall) -> HttpResponseBase:
-        prepare = self._prepare
-        if prepare is not None and _is_async(prepare):
-            call = async_to_sync(prepare)(self.request, call)
-        elif prepare is not None:
-            call = prepare(self.request, call)
         driver, options = self._begin(call)
         dialect = self.dialect_class(call)
-        place = Place(caller(self.request), self.api)
+        place = Place(self.caller, self.api)
         if not call.stream:
             place.take()  # it holds a thread until the whole answer is there
             try:
@@ -97,42 +100,47 @@ class ChatView(EngineView):
 
     # Under ASGI
 
-    async def afinish(self, call: ChatCall) -> HttpResponseBase:
+    def _open(self, call: ChatCall) -> Pending:
+        """Do what may block: a key may be asked of a vault, the place of a cache."""
+        driver, options = self._begin(call)
+        dialect = self.dialect_class(call)
+        pending = Pending(self, call)
+        if call.stream:
+            chunks = driver.astream(call.messages, **options)
+            pending.place = place = Place(self.caller, self.api)
+            place.take()
+            pending.answer = lambda: self._astream(chunks, dialect, place)
+        else:
+            pending.answer = lambda: self._asend(driver, call.messages, options, dialect)
+        return pending
+
+    async def afinish(self, pending: Pending) -> HttpResponseBase:
         """See _finish()."""
         try:
-            response = await self._afinish(call)
+            if pending.answer is None:
+                call = await cast("Any", self._prepare)(self.request, pending.call)
+                pending = cast("Pending", await in_thread(lambda: self._open(call)))
+            response = await cast("Any", pending.answer)()
         except Exception as error:  # as dispatch() does, which is over by now
             # In a thread: who hears of it may use the database.
             response = await sync_to_async(self.handle_exception)(error)
         self.headers = self.default_response_headers  # finalize_response() of Pending has taken Vary out
-        return self.finalize_response(self.request, response)  # type: ignore[arg-type] # any response, says DRF
+        return self.finalize_response(self.request, response)
 
-    async def _afinish(self, call: ChatCall) -> HttpResponseBase:
-        prepare = self._prepare
-        if prepare is not None and _is_async(prepare):
-            call = await prepare(self.request, call)
-        elif prepare is not None:
-            call = await sync_to_async(prepare)(self.request, call)
-        driver, options = self._begin(call)
-        dialect = self.dialect_class(call)
-        if not call.stream:
-            await arelease_connections()
-            return Response(dialect.reply_body(await driver.asend(call.messages, **options)))
-        place = Place(caller(self.request), self.api)
+    async def _asend(
+        self, driver: ChatDriver, messages: list[Message], options: dict[str, Any], dialect: ChatDialect
+    ) -> HttpResponseBase:
+        await arelease_connections()  # there are some where the view was called in a thread
+        return Response(dialect.reply_body(await driver.asend(messages, **options)))
+
+    async def _astream(self, chunks: AsyncStream, dialect: ChatDialect, place: Place) -> HttpResponseBase:
         try:
-            # In a thread: a key may be asked of a vault, the place of a cache.
-            chunks = await sync_to_async(self._open)(driver, call, options, place)
             return await astream_response(
                 self.request._request, chunks, dialect=dialect, on_end=lambda _: place.give_back()
             )
         except BaseException:
             place.abandon()
             raise
-
-    def _open(self, driver: ChatDriver, call: ChatCall, options: dict[str, Any], place: Place) -> Any:
-        chunks = driver.astream(call.messages, **options)
-        place.take()
-        return chunks
 
     # Under both
 

@@ -30,11 +30,21 @@ BACKLOG_CHARACTERS = 65_536
 CHUNK_CHARACTERS = 64
 
 
+def _finite(work: Callable[[], T]) -> T:
+    """Return what work returns; a StopIteration can't be raised into a future, whose reader would wait on."""
+    try:
+        return work()
+    except StopIteration as error:
+        raise RuntimeError("A StopIteration was raised, as next() does") from error
+
+
 async def run(work: Callable[[], T], reading: Reading) -> T:
     """Return what work returns; a cancelled caller ends it at once."""
     loop = asyncio.get_running_loop()
     try:
-        return await loop.run_in_executor(threads.get_executor(), contextvars.copy_context().run, work)
+        return await loop.run_in_executor(
+            threads.get_executor(), contextvars.copy_context().run, _finite, work
+        )
     except asyncio.CancelledError:
         reading.abandon()
         raise
@@ -51,7 +61,7 @@ async def carry_out(work: Callable[[], T]) -> T:
     def do() -> None:
         if result.set_running_or_notify_cancel():
             try:
-                result.set_result(work())
+                result.set_result(_finite(work))
             except BaseException as error:
                 result.set_exception(error)
 
@@ -113,26 +123,9 @@ async def iterate(
             if not reading.cancellation.cancelled:
                 reading.abandon()
 
-    def work() -> None:
-        batches = begin()
-        try:
-            for batch in batches:
-                # A loop that was closed with its generators open never makes room again, nor does a reader
-                # that has turned away: past the call's clocks it is read on, so that these end it.
-                while not (room.wait(1) or loop.is_closed() or reading.is_overdue):
-                    pass
-                if reading.cancellation.cancelled or loop.is_closed():
-                    break
-                room.put(measure(batch))
-                put(batch, None, True)
-        except BaseException as error:
-            put([], error, False)
-        else:
-            put([], None, False)
-        finally:
-            batches.close()
-
-    future = threads.get_executor().submit(contextvars.copy_context().run, work)
+    future = threads.get_executor().submit(
+        contextvars.copy_context().run, _read_ahead, begin, reading, room, put, loop.is_closed
+    )
     # Whatever the thread waits for, and however long it takes to see that nobody does any more.
     reading.cancellation.tell(lambda: put([], None, False))
     try:
@@ -150,6 +143,33 @@ async def iterate(
         if not future.cancel() and reading.is_complete:
             # Its connection is on its way back to the pool, where the next call looks for one.
             await asyncio.wait([asyncio.wrap_future(future)])
+
+
+def _read_ahead(
+    begin: Callable[[], Generator[list[Chunk], None, None]],
+    reading: Reading,
+    room: Room,
+    put: Callable[[list[Chunk], BaseException | None, bool], None],
+    is_closed: Callable[[], bool],
+) -> None:
+    """Put what a generator yields, as far ahead of the reader as there is room."""
+    batches = begin()
+    try:
+        for batch in batches:
+            # A loop that was closed with its generators open never makes room again, nor does a reader
+            # that has turned away: past the call's clocks it is read on, so that these end it.
+            while not (room.wait(1) or is_closed() or reading.is_overdue):
+                pass
+            if reading.cancellation.cancelled or is_closed():
+                break
+            room.put(measure(batch))
+            put(batch, None, True)
+    except BaseException as error:
+        put([], error, False)
+    else:
+        put([], None, False)
+    finally:
+        batches.close()
 
 
 def warn_of_blocking(words: str) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import inspect
 import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
@@ -18,7 +20,7 @@ from bupple_engine.types import Chunk, Message, Usage
 
 from . import bridge
 from .call import Call
-from .outcome import Outcome
+from .outcome import Outcome, comes_from_outside
 
 logger = logging.getLogger("bupple_engine")
 
@@ -36,7 +38,8 @@ class Observer:
     may block. Where it has the twin alone, a synchronous call runs that by async_to_sync, as Django does for
     asynchronous receivers of signals; inside a running event loop that fails.
 
-    What an observer raises is logged, and ends nobody's answer; begin() alone can refuse a call.
+    What an observer raises is logged, and ends nobody's answer; begin() alone can refuse a call. But what
+    ends the process or the task, and the time limit of a task queue, is raised on, wherever it comes.
     """
 
     # What a class hears, in either world; and what it has a twin of its own for.
@@ -45,6 +48,9 @@ class Observer:
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
+        for name in _METHODS:
+            if inspect.iscoroutinefunction(getattr(cls, name, None)):
+                raise TypeError(f"{cls.__name__}.{name}() is a coroutine function: call it a{name}().")
         cls.awaited = frozenset(name for name in _METHODS if cls.defines(f"a{name}"))
         cls.heard = cls.awaited | {name for name in _METHODS if cls.defines(name)}
 
@@ -127,12 +133,16 @@ class CallFinished(Observer):
         if call is None or outcome.started is None:
             return
         try:
-            call_finished.send_robust(self._sender, **_facts(call, outcome))
+            answers = call_finished.send_robust(self._sender, **_facts(call, outcome))
         except RuntimeError:
             logger.exception(
                 "An asynchronous receiver of call_finished can't run in this synchronous call",
                 extra={"call_id": str(call.id)},
             )
+            return
+        for _, answer in answers:
+            if isinstance(answer, Exception) and comes_from_outside(answer):
+                raise answer
 
 
 def _facts(call: Call, outcome: Outcome) -> dict[str, Any]:
@@ -163,6 +173,22 @@ def blocking(observer: Observer, name: str) -> Callable[..., Any]:
         return async_to_sync(getattr(observer, f"a{name}"))
     method: Callable[..., Any] = getattr(observer, name)
     return method
+
+
+def dismiss(observer: Observer, name: str, call: Call, error: BaseException) -> None:
+    """Log what an observer has just raised, and raise again what only passes through it."""
+    if is_cancelled() if isinstance(error, asyncio.CancelledError) else comes_from_outside(error):
+        raise error
+    report_failure(observer, name, call)
+
+
+def is_cancelled() -> bool:
+    """Tell whether a CancelledError is for the task that runs, not for what it awaits."""
+    try:
+        task = asyncio.current_task()
+    except RuntimeError:
+        return False
+    return task is not None and task.cancelling() > 0
 
 
 def report_failure(observer: Observer, name: str, call: Call) -> None:
@@ -220,7 +246,9 @@ _registered: tuple[Observer, ...] = ()
 def register(observer: Observer) -> None:
     """Have an app's observer hear all calls of the process; to be called in its AppConfig.ready()."""
     global _registered
-    if observer not in _registered:
+    if not isinstance(observer, Observer):
+        raise TypeError(f"What is registered {_no_observer(observer)}")
+    if not any(each is observer for each in _registered):
         _registered = (*_registered, observer)
 
 

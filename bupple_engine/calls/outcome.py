@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import inspect
 import signal
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from bupple_engine.exceptions import EngineError, StreamInterruptedError
@@ -97,14 +99,19 @@ def state_of(error: BaseException | None) -> State:
 
 
 def interrupts(error: BaseException) -> bool:
-    """Tell whether an error came from outside of the call, or cut its stream off: the provider did not fail.
+    """Tell whether an error came from outside of a call, or cut its stream off: the provider did not fail."""
+    return isinstance(error, StreamInterruptedError) or comes_from_outside(error)
+
+
+def comes_from_outside(error: BaseException) -> bool:
+    """Tell whether an error was raised for other reasons than what the code that it came from does.
 
     The time limits of task queues are Exceptions like any other, but for what raises them: the handler of a
     signal. Celery's is known by its name too, for its pools that have no signals. Source:
     https://docs.celeryq.dev/en/stable/userguide/workers.html#time-limits
     """
     if isinstance(error, EngineError):
-        return isinstance(error, StreamInterruptedError)
+        return False
     if not isinstance(error, Exception):
         return True
     if any(cls.__name__ == "SoftTimeLimitExceeded" for cls in type(error).__mro__):
@@ -121,5 +128,12 @@ def interrupts(error: BaseException) -> bool:
 def _handlers() -> Iterable[Any]:
     """Return the code of what handles this process's signals."""
     found = (signal.getsignal(number) for number in signal.valid_signals())
-    functions = (getattr(handler, "__func__", handler) for handler in found)
-    return {code for each in functions if (code := getattr(each, "__code__", None)) is not None}
+    return {code for handler in found if (code := _code(handler)) is not None}
+
+
+def _code(handler: Any) -> Any:
+    while isinstance(handler, partial):
+        handler = handler.func
+    if callable(handler) and not inspect.isroutine(handler):
+        handler = type(handler).__call__
+    return getattr(getattr(handler, "__func__", handler), "__code__", None)

@@ -19,12 +19,13 @@ from .audience import AsyncBatches, Audience, Batches
 from .call import Call
 from .cancellation import Cancellation
 from .observers import CallFinished, Observer, Pricing, pricing
-from .outcome import Outcome, State, interrupts, make_outcome, state_of
+from .outcome import Outcome, State, comes_from_outside, make_outcome, state_of
 from .seams import CLOCK
 
 if TYPE_CHECKING:
     from bupple_engine.exchange.exchange import Exchange
     from bupple_engine.protocol.messages import Turn
+    from bupple_engine.protocol.options import Options
     from bupple_engine.types import Chunk, Message, Reply, Usage
 
 logger = logging.getLogger("bupple_engine")
@@ -42,6 +43,7 @@ class RunningCall:
     def __init__(
         self,
         value: Call,
+        options: Options,
         turns: list[Turn],
         finished: CallFinished,
         observers: tuple[Observer, ...] = (),
@@ -49,13 +51,14 @@ class RunningCall:
     ) -> None:
         self.value = value
         self.turns = turns
-        self.options = value.options
+        self.options = options
         self.streamed = value.verb == "stream"
         self.cancellation = Cancellation()
         # The seconds after which a wait that is_timed is interrupted by an empty batch; then it goes on.
         self.patience: float | None = None
         self.is_timed = False
         self.exchange: Exchange | None = None
+        self.transport: object | None = None  # what was in place of the network's when it was made
         self.last: Reply | Chunk | None = None
         # Of a driver without an exchange:
         self.first_chunk_at: float | None = None
@@ -171,7 +174,7 @@ class RunningCall:
         """Return what those hear that had begun; nothing is sent."""
         self._finished = True
         self._audience.refuse(error)
-        return self.sum_up("interrupted" if interrupts(error) else "refused", error)
+        return self.sum_up("interrupted" if comes_from_outside(error) else "refused", error)
 
     # What happens meanwhile
 
@@ -212,10 +215,8 @@ class RunningCall:
 
     def finish_elsewhere(self) -> None:
         """See finish(): it is called by the garbage collector, so that others are told by a thread."""
-        if self.has_begun and (self._observers or self._signal.may_be_heard):
+        if self.has_begun:  # by the log, too: a handler may have a lock
             threads.leave(self.finish)
-        else:
-            self.finish()
 
     def sum_up(self, state: State, error: BaseException | None = None) -> Outcome:
         """Return what has come until now, as the Outcome of a call that ended so."""
@@ -271,12 +272,12 @@ class RunningCall:
 
     def _end(self, error: BaseException | None) -> Outcome | None:
         """Return what is to be told, None where it has been told, or nobody hears it."""
+        if self._is_of_parent:  # whose thread may have held the lock
+            return None
         with self._lock:
             if self._finished or self._started is None:
                 return None
             self._finished = True
-        if self._is_of_parent:
-            return None
         if self.is_complete:
             error = None
         if (price := pricing()) is not None:
@@ -284,9 +285,8 @@ class RunningCall:
         state: State = "complete" if self.is_complete else state_of(error)
         outcome = None
         if self._observers or self._signal.is_heard or records.are_kept(state):
-            outcome = self.sum_up(state, error)
+            outcome, noted = self.sum_up(state, error), len(self._attempts)
             records.log_call(outcome)
-            noted = len(self._attempts)
             self._audience.expect(lambda: outcome.attempts[noted:])
         self._attempts = ()  # the frames of an error in them hold this call
         return outcome

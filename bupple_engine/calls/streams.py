@@ -58,6 +58,7 @@ class Stream(_OfCall, Iterator[Chunk]):
         self._batches = batches
         self._ready: Iterator[Chunk] = iter(())
         self._closed = False
+        self._is_asked = False
         _live.add(batches)
 
     def __reduce_ex__(self, protocol: object) -> NoReturn:
@@ -108,7 +109,8 @@ class Stream(_OfCall, Iterator[Chunk]):
         if self._closed:
             raise StopIteration
         try:
-            if not call.has_begun:
+            if not self._is_asked:
+                self._is_asked = True
                 bridge.warn_of_blocking(BLOCKS)
                 call.begin()
             batch = next(self._batches, None)
@@ -197,19 +199,29 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
         chunk = next(self._ready, None)
         if chunk is not None and not self._closed:
             return chunk
-        return await self._advance()
+        if (batch := await self._read()) is None:
+            raise StopAsyncIteration
+        self._ready = iter(batch)
+        return next(self._ready)
 
-    async def _advance(self) -> Chunk:
+    async def take(self) -> list[Chunk] | None:
+        """Return the chunks that come next, at least one; None at the end."""
+        if ready := list(self._ready):
+            return None if self._closed else ready
+        return await self._read()
+
+    async def _read(self) -> list[Chunk] | None:
         call = self._call
         if self._loop is None:
             self._context = copy_context()
             self._loop = asyncio.get_running_loop()
         # In this order: close(), which looks at the loop last, can be in another thread.
         if self._closed:
-            raise StopAsyncIteration
-        self._is_read = True
+            return None
         try:
-            await call.abegin()
+            if not call.has_begun:
+                await call.abegin()  # which nothing can break, so that aclose() does not wait for it
+            self._is_read = True
             async for batch in self._batches:
                 if self._closed:
                     break
@@ -218,8 +230,7 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
                 if batch[-1]["done"]:
                     call.last = batch[-1]
                     await call.afinish()
-                self._ready = iter(batch)
-                return next(self._ready)
+                return batch
         except BaseException as error:
             if not (self._closed and isinstance(error, Exception)):
                 self._closed = True
@@ -231,7 +242,7 @@ class AsyncStream(_OfCall, AsyncIterator[Chunk]):
                 self._reader_left.set_result(None)
         self._closed = True
         await call.afinish()
-        raise StopAsyncIteration
+        return None
 
     async def aclose(self) -> None:
         """End the call; safe to call from another task, and more than once."""

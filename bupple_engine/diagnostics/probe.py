@@ -27,25 +27,14 @@ MAX_CHARACTERS = 500  # of what a provider says
 FIX = "Fix settings.BUPPLE_ENGINE."
 
 
-@dataclass(frozen=True, slots=True)
-class Verdict:
-    """What a probe found; True is yes, False is no, None could not be told.
-
-    reachable: an answer came from where BASE_URL points. latency: the seconds that it took. error: what went
-    wrong, "" where nothing did. advice: what to do, also where all is well but something could not be told.
-    """
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Verdict(Findings):
+    """What a probe found, of which driver, and when; ok says that calls can be made."""
 
     alias: str
     driver: str
     ok: bool
     checked_at: datetime
-    reachable: bool | None = None
-    key_accepted: bool | None = None
-    model_known: bool | None = None
-    latency: float | None = None
-    model: str | None = None
-    error: str = ""
-    advice: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return it as JSON's types; from_dict() makes it again."""
@@ -124,7 +113,8 @@ def _probe(alias: str, seconds: float) -> Verdict:
         latency=time.monotonic() - began if found.reachable and found.latency is None else found.latency,
     )
     label, name = (_label(alias), "") if driver is None else (driver.label, driver.name)
-    return Verdict(label, name, driver is not None and not found.error, now, **asdict(found))
+    ok = driver is not None and not found.error
+    return Verdict(alias=label, driver=name, ok=ok, checked_at=now, **asdict(found))
 
 
 def _cleaned(hide: Callable[[str], str], words: object) -> str:
@@ -134,10 +124,10 @@ def _cleaned(hide: Callable[[str], str], words: object) -> str:
 def _overdue(alias: str, seconds: float) -> Verdict:
     """Return the verdict on a driver that no clock ended."""
     return Verdict(
-        _label(alias),
-        "",
-        False,
-        datetime.now(UTC),
+        alias=_label(alias),
+        driver="",
+        ok=False,
+        checked_at=datetime.now(UTC),
         error=f"There was no verdict within {seconds:g} s.",
         advice="Name resolution, a callable that gives API_KEY or the driver's own code takes too long.",
     )

@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Self
 
 from bupple_engine.calls import bridge
 from bupple_engine.calls.running import RunningCall
 from bupple_engine.calls.streams import AsyncStream, Stream
 from bupple_engine.exceptions import UnsupportedFeatureError
-from bupple_engine.exchange.flow import Flow
+from bupple_engine.exchange.wishes import Flow
 from bupple_engine.protocol import elsewhere
 from bupple_engine.protocol.options import Options, protect
 from bupple_engine.types import Message, Reply
 
 from .calling import Calling
 from .extras import Requirement
-from .generated import AGenerated, Generated, flow_of_pieces
-from .probing import Findings, ask_for_models
 
 if TYPE_CHECKING:
     from django.core.checks import CheckMessage
+
+    from .probing import Findings
 
 
 class ChatDriver(Calling):
@@ -51,7 +51,7 @@ class ChatDriver(Calling):
 
     # A driver of your own has one of these
 
-    def generate(self, messages: list[Message], options: Options) -> Iterator[Any]:
+    def generate(self, messages: list[Message], options: Options) -> Iterator[Mapping[str, object]]:
         """Yield the answer as dicts: {"content": …} for each piece, {"done": True} at its end.
 
         The last may have finish_reason (stop where it has none), model, usage and metadata. An answer
@@ -62,7 +62,7 @@ class ChatDriver(Calling):
         """
         raise TypeError(f"{type(self).__name__} {ChatDriver.find_lacking()}")
 
-    def agenerate(self, messages: list[Message], options: Options) -> AsyncIterator[Any]:
+    def agenerate(self, messages: list[Message], options: Options) -> AsyncIterator[Mapping[str, object]]:
         """See generate(); an asynchronous generator, in place of it.
 
         It runs in the caller's event loop, in a task of its own, and in send() and stream() in a loop of its
@@ -150,6 +150,8 @@ class ChatDriver(Calling):
 
         A provider that fails is a finding, no exception.
         """
+        from .probing import ask_for_models  # a site that never probes has none of it
+
         return ask_for_models(self, seconds)
 
     def check(self) -> Iterable[CheckMessage]:
@@ -177,6 +179,8 @@ class ChatDriver(Calling):
 
     def _flow(self, call: RunningCall) -> Flow:
         """Return what a call does, in both worlds."""
+        from .generated import AGenerated, Generated, flow_of_pieces  # most sites have no such driver
+
         # The messages are those of the beginning: until then observers may set others.
         source: object
         if self._has_own("agenerate"):

@@ -14,7 +14,7 @@ from bupple_engine.calls import bridge
 from bupple_engine.calls.call import Call, Verb
 from bupple_engine.calls.observers import CallFinished, Observer, read_memory, read_observers, registered
 from bupple_engine.calls.running import RunningCall
-from bupple_engine.exchange.flow import Flow
+from bupple_engine.exchange.wishes import Flow
 from bupple_engine.masking import Secret
 from bupple_engine.masking.keys import unkeyed
 from bupple_engine.protocol.answer import fold
@@ -35,6 +35,17 @@ class Calling(Entry, ABC):
     def _call_finished(self) -> CallFinished:
         return CallFinished(type(self))
 
+    # What is known of all calls that have no options of their own
+
+    @cached_property
+    def _shown_model(self) -> str:
+        return unkeyed(self.config.get("model") or "")
+
+    @cached_property
+    def _asks_for_key(self) -> bool:
+        key = self.config.get("api_key")
+        return isinstance(key, Secret) and not key.is_fixed
+
     # What a driver supplies
 
     @abstractmethod
@@ -53,20 +64,24 @@ class Calling(Entry, ABC):
     def _begin(
         self, messages: list[Message] | str | None, options: dict[str, Any], verb: Verb
     ) -> RunningCall:
-        context, system = options.pop("context", None), options.pop("system", None)
-        own, memory = read_observers(options.pop("observers", None)), options.pop("memory", None)
-        merged = merge(self.config, parse_options(options, self.known_options)) if options else self.config
+        context = system = memory = None
+        observers = (*registered(), *self.observers)
+        merged = self.config
+        if options:
+            context, system = options.pop("context", None), options.pop("system", None)
+            observers = (*read_observers(options.pop("observers", None)), *observers)
+            memory = options.pop("memory", None)
+            merged = merge(merged, parse_options(options, self.known_options)) if options else merged
         sent, turns, is_asked = [], [], memory is None or messages is not None
         if is_asked:
             sent = listed([messages] if memory is not None and isinstance(messages, Mapping) else messages)
             turns = validate(sent)
         if memory is not None:
-            own = (read_memory(memory).recorder(sent), *own)
+            observers = (read_memory(memory).recorder(sent), *observers)
         if system is not None:
             system = plain(system)
             turns = [system_turn(system), *turns]
             sent = [{"role": "system", "content": system}, *sent]
-        observers = (*own, *registered(), *self.observers)
         call = self._make_call(merged, verb, sent, turns, context, observers)
         if is_asked:  # else the recorder sets the messages, and the call is prepared then
             self._prepare(call)
@@ -81,9 +96,9 @@ class Calling(Entry, ABC):
         context: Any = None,
         observers: tuple[Observer, ...] = (),
     ) -> RunningCall:
-        model = unkeyed(options.get("model") or "")
+        model = self._shown_model if options is self.config else unkeyed(options.get("model") or "")
         value = Call(verb, self.label, self.name, model, messages or [], options, context)
-        return RunningCall(value, turns or [], self._call_finished, observers, self._build)
+        return RunningCall(value, options, turns or [], self._call_finished, observers, self._build)
 
     def _build(self, call: RunningCall) -> None:
         """Check the messages that an observer has set, and prepare the call anew."""
@@ -93,8 +108,8 @@ class Calling(Entry, ABC):
 
     async def _abegin(self, messages: list[Message] | str | None, options: dict[str, Any]) -> RunningCall:
         """See _begin(); a callable that gives the key, which may wait for a vault, is asked in a thread."""
-        key = options.get("api_key") or self.config.get("api_key")
-        if not isinstance(key, Secret) or key.is_fixed:
+        key = options.get("api_key")
+        if not self._asks_for_key if key is None else not isinstance(key, Secret) or key.is_fixed:
             return self._begin(messages, options, "send")
         return await sync_to_async(self._begin)(messages, options, "send")
 

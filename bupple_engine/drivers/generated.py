@@ -16,7 +16,7 @@ from bupple_engine.calls.running import RunningCall
 from bupple_engine.calls.seams import CLOCK
 from bupple_engine.exceptions import EngineError, StreamInterruptedError
 from bupple_engine.exchange.failure import TransportFailure
-from bupple_engine.exchange.flow import Flow, Last, Open, Read
+from bupple_engine.exchange.wishes import Flow, Last, Open, Read
 from bupple_engine.masking import MaskedDict
 from bupple_engine.masking.keys import unkeyed
 from bupple_engine.protocol.request import Request
@@ -58,32 +58,44 @@ def flow_of_pieces(driver: Generating, source: object, call: RunningCall) -> Flo
                 return
             yield [chunk]
         raise StreamInterruptedError(f"{driver.name} ended without a last piece that has done=True.")
-    except EngineError as error:
+    except (EngineError, TransportFailure) as raised:
+        # What an agenerate() awaits may have been cancelled by others than this call.
+        error = raised if isinstance(raised, EngineError) else StreamInterruptedError(str(raised))
         model = call.options.get("model")
         error.alias, error.driver, error.model = driver.label, driver.name, model and unkeyed(model)
         error.partial_content, error.in_stream, error.attempts = "".join(texts), True, 1
         clean(error, secrets_of(call.options))
-        raise
+        if error is raised:
+            raise
+        raise error from None
 
 
-def complete(piece: Any, driver: Generating, call: RunningCall) -> Chunk:
+def complete(piece: object, driver: Generating, call: RunningCall) -> Chunk:
     """Return what generate() has yielded as a chunk with all its keys."""
     if not isinstance(piece, Mapping):
-        raise TypeError(f"{type(driver).__name__}.generate() must yield dicts, not {type(piece).__name__}")
+        raise _wrong(driver, "dicts", piece)
     done = bool(piece.get("done"))
-    chunk: dict[str, Any] = {"role": "assistant", "content": piece.get("content") or "", "done": done}
+    content, metadata, usage = piece.get("content") or "", piece.get("metadata"), piece.get("usage")
+    if not isinstance(content, str):
+        raise _wrong(driver, "content as a str", content)
+    if metadata is not None and not isinstance(metadata, Mapping):
+        raise _wrong(driver, "metadata as a dict", metadata)
+    if usage is not None and not isinstance(usage, Mapping):
+        raise _wrong(driver, "usage as a dict", usage)
+    chunk: dict[str, Any] = {"role": "assistant", "content": content, "done": done}
     if done:
         chunk["model"] = piece.get("model") or call.options.get("model") or driver.name
-        usage = piece.get("usage")
-        if not isinstance(usage, Mapping | None):
-            kind = type(usage).__name__
-            raise TypeError(f"{type(driver).__name__}.generate() must yield usage as a dict, not {kind}")
         chunk["usage"] = in_common_terms(usage or {})
         chunk["finish_reason"] = piece.get("finish_reason") or "stop"
-        chunk["metadata"] = {"driver": driver.name, **(piece.get("metadata") or {})}
-    elif piece.get("metadata"):
-        chunk["metadata"] = piece["metadata"]
+        chunk["metadata"] = {"driver": driver.name, **(metadata or {})}
+    elif metadata:
+        chunk["metadata"] = metadata
     return cast("Chunk", chunk)
+
+
+def _wrong(driver: Generating, what: str, value: Any) -> TypeError:
+    kind = type(value).__name__
+    return TypeError(f"{type(driver).__name__}.generate() must yield {what}, not {kind}")
 
 
 class _Answer:
@@ -98,7 +110,7 @@ class _Answer:
 class Generated:
     """Be the transport of generate(), which blocks."""
 
-    def __init__(self, generate: Callable[[], Iterator[Any]]) -> None:
+    def __init__(self, generate: Callable[[], Iterator[object]]) -> None:
         self._generate = generate
 
     def open(self, request: Request, waiting: Waiting) -> Pieces:
@@ -109,7 +121,7 @@ class Generated:
 class Pieces(_Answer):
     """What an iterator yields."""
 
-    def __init__(self, pieces: Iterator[Any]) -> None:
+    def __init__(self, pieces: Iterator[object]) -> None:
         super().__init__()
         self._all = pieces
         self._pieces = iter(pieces)
@@ -130,7 +142,7 @@ class Pieces(_Answer):
 class AGenerated:
     """Be the transport of agenerate(), in the caller's event loop or in one of a thread's own."""
 
-    def __init__(self, generate: Callable[[], AsyncIterator[Any]]) -> None:
+    def __init__(self, generate: Callable[[], AsyncIterator[object]]) -> None:
         self._generate = generate
 
     async def aopen(self, request: Request, waiting: Waiting) -> APieces:
@@ -148,7 +160,7 @@ class _Pump:
     What it holds of the task and its context, such as a cancel scope, is so the same at each step.
     """
 
-    def __init__(self, generate: Callable[[], AsyncIterator[Any]], put: Callable[[Any], None]) -> None:
+    def __init__(self, generate: Callable[[], AsyncIterator[object]], put: Callable[[Any], None]) -> None:
         self._generate = generate
         self._put = put
         self._wanted = asyncio.Semaphore(0)
@@ -217,7 +229,7 @@ _tasks: set[asyncio.Task[None]] = set()  # a loop holds its tasks weakly
 class APieces(_Answer):
     """What an asynchronous generator yields in the loop of its reader."""
 
-    def __init__(self, generate: Callable[[], AsyncIterator[Any]]) -> None:
+    def __init__(self, generate: Callable[[], AsyncIterator[object]]) -> None:
         super().__init__()
         self._arrived: asyncio.Queue[Any] = asyncio.Queue()
         self._pump = _Pump(generate, self._arrived.put_nowait)
@@ -241,7 +253,7 @@ class APieces(_Answer):
 class LoopedPieces(_Answer):
     """What an asynchronous generator yields in an event loop of its own, in a thread of its own."""
 
-    def __init__(self, generate: Callable[[], AsyncIterator[Any]], cancellation: Cancellation) -> None:
+    def __init__(self, generate: Callable[[], AsyncIterator[object]], cancellation: Cancellation) -> None:
         super().__init__()
         self._cancellation = cancellation
         self._arrived: queue.SimpleQueue[Any] = queue.SimpleQueue()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Iterable, Mapping
 from contextlib import aclosing
-from functools import cache
+from functools import cache, cached_property
 from typing import TYPE_CHECKING, Self
 
 from asgiref.sync import sync_to_async
@@ -15,15 +15,26 @@ from bupple_engine.calls.running import RunningCall
 from bupple_engine.calls.seams import CLOCK, random
 from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange.exchange import Exchange
-from bupple_engine.exchange.flow import Flow, flow_of
+from bupple_engine.exchange.flow import flow_of
 from bupple_engine.exchange.pages import Listing
+from bupple_engine.exchange.wishes import Flow
 from bupple_engine.masking import mask_url
 from bupple_engine.protocol.answer import reply_of
-from bupple_engine.protocol.options import Option, Options, clocks, limits, protect
+from bupple_engine.protocol.options import (
+    Clocks,
+    EntryOptions,
+    Limits,
+    Option,
+    Options,
+    clocks,
+    limits,
+    protect,
+)
 from bupple_engine.protocol.reading import read_option
 from bupple_engine.protocol.request import Request
 from bupple_engine.protocol.values import unfit
 from bupple_engine.transports import Pooled, has_aiohttp, transport_in_place
+from bupple_engine.transports.shells import acarry_out
 from bupple_engine.types import Reply
 from bupple_engine.wires.base import Wire
 from bupple_engine.wires.parser import Parser
@@ -42,10 +53,18 @@ class HTTPDriver(ChatDriver):
     """A provider spoken to over HTTP; all that is the provider's own is in its wire."""
 
     def __init__(self, alias: str, name: str, config: Options, wire: Wire) -> None:
-        super().__init__(alias, name, config)
+        super().__init__(alias, name, EntryOptions(config))
         self.wire = wire
         self.required = wire.required
         self.models_need_key = wire.models_need_key
+
+    @cached_property
+    def _clocks(self) -> Clocks:
+        return clocks(self.config)
+
+    @cached_property
+    def _limits(self) -> Limits:
+        return limits(self.config)
 
     @property
     def known_options(self) -> Mapping[str, Option]:
@@ -110,6 +129,7 @@ class HTTPDriver(ChatDriver):
     def _turn_page(self, listing: Listing, before: RunningCall) -> RunningCall:
         """Return the call for the next page, under the clock of the first."""
         call = self._make_call(before.options)
+        call.transport = before.transport
         call.exchange = self._exchange(listing, listing.build_page(), call)
         if before.exchange is not None:
             call.exchange.started = before.exchange.started
@@ -129,17 +149,18 @@ class HTTPDriver(ChatDriver):
             request,
             alias=self.label,
             model=call.options.get("model") or "",
-            clocks=clocks(call.options),
+            clocks=self._clocks if call.options is self.config else clocks(call.options),
             max_retries=call.options["max_retries"],
             clock=CLOCK.get(),
             chance=random,
-            limits=limits(call.options),
+            limits=self._limits if call.options is self.config else limits(call.options),
             call=call.value,
         )
 
     def _check_entry(self, call: RunningCall, required: Iterable[str]) -> None:
         """Raise what the entry lacks, and ask for the key."""
-        if defaults := getattr(transport_in_place(), "defaults", None):
+        call.transport = transport_in_place()
+        if defaults := getattr(call.transport, "defaults", None):
             call.options = {**self._read_defaults(defaults), **call.options}
         options = call.options
         for name in required:
@@ -149,6 +170,8 @@ class HTTPDriver(ChatDriver):
                     line = f'Write "BASE_URL": "{self.wire.base_url(options)}"'
                 words = f"{self.name} needs {name.upper()!r}; add it. {line}"
                 raise ImproperlyConfigured(f"BUPPLE_ENGINE['DRIVERS'][{self.label!r}]: {words}")
+        if options is self.config and not self._asks_for_key:
+            return
         if (key := options.get("api_key")) and not key.is_fixed:  # a fixed one was looked at where it was set
             options = call.options = {**options, "api_key": key.ask()}
             if wrong := unfit(options["api_key"].reveal()):
@@ -168,9 +191,8 @@ class HTTPDriver(ChatDriver):
         return flow_of(lambda: (_prepared(call), self._transport(call)))
 
     def _can_await(self, call: RunningCall) -> bool:
-        placed = transport_in_place()
-        if placed is not None:
-            return hasattr(placed, "aopen")
+        if call.transport is not None:
+            return hasattr(call.transport, "aopen")
         if not has_aiohttp():
             _warn_of_threads()
             return False
@@ -184,9 +206,12 @@ class HTTPDriver(ChatDriver):
     async def _areply(self, call: RunningCall) -> Reply:
         if not self._can_await(call):
             return await super()._areply(call)
-        async with aclosing(call.awatch(self._abatches(call))) as batches:
+        batches = call.awatch(acarry_out(self._flow(call), call))
+        try:
             async for _ in batches:
                 pass
+        finally:
+            await batches.aclose()
         return self._fold(call)
 
     def _fold(self, call: RunningCall) -> Reply:
@@ -197,7 +222,7 @@ class HTTPDriver(ChatDriver):
 
     def _transport(self, call: RunningCall) -> object:
         """Return what the call's requests are opened on."""
-        return transport_in_place() or Pooled(call.options)
+        return call.transport if call.transport is not None else Pooled(call.options)
 
 
 def _prepared(call: RunningCall) -> Exchange:

@@ -38,6 +38,8 @@ class Events:
         try:
             payload = loads(text)
         except (ValueError, RecursionError):
+            if text == "[DONE]" and event.event == "message" and self._wire.parse_end(text, answer):
+                return None  # as most streams end
             return self.parse_odd(event)
         name = event.event
         if (

@@ -76,6 +76,7 @@ class Exchange:
         self.last: dict[str, Any] | None = None  # model, usage, finish_reason, metadata
         self.status = 0
         self._request_id: Hidden | None = None
+        self._shown_id: str | None = None  # the same, without the secrets that it may quote
         self.clock = clock
         self._chance = chance
         self.started = clock.now()
@@ -115,7 +116,8 @@ class Exchange:
                     self._clock, seconds = "first_token", left
             if self._body is not None and clocks.idle < seconds:
                 self._clock, seconds = "idle", clocks.idle
-        if self.answer.is_complete:
+        answer = self.answer
+        if answer.finish_reason is not None or answer.ended:  # is_complete, which each read would call
             if self._end_by is None:
                 self._end_by = now + END_SECONDS
             seconds = min(seconds, self._end_by - now)
@@ -132,6 +134,7 @@ class Exchange:
         for name in (*self.wire.request_id_headers, "x-request-id", "apim-request-id", "x-generation-id"):
             if name in headers:
                 self._request_id = Hidden(headers[name])
+                self._shown_id = None
                 break
         self._body = Body(self.wire, self.request, self.answer, status, headers, self.limits, self.clock.wall)
 
@@ -142,7 +145,9 @@ class Exchange:
         """
         if self._pending:
             raise self._pending
-        body = cast("Body", self._body)
+        body = self._body
+        if body is None:
+            raise RuntimeError("The head of the answer has not come.")
         try:
             if data:
                 body.feed(data)
@@ -197,8 +202,11 @@ class Exchange:
     @property
     def request_id(self) -> str | None:
         """The provider's name of the last attempt; it is looked at when asked for, as few calls do."""
-        found = self._request_id
-        return None if found is None else one_line(scrub(found.reveal(), self.request.secrets))
+        if self._request_id is None:
+            return None
+        if self._shown_id is None:
+            self._shown_id = one_line(scrub(self._request_id.reveal(), self.request.secrets))
+        return self._shown_id
 
     def describe(
         self, error: BaseException | None = None, pause: float | None = None, ended: float | None = None

@@ -6,79 +6,18 @@ yield from another: so calls can be put together without a word on threads or ev
 
 from __future__ import annotations
 
-from collections.abc import Callable, Generator
-from dataclasses import dataclass
-from typing import Any, TypeAlias
+from collections.abc import Callable
 
 from bupple_engine.exceptions import EngineError
 from bupple_engine.masking import bare
-from bupple_engine.protocol.request import Request
-from bupple_engine.types import Chunk
 
-from .attempt import Attempt
-from .clock import Clock
 from .exchange import Exchange
 from .failure import TransportFailure
 from .verdict import Again, Done
+from .wishes import CLOSE, Flow, Last, Open, Pause, Read
 
 # How long the body may take to end behind the answer, for its connection to be of use again.
 DRAIN_SECONDS = 0.1
-
-
-@dataclass(slots=True)
-class Open:
-    """Open a request on a source, a transport; it is given the response, once its head is there.
-
-    connect and read are seconds.
-    """
-
-    source: object
-    request: Request
-    connect: float
-    read: float
-    clock: Clock
-
-
-class Read:
-    """Read from the response, waiting for so many seconds at most; it is given what came.
-
-    A flow may yield the same object each time: a wish a read would cost as much as what is done for it.
-    """
-
-    __slots__ = ("seconds",)
-
-    seconds: float
-
-
-@dataclass(slots=True)
-class Last:
-    """Hand the last chunks on; whatever their reader does, drain the response then, and close it."""
-
-    chunks: list[Chunk]
-    seconds: float
-
-
-@dataclass(slots=True)
-class Pause:
-    """Close the response, and wait for so many seconds."""
-
-    seconds: float
-    clock: Clock
-
-
-class Close:
-    """Close the response."""
-
-    __slots__ = ()
-
-
-CLOSE = Close()
-
-# A list of chunks is to be handed on; an Attempt, which another follows, is to be told to the call.
-Wish: TypeAlias = Open | Read | Last | Pause | Close | Attempt | list[Chunk]
-# What a wish is given depends on it. An EngineError and a TransportFailure are thrown into the flow; all else
-# that is raised while a wish is carried out ends the flow.
-Flow: TypeAlias = Generator[Wish, Any, None]
 
 
 def flow_of(begin: Callable[[], tuple[Exchange, object]]) -> Flow:
@@ -97,9 +36,14 @@ def flow_of(begin: Callable[[], tuple[Exchange, object]]) -> Flow:
             del response  # a shell's, which closes it
             while True:
                 read.seconds = exchange.timeout()
-                chunks = exchange.receive((yield read))
+                data = yield read
+                has_ended = not data
+                try:
+                    chunks = exchange.receive(data)
+                finally:
+                    del data  # what came is in no frame of an error's
                 if exchange.finished:
-                    yield Last(chunks, DRAIN_SECONDS)
+                    yield Last(chunks, 0.0 if has_ended else DRAIN_SECONDS)
                     return
                 if chunks:
                     yield chunks

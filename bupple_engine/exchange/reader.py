@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from codecs import BOM_UTF8
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -188,7 +189,7 @@ class Body:
         return None
 
     def _receive_whole(self, body: bytes) -> None:
-        text = body.decode("utf-8-sig", "replace").strip()
+        text = body.removeprefix(BOM_UTF8).decode("utf-8", "replace").strip()
         try:
             payload, is_odd = loads(text), False
         except (ValueError, RecursionError):

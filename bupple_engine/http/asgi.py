@@ -8,6 +8,7 @@ from contextlib import suppress
 from typing import Any
 
 from bupple_engine.calls import threads
+from bupple_engine.calls.streams import AsyncStream
 from bupple_engine.types import Chunk
 
 from . import shutdown
@@ -148,17 +149,25 @@ class AsyncRelay(BaseRelay, AsyncIterator[bytes]):
         except TimeoutError:
             raise stalled() from None
 
+    async def _take_one(self) -> list[Any] | None:
+        """Return the next of chunks of the site's own; see AsyncStream.take()."""
+        async for chunk in self._chunks:
+            return [chunk]
+        return None
+
     async def _pump(self) -> None:
         chunk: Any = None
         try:
-            async for chunk in self._chunks:
-                self._texts.append(chunk["content"])
-                if chunk["done"] or "metadata" in chunk:
-                    self._note(chunk)
-                piece = self._dialect.encode(chunk)
-                self._done = chunk["done"]
-                self._pieces.append(piece)
-                self._size += len(piece) or 1  # an empty piece takes a place, too
+            take = self._chunks.take if isinstance(self._chunks, AsyncStream) else self._take_one
+            while (batch := await take()) is not None:
+                for chunk in batch:
+                    self._texts.append(chunk["content"])
+                    if chunk["done"] or "metadata" in chunk:
+                        self._note(chunk)
+                    piece = self._dialect.encode(chunk)
+                    self._done = chunk["done"]
+                    self._pieces.append(piece)
+                    self._size += len(piece) or 1  # an empty piece takes a place, too
                 self._wake()
                 if self._size > BACKLOG_BYTES and not self._done:
                     await self._make_room()

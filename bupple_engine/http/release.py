@@ -31,6 +31,12 @@ async def arelease_connections() -> None:
     if context is None:  # no ASGI request, such as a test client's: the thread is shared
         await sync_to_async(release_connections)()
     elif context in SyncToAsync.context_to_thread_executor and await sync_to_async(release_connections)():
-        executor = SyncToAsync.context_to_thread_executor.pop(context, None)
-        if executor is not None:
-            executor.shutdown(wait=False)
+        end_thread()
+
+
+def end_thread() -> None:
+    """End the request's own thread, once nothing of its connections is needed any more."""
+    context = SyncToAsync.thread_sensitive_context.get(None)
+    executor = None if context is None else SyncToAsync.context_to_thread_executor.pop(context, None)
+    if executor is not None:
+        executor.shutdown(wait=False)

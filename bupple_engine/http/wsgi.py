@@ -207,6 +207,11 @@ class Relay(BaseRelay, Iterator[bytes]):
         self._left = True
         return True
 
+    def __del__(self) -> None:
+        if self._claim():  # no thread holds it that reads on, and nobody has closed it
+            self._closed = True
+            threads.leave(lambda: self._context.run(self._leave, None))
+
     def _run(self) -> None:
         # The context is left before the other thread enters it, which may be no sooner.
         if self._context.run(self._pump):

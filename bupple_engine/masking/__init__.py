@@ -124,7 +124,10 @@ class Secret(Hidden):
     def reveal(self) -> str:
         """Return the value itself; a callable (a vault, a rotating token) is asked each time."""
         value: Any = self._get()
-        found: str = value() if callable(value) else value
+        try:
+            found: str = value() if callable(value) else value
+        except StopIteration as error:  # of next(keys): in a thread, its caller would wait for ever
+            raise RuntimeError("The callable that gives the key raised a StopIteration") from error
         return found
 
 
@@ -251,7 +254,7 @@ def reveal(value: Any) -> Any:
     if isinstance(value, Hidden):
         return value._get()
     if isinstance(value, MaskedDict):
-        return {name: reveal(inner) for name, inner in value.items()}
+        return {name: inner if type(inner) is str else reveal(inner) for name, inner in value.items()}
     return value
 
 

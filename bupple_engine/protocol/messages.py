@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from types import MappingProxyType
+from typing import Any, NamedTuple
 
 from bupple_engine.exceptions import InvalidRequestError
 from bupple_engine.masking.keys import unkeyed
@@ -24,8 +24,10 @@ PART_KEYS = ("content", "type", "metadata")
 OPENING = "(The assistant begins.)"
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+_NOTHING: Mapping[str, Any] = MappingProxyType({})
+
+
+class Part(NamedTuple):
     """A piece of a turn's content; where is its address in what the caller passed."""
 
     type: str
@@ -34,14 +36,13 @@ class Part:
     where: str
 
 
-@dataclass(frozen=True, slots=True)
-class Turn:
+class Turn(NamedTuple):
     """A checked message; metadata is what a Reply carried back."""
 
     role: str
     parts: tuple[Part, ...]
     where: str
-    metadata: Mapping[str, Any] = field(default_factory=dict)
+    metadata: Mapping[str, Any] = _NOTHING
 
     @property
     def text(self) -> str:
@@ -51,7 +52,10 @@ class Turn:
     @property
     def is_blank(self) -> bool:
         """Whether there is nothing in it but white space: several providers refuse such a turn."""
-        return not any(part.type != "text" or part.content.strip() for part in self.parts)
+        for part in self.parts:
+            if part.type != "text" or (part.content and not part.content.isspace()):
+                return False
+        return True
 
 
 def validate(messages: Any) -> list[Turn]:
@@ -64,6 +68,9 @@ def validate(messages: Any) -> list[Turn]:
     turns = [_turn(message, f"messages[{index}]") for index, message in enumerate(messages)]
     if not turns:
         raise _wrong("messages", "is empty; it needs a message at least")
+    for turn in turns:
+        if turn.role == "user" and not turn.is_blank:
+            return turns  # nearly all
     # Without a user's message too: a conversation may be instructions alone, or begin with the assistant.
     asked = [turn for turn in turns if turn.role == "user"] or turns
     if all(turn.is_blank for turn in asked):
@@ -81,6 +88,15 @@ def system_turn(content: Any) -> Turn:
 
 
 def _turn(message: Any, where: str) -> Turn:
+    if (
+        type(message) is dict
+        and len(message) == 2
+        and type(content := message.get("content")) is str
+        and type(role := message.get("role")) is str
+        and role in ROLES
+        and is_text(content)
+    ):  # nearly all
+        return Turn(role, (Part("text", content, _NOTHING, where),), where)
     if not isinstance(message, Mapping):
         raise _wrong(where, f"must be a dict, not {kind_of(message)}; {elsewhere.of_item(message)}")
     _check_keys(message, MESSAGE_KEYS, where, elsewhere.of_message_key)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import difflib
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import KW_ONLY, dataclass
@@ -16,6 +17,22 @@ MAX_SECONDS = 86_400
 
 # An option's value after parsing, by lower-case name; secrets in it are wrapped.
 Options = dict[str, Any]
+
+
+class EntryOptions(dict[str, Any]):
+    """Be the options of an entry, and keep what all the requests that are built of them have in common.
+
+    heads is a wire's. Whoever lays other options over these has a dict, which keeps nothing.
+    """
+
+    __slots__ = ("heads",)
+
+    def __init__(self, options: Options) -> None:
+        super().__init__(options)
+        self.heads: dict[Any, Any] = {}
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> EntryOptions:
+        return EntryOptions(copy.deepcopy(dict(self), memo))
 
 
 class Clocks(NamedTuple):
@@ -170,6 +187,8 @@ def protect(options: Mapping[Any, Any]) -> MaskedDict:
     driver alone knows to be secret, a secret may stand as well: so all is wrapped but the numbers of COMMON,
     and what reads an option reveals it.
     """
+    if not options:
+        return MaskedDict()
     return MaskedDict({unkeyed_name(name): _wrap(str(name).lower(), options[name]) for name in options})
 
 

@@ -109,8 +109,9 @@ def reports_error(payload: Mapping[str, Any]) -> bool:
     if isinstance(base, dict) and base.get("status_code"):
         return True
     told = payload.get("detail") or payload.get("error_msg")
-    if not told and _is_failed(payload):
-        told = next(filter(None, map(payload.get, ("message", "msg", "errmsg", "err_msg", "Message"))), None)
+    if not told:
+        said = next(filter(None, map(payload.get, ("message", "msg", "errmsg", "err_msg", "Message"))), None)
+        told = said if said and _is_failed(payload) else None
     return isinstance(told, str | list) and says_something(told)
 
 

@@ -63,6 +63,7 @@ class Request:
         *,
         elsewhere: bool = False,
         echo: Callable[[], dict[str, Any]] = _no_echo,
+        inline_reasoning: bool = False,
     ) -> None:
         _set(self, "_url", url if isinstance(url, Hidden) else Hidden(url))
         _set(self, "_headers", headers)
@@ -71,7 +72,7 @@ class Request:
         _set(self, "secrets", secrets or Secrets())
         _set(self, "method", method)
         _set(self, "echo", echo)
-        _set(self, "inline_reasoning", False)
+        _set(self, "inline_reasoning", inline_reasoning)
         _set(self, "elsewhere", elsewhere)
 
     def __setattr__(self, name: str, value: object) -> NoReturn:
@@ -81,7 +82,7 @@ class Request:
         self.__setattr__(name, None)
 
     def replace(self, **changes: Any) -> Request:
-        """Return the same request with another url, body, echo or inline_reasoning."""
+        """Return the same request with another url, body or echo."""
         changed = object.__new__(Request)
         for name in self.__slots__:
             _set(changed, name, getattr(self, name))

@@ -73,7 +73,14 @@ class Decoder:
         if rest := rest.removesuffix(b"\n"):
             self._pieces.append(rest)
             self._held += len(rest)
-        return [event for block in blocks if block and (event := self._parse_block(block))]
+        events = []
+        for block in blocks:
+            if block.startswith(b"data: ") and b"\n" not in block:  # as most are, without a call for each
+                text = block[6:].decode("utf-8", "replace")
+                events.append(_new(Event, ("message", text, self.last_event_id, None)))
+            elif block and (event := self._parse_block(block)):
+                events.append(event)
+        return events
 
     def _strip_bom(self, data: bytes) -> bytes:
         """Return what stands behind a byte order mark at the beginning, b"" while it may still become one."""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterable, Mapping
-from decimal import ROUND_HALF_EVEN, Context, Decimal, InvalidOperation
+from collections.abc import Mapping
+from decimal import ROUND_HALF_EVEN, Context, Decimal
 from typing import Any, NamedTuple, TypeAlias, cast
 
 from bupple_engine.types import Usage
@@ -19,12 +19,12 @@ COUNTS = (*NO_USAGE, *PARTS)
 
 # Count → where an object may have it, the first that is not 0 being the one; a dot goes into an object.
 Paths: TypeAlias = Mapping[str, tuple[str, ...]]
-PLACES_DEEP = 3  # names in a path
 Counted: TypeAlias = dict[str, int | None]
 
 # Beyond it not every reader of JSON has whole numbers, and nobody has counted so far.
 _MOST = 2**53 - 1
 _COSTLIEST = 900_000_000
+_LONGEST = 100  # characters of an amount
 _TICK = Decimal("1e-10")
 _EXACT = Context(prec=60, rounding=ROUND_HALF_EVEN)
 _STANDARD = frozenset({"", "standard", "default", "auto", "on_demand", "unspecified"})
@@ -51,42 +51,57 @@ def count(found: Any, *paths: str) -> int | None:
 
     What is negative, endless, too large or another thing than a number is no count.
     """
-    return _first(look_up(found, path) for path in paths)
-
-
-def _first(values: Iterable[Any]) -> int | None:
     known = None
-    for value in values:
-        if value is None:
-            continue
-        if number := _whole(value):
+    for path in paths:
+        number = _whole(look_up(found, path))
+        if number:
             return number
         known = known if number is None else number
     return known
 
 
-def read_counts(found: Any, paths: Paths) -> Counted:
-    """Return the counts that an object has, by their common names; see count()."""
-    # Each place is looked up in one dict: a walk for each costs as much as all the rest of reading an answer.
-    flat = _flatten(found, PLACES_DEEP) if isinstance(found, dict) else {}
-    counted: Counted = {}
-    for name, places in paths.items():
-        there = [flat[place] for place in places if place in flat]
-        counted[name] = _first(there) if there else None
-    return counted
+class Places:
+    """Find the counts of an object by their common names, each at the first of its paths; see count().
 
+    The object is walked once: a look at each path would cost as much as all the rest of reading an answer.
+    """
 
-def _flatten(found: dict[str, Any], depth: int) -> dict[str, Any]:
-    """Return what stands at each path of so many names at most."""
-    flat = {}
-    for name, value in found.items():
-        if "." in name:
-            continue  # it would be taken for a path
-        if not isinstance(value, dict):
-            flat[name] = value
-        elif depth > 1:
-            flat |= {f"{name}.{inner}": deep for inner, deep in _flatten(value, depth - 1).items()}
-    return flat
+    __slots__ = ("_nothing", "_tree")
+
+    def __init__(self, paths: Paths) -> None:
+        self._nothing: Counted = dict.fromkeys(paths)
+        # Name → what it counts where a number stands behind it, with its rank; and where an object does.
+        self._tree: dict[str, tuple[list[tuple[str, int]], dict[str, Any]]] = {}
+        for name, places in paths.items():
+            for rank, path in enumerate(places):
+                *outer, last = path.split(".")
+                tree = self._tree
+                for step in outer:
+                    tree = tree.setdefault(step, ([], {}))[1]
+                tree.setdefault(last, ([], {}))[0].append((name, rank))
+
+    def read(self, found: Any) -> Counted:
+        """Return the counts that an object has; None for one that it lacks."""
+        counted = self._nothing.copy()
+        if isinstance(found, dict):
+            self._walk(found, self._tree, counted, {})
+        return counted
+
+    def _walk(self, found: dict[str, Any], tree: Any, counted: Counted, ranks: dict[str, int]) -> None:
+        for name, value in found.items():
+            place = tree.get(name)
+            if place is None or value is None:
+                continue
+            if isinstance(value, dict):
+                if place[1]:
+                    self._walk(value, place[1], counted, ranks)
+                continue
+            number = value if type(value) is int and 0 <= value <= _MOST else _whole(value)
+            if number is not None:
+                for target, rank in place[0]:
+                    known = counted[target]
+                    if known is None or (number and (not known or rank < ranks[target])):
+                        counted[target], ranks[target] = number, rank
 
 
 def usage_of(
@@ -104,7 +119,8 @@ def usage_of(
     """
     part = {name: number for name in PARTS if (number := counted.get(name))}
     usage: Usage = NO_USAGE.copy()
-    if any(counted.get(name) is not None for name in NO_USAGE):
+    prompt, completion, total = map(counted.get, NO_USAGE)
+    if prompt is not None or completion is not None or total is not None:
         prompt, completion = _sides(counted, part, reasoning_beside)
         usage = {
             "prompt_tokens": prompt,
@@ -178,12 +194,14 @@ def dollars(value: object, per_dollar: int = 1) -> str | None:
     """Return an amount as a plain decimal string, to ten places; None for what is no amount."""
     if isinstance(value, bool) or not isinstance(value, int | float | str | Decimal):
         return None
+    if isinstance(value, str) and (len(value) > _LONGEST or not value.isascii()):
+        return None
     try:
         amount = _EXACT.divide(Decimal(str(value)), Decimal(per_dollar))
         if not amount.is_finite() or not 0 <= amount <= _COSTLIEST:
             return None
-        return f"{amount.quantize(_TICK, context=_EXACT).normalize(_EXACT):f}"
-    except (InvalidOperation, ValueError):
+        return f"{abs(amount).quantize(_TICK, context=_EXACT).normalize(_EXACT):f}"
+    except (ArithmeticError, ValueError):
         return None
 
 
@@ -208,6 +226,8 @@ def _sides(counted: Counted, part: dict[str, int], reasoning_beside: bool) -> tu
 
 def _whole(value: object) -> int | None:
     """Return a number as a count; some gateways send it as a string, or as a float."""
+    if type(value) is int:
+        return value if 0 <= value <= _MOST else None
     if isinstance(value, str):
         value = int(value) if len(value) < 20 and value.isascii() and value.isdecimal() else None
     elif isinstance(value, float):

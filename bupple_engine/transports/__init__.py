@@ -36,9 +36,10 @@ _seam: Seam[AnyTransport | None] = Seam(None)
 
 
 def use_transport(transport: AnyTransport) -> AbstractContextManager[None]:
-    """Have all calls of the process, in all its threads and loops, go through a transport inside the block.
+    """Have all calls that are made inside the block, in all threads and loops, go through a transport.
 
-    It has open(), aopen() or both; asynchronous calls run in threads where it has no aopen(). It may have
+    A stream that is made inside and read behind it still does. It has open(), aopen() or both; asynchronous
+    calls run in threads where it has no aopen(), and synchronous ones can't do without an open(). It may have
     `defaults`, options that entries lack, such as {"api_key": …}. Blocks may lie in one another; the one that
     was entered last counts. The embedded model and drivers with a generate() of their own open no transport.
     """

@@ -83,7 +83,7 @@ class AiohttpTransport:
         return await session.request(
             request.method,
             request.url,
-            data=Body(request.body, wait) if request.body else None,
+            data=Body(request.body, wait) if wait.has_body else None,
             headers=request.headers,
             allow_redirects=False,
             proxy=proxy.reveal() if proxy is not None else None,

@@ -171,9 +171,10 @@ class Connector(aiohttp.TCPConnector):
                 return connection
             try:
                 is_out = wait.fresh or protocol.refuse_rest()
+                if wait.has_body and not is_out:
+                    return connection  # Body looks when the last of the request is sent
                 if not is_out and (protocol.is_silent() or await protocol.is_clean()):
-                    if not wait.has_body:
-                        protocol.expect()
+                    protocol.expect()
                     return connection
             except BaseException:  # a cancellation; nobody else knows of the connection
                 connection.close()

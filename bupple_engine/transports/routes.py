@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar
 
 from django.core.exceptions import ImproperlyConfigured
 
-from bupple_engine.masking import Hidden, SecretURL
+from bupple_engine.masking import SecretURL
 
 T = TypeVar("T")
 
@@ -59,12 +59,13 @@ class Routes(Generic[T]):
 
     def __init__(self, find: Callable[[str], T]) -> None:
         self._find = find
-        self._found: dict[Hidden, T] = {}
+        self._found: dict[tuple[str, int], T] = {}
 
     def get(self, url: str) -> T:
         """Return the route to a URL; it is found anew where the environment has changed."""
-        # A report of errors prints what a frame holds, and a proxy of the environment has credentials.
-        key = Hidden(("/".join(url.split("/", 3)[:3]), *map(_get_variable, _names)))
+        # A report of errors prints what a frame holds, and a proxy of the environment has credentials: the
+        # hash of them says as well whether they have changed.
+        key = ("/".join(url.split("/", 3)[:3]), hash(tuple(map(_get_variable, _names))))
         found = self._found.get(key)
         if found is None:
             found = self._found[key] = self._find(url)

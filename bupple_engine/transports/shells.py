@@ -11,7 +11,7 @@ from typing import Any, Generic, TypeVar, cast
 from bupple_engine.calls.running import RunningCall
 from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange.attempt import Attempt
-from bupple_engine.exchange.flow import Flow, Last, Open, Pause, Read
+from bupple_engine.exchange.wishes import Flow, Last, Open, Pause, Read
 from bupple_engine.types import Chunk
 
 from .base import (
@@ -58,7 +58,8 @@ def carry_out(flow: Flow, call: RunningCall) -> Generator[list[Chunk], None, Non
                     try:
                         yield wish.chunks
                     finally:
-                        response.drain(wish.seconds)
+                        if wish.seconds:
+                            response.drain(wish.seconds)
                         response.close()
                 elif isinstance(wish, Pause):
                     wish.clock.pause(wish.seconds, cancellation)
@@ -107,13 +108,17 @@ async def acarry_out(flow: Flow, call: RunningCall) -> AsyncGenerator[list[Chunk
                 elif isinstance(wish, list):
                     yield wish
                 elif isinstance(wish, Open):
-                    given = response = await _breakably(_open(wish, call), call)
-                    cancellation.attach(_from_anywhere(response.close))
+                    if call.streamed:
+                        given = response = await _breakably(_open(wish, call), call)
+                        cancellation.attach(_from_anywhere(response.close))
+                    else:  # a send has no other end than its caller's
+                        given = response = await _open(wish, call)
                 elif isinstance(wish, Last):
                     try:
                         yield wish.chunks
                     finally:
-                        await response.drain(wish.seconds)
+                        if wish.seconds:
+                            await response.drain(wish.seconds)
                         response.close()
                 elif isinstance(wish, Pause):
                     await _breakably(wish.clock.apause(wish.seconds), call)

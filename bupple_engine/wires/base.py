@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import re
 from abc import abstractmethod
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any, ClassVar, NamedTuple
 
 from bupple_engine.exceptions import EngineError, UnsupportedFeatureError
 from bupple_engine.masking import Hidden, MaskedDict, Secret, SecretURL, bare, hide, reveal
 from bupple_engine.protocol.media import Media, description, resolve
 from bupple_engine.protocol.messages import Part, Turn
-from bupple_engine.protocol.options import COMMON, Option, Options, merge_dicts
+from bupple_engine.protocol.options import COMMON, EntryOptions, Option, Options, merge_dicts
 from bupple_engine.protocol.request import Request, dump, join_url
 from bupple_engine.protocol.scrubbing import Secrets, secrets_of
 
@@ -20,6 +20,14 @@ from .listing import models_in, name_of
 from .parser import Parser, digest
 
 USER_AGENT = "bupple_engine"
+
+
+class _Head(NamedTuple):
+    """What a request has beside its body, wrapped; secrets gives what is secret in it."""
+
+    url: Hidden
+    headers: MaskedDict
+    secrets: Callable[[], Iterable[str]]
 
 
 class Wire(Parser):
@@ -30,13 +38,14 @@ class Wire(Parser):
     usage is told. One instance serves all threads and event loops of a process: keep no state of a call on
     it, and do no I/O.
 
-    What is called to make a request, once a call, in this order; Parser has what follows:
+    What is called to make a request, in this order; Parser has what follows:
 
-    * check_options(), which refuses the options named by `unsupported`;
-    * build_path(), base_url() where the entry has no BASE_URL, build_auth() with the key where there is one,
-      build_headers();
-    * build_body(), in which the entry's EXTRA is merged; build_echo() with the outcome, for an answer that
-      wants it.
+    * check_options(), which refuses the options named by `unsupported`; build_path(), base_url() where the
+      entry has no BASE_URL, build_auth() with the key where there is one, build_headers(). They depend on
+      their arguments alone: they are asked once a call that has options of its own, or whose key is made for
+      it by a callable, and once an entry for all other calls;
+    * once a call, reasons_inline() and build_body(), in which the entry's EXTRA is merged; build_echo() with
+      the outcome, for an answer that wants it.
 
     Each may raise an UnsupportedFeatureError for what the API can't express and an InvalidRequestError for
     what is wrong with a message: these are raised at the call, before any I/O. For a list of models it is
@@ -111,6 +120,10 @@ class Wire(Parser):
             f"{media.part.where} can't be sent: {self.driver} has no build_media()", param=media.part.where
         )
 
+    def reasons_inline(self, options: Options) -> bool:
+        """Return whether reasoning stands in tags at the head of the answer's text."""
+        return False
+
     def build_text(self, text: str, role: str) -> dict[str, Any]:
         """Return the part for a text."""
         return {"type": "text", "text": text}
@@ -124,20 +137,32 @@ class Wire(Parser):
         raise mistake  # out here: the frames in which a body is built hold what is in extra
 
     def _build_request(self, turns: list[Turn], options: Options, stream: bool) -> Request:
-        self.check_options(options)
-        url, headers, secrets = self._address(self.build_path(options, stream), options, stream)
+        head = self._head(options, stream)
         body = self.build_body(turns, options, stream)
         if options.get("extra"):
             body = merge_dicts(body, reveal(options["extra"]))
         return Request(
-            url,
-            headers,
+            head.url,
+            head.headers,
             dump(body),
             stream,
-            secrets,
+            Secrets(head.secrets),
             elsewhere=options.get("base_url") is not None,
             echo=lambda: self.build_echo(body, options),
+            inline_reasoning=self.reasons_inline(options),
         )
+
+    def _head(self, options: Options, stream: bool) -> _Head:
+        """Return what a request has beside its body, the same as long as the options are an entry's own."""
+        kept = options.heads if isinstance(options, EntryOptions) else {}
+        head: _Head | None = kept.get((self, stream))
+        if head is None:
+            self.check_options(options)
+            head = self._make_head(self.build_path(options, stream), options, stream)
+            key = options.get("api_key")
+            if not key or key.is_fixed:
+                kept[self, stream] = head
+        return head
 
     def build_models_request(self, options: Options, page: str) -> Request:
         """Return the request for a page of the list of models, of the first for ""."""
@@ -151,20 +176,22 @@ class Wire(Parser):
 
         endpoint is the path of messages, which BASE_URL may end with, where path is another.
         """
-        url, headers, secrets = self._address(path, options, stream, method, endpoint)
+        head = self._make_head(path, options, stream, method, endpoint)
         elsewhere = options.get("base_url") is not None
-        return Request(url, headers, b"", stream, secrets, method, elsewhere=elsewhere)
+        return Request(
+            head.url, head.headers, b"", stream, Secrets(head.secrets), method, elsewhere=elsewhere
+        )
 
-    def _address(
+    def _make_head(
         self, path: str, options: Options, stream: bool, method: str = "POST", endpoint: str = ""
-    ) -> tuple[Hidden, MaskedDict, Secrets]:
+    ) -> _Head:
         """Return a request's URL, its headers and what is secret in it, each wrapped."""
         # Revealed once, since a vault may be asked, and wrapped again: whatever raises here shows its locals.
         key = options["api_key"].ask() if options.get("api_key") else None
         base = options.get("base_url") or SecretURL(self.base_url(options))
-        secrets = Secrets(lambda: secrets_of({**options, "api_key": key, "base_url": base}))
         url = Hidden(join_url(base.reveal(), path, endpoint))
-        return url, self._headers(key, base, options, stream, method), secrets
+        headers = self._headers(key, base, options, stream, method)
+        return _Head(url, headers, lambda: secrets_of({**options, "api_key": key, "base_url": base}))
 
     def _headers(
         self, key: Secret | None, base: SecretURL, options: Options, stream: bool, method: str

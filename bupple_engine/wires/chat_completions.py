@@ -17,7 +17,7 @@ from bupple_engine.protocol.messages import OPENING, Turn, system_and_rest
 from bupple_engine.protocol.options import COMMON, Option, Options
 from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.protocol.request import Request, dump
-from bupple_engine.protocol.usage import cost_of, count, read_counts, usage_of
+from bupple_engine.protocol.usage import cost_of, count, usage_of
 from bupple_engine.protocol.values import boolean, choice, string
 from bupple_engine.types import Usage
 
@@ -39,6 +39,8 @@ from .services import Service, service_at
 
 # The fields that a limit on the answer goes by: where one is refused, the provider names the other.
 LIMITS = {"max_tokens": "max_completion_tokens", "max_completion_tokens": "max_tokens"}
+SAMPLING = ("temperature", "max_tokens", "top_p", "stop", "seed", "reasoning_effort")
+CLAUDES_CACHE = ("cache_read_input_tokens", "cache_creation_input_tokens")
 
 
 class ChatCompletionsWire(Wire):
@@ -116,26 +118,20 @@ class ChatCompletionsWire(Wire):
         names = {"organization_id": "OpenAI-Organization", "project_id": "OpenAI-Project"}
         return {header: options[name] for name, header in names.items() if options.get(name)}
 
-    def build_request(self, turns: list[Turn], options: Options, stream: bool) -> Request:
-        request = super().build_request(turns, options, stream)
+    def reasons_inline(self, options: Options) -> bool:
         wanted = options.get("inline_reasoning")
-        if self.inline_reasoning if wanted is None else wanted:
-            return request.replace(inline_reasoning=True)
-        return request
+        return self.inline_reasoning if wanted is None else wanted
 
     def build_body(self, turns: list[Turn], options: Options, stream: bool) -> dict[str, Any]:
         body: dict[str, Any] = {"model": options.get("model"), "messages": self.build_messages(turns)}
         if self.store is not None:
             body["store"] = self.store
-        names = {
-            "temperature": "temperature",
-            "max_tokens": options.get("max_tokens_param") or self.max_tokens_param,
-            "top_p": "top_p",
-            "stop": "stop",
-            "seed": self.seed_param,
-            "reasoning_effort": "reasoning_effort",
-        }
-        body |= {field: options[name] for name, field in names.items() if options.get(name) is not None}
+        for name in SAMPLING:
+            if (value := options.get(name)) is not None:
+                if name == "max_tokens":
+                    body[options.get("max_tokens_param") or self.max_tokens_param] = value
+                else:
+                    body[self.seed_param if name == "seed" else name] = value
         if stream:
             body["stream"] = True
             wanted = options.get("stream_usage")
@@ -187,6 +183,8 @@ class ChatCompletionsWire(Wire):
 
     def simplify(self, parts: list[dict[str, Any]]) -> str | list[dict[str, Any]]:
         """Return text alone as a string, which every server takes."""
+        if len(parts) == 1 and parts[0]["type"] == "text":  # nearly all
+            return str(parts[0]["text"])
         if all(part["type"] == "text" for part in parts):
             return "\n\n".join(part["text"] for part in parts)
         return parts
@@ -312,11 +310,12 @@ class ChatCompletionsWire(Wire):
     def parse_usage(self, answer: Answer, request: Request) -> Usage:
         raw = answer.usage or {}
         service = self.find_service(request)
-        counted = read_counts(raw, self.counts)
-        if not count(raw, "prompt_tokens"):  # a gateway left Claude's words, whose input is without the cache
-            for name in ("cache_read_input_tokens", "cache_creation_input_tokens"):
-                if cached := count(raw, name):
-                    counted["prompt_tokens"] = (counted["prompt_tokens"] or 0) + cached
+        counted = self.places.read(raw)
+        cached = [number for name in CLAUDES_CACHE if name in raw and (number := count(raw, name))]
+        if cached and not count(
+            raw, "prompt_tokens"
+        ):  # a gateway left Claude's words, whose input is without
+            counted["prompt_tokens"] = (counted["prompt_tokens"] or 0) + sum(cached)
         return usage_of(
             raw,
             counted,

@@ -19,7 +19,7 @@ from bupple_engine.protocol.messages import OPENING, Turn, system_and_rest
 from bupple_engine.protocol.options import COMMON, Option, Options, merge_dicts
 from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.protocol.request import Request, dump
-from bupple_engine.protocol.usage import count, read_counts, usage_of
+from bupple_engine.protocol.usage import count, usage_of
 from bupple_engine.protocol.values import string
 from bupple_engine.types import Usage
 
@@ -273,7 +273,7 @@ class ClaudeWire(Wire):
 
     def parse_usage(self, answer: Answer, request: Request) -> Usage:
         raw = answer.usage or {}
-        counted = read_counts(raw, self.counts)
+        counted = self.places.read(raw)
         if not count(raw, "prompt_tokens"):  # where a gateway translated it, the cache is inside
             for name in ("cache_read", "cache_write"):
                 if cached := counted[name]:

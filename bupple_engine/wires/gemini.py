@@ -17,7 +17,7 @@ from bupple_engine.protocol.messages import OPENING, Turn, system_and_rest
 from bupple_engine.protocol.options import COMMON, Option, Options
 from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.protocol.request import Request
-from bupple_engine.protocol.usage import count, read_counts, usage_of
+from bupple_engine.protocol.usage import count, usage_of
 from bupple_engine.protocol.values import string
 from bupple_engine.types import Usage
 
@@ -219,7 +219,7 @@ class GeminiWire(Wire):
 
     def parse_usage(self, answer: Answer, request: Request) -> Usage:
         raw = answer.usage or {}
-        counted = read_counts(raw, self.counts)
+        counted = self.places.read(raw)
         if tool_use := count(raw, "toolUsePromptTokenCount"):
             counted["prompt_tokens"] = (counted["prompt_tokens"] or 0) + tool_use
         counted["audio_input"] = _audio(raw, "promptTokensDetails", "toolUsePromptTokensDetails")

@@ -17,7 +17,7 @@ from bupple_engine.protocol.messages import OPENING, Part, Turn
 from bupple_engine.protocol.options import COMMON, Option, Options
 from bupple_engine.protocol.reports import reports_error, says_something
 from bupple_engine.protocol.request import Request
-from bupple_engine.protocol.usage import Paths, cost_of, read_counts, usage_of
+from bupple_engine.protocol.usage import Paths, cost_of, usage_of
 from bupple_engine.protocol.values import string
 from bupple_engine.types import Usage
 
@@ -247,7 +247,7 @@ class OpenAIWire(Wire):
 
     def parse_usage(self, answer: Answer, request: Request) -> Usage:
         raw = answer.usage or {}
-        counted = read_counts(raw, self.counts)
+        counted = self.places.read(raw)
         counted["searches"] = counted["searches"] or sum(map(_is_search, answer.items))
         # What xAI reports under this name, other hosts of its models report, too, as a zero.
         service = service_at(request.url)

@@ -15,7 +15,7 @@ from bupple_engine.protocol.answer import Answer, repair
 from bupple_engine.protocol.classification import canonical, error_class
 from bupple_engine.protocol.reports import read_error
 from bupple_engine.protocol.request import Request
-from bupple_engine.protocol.usage import Paths, read_counts, usage_of
+from bupple_engine.protocol.usage import Paths, Places, usage_of
 from bupple_engine.types import Usage
 
 
@@ -47,6 +47,13 @@ class Parser(ABC):
 
     counts: ClassVar[Paths] = MappingProxyType({})  # where the provider's usage has the common counts
 
+    places: ClassVar = Places(counts)  # the same, to be read by
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "counts" in cls.__dict__:
+            cls.places = Places(cls.counts)
+
     def __init__(self, driver: str) -> None:
         self.driver = driver
 
@@ -76,7 +83,7 @@ class Parser(ABC):
     def parse_usage(self, answer: Answer, request: Request) -> Usage:
         """Return what the provider has counted until now, in common terms; None where it told nothing."""
         raw = answer.usage or {}
-        return usage_of(raw, read_counts(raw, self.counts), tier=answer.tier)
+        return usage_of(raw, self.places.read(raw), tier=answer.tier)
 
     def parse_echo(self, answer: Answer) -> dict[str, Any]:
         """Return what the provider wants echoed, as it will travel in metadata["echo"]."""
