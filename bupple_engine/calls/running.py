@@ -215,7 +215,7 @@ class RunningCall:
 
     def finish_elsewhere(self) -> None:
         """See finish(): it is called by the garbage collector, so that others are told by a thread."""
-        if self.has_begun:  # by the log, too: a handler may have a lock
+        if self.has_begun and not self._is_of_parent:  # by the log, too: a handler may have a lock
             threads.leave(self.finish)
 
     def sum_up(self, state: State, error: BaseException | None = None) -> Outcome:

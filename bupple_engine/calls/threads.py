@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextvars
 import logging
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -75,7 +76,7 @@ def leave(work: Callable[[], object]) -> None:
     """
     global _drain
     _dropped.put(work)
-    if _drain is None:
+    if _drain is None and not sys.is_finalizing():  # when the start of a thread would never return
         _drain = threading.Thread(target=_drain_dropped, name="bupple_engine end", daemon=True)
         try:
             _drain.start()
