@@ -1,5 +1,7 @@
 """One ai() for every model provider, at home in Django."""
 
+from typing import TYPE_CHECKING, Any
+
 from .calls.call import Call
 from .calls.observers import Observer
 from .calls.outcome import Outcome
@@ -30,6 +32,9 @@ from .exceptions import (
 from .exchange.attempt import Attempt
 from .signals import call_finished
 from .types import Chunk, Message, Reply, Usage
+
+if TYPE_CHECKING:
+    from .conversations.memory import memory
 
 __version__ = "0.1.0"
 
@@ -66,4 +71,13 @@ __all__ = [
     "Usage",
     "ai",
     "call_finished",
+    "memory",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name == "memory":  # which who keeps no conversations is spared
+        from .conversations.memory import memory
+
+        return memory
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, Literal, NotRequired, TypeAlias, TypedDict
+from typing import Any, Literal, NamedTuple, NotRequired, TypeAlias, TypedDict
 
 Role: TypeAlias = Literal["system", "user", "assistant"]
 PartType: TypeAlias = Literal["text", "image", "audio", "document"]
@@ -73,3 +73,10 @@ class Chunk(TypedDict):
     usage: NotRequired[Usage]
     finish_reason: NotRequired[FinishReason]
     metadata: NotRequired[dict[str, Any]]
+
+
+class Owner(NamedTuple):
+    """Whose something is: a model's label, or any word, and an id."""
+
+    type: str
+    id: str

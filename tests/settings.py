@@ -12,6 +12,7 @@ INSTALLED_APPS = [
     "rest_framework",
     "rest_framework.authtoken",
     "bupple_engine",
+    "bupple_engine.conversations",
 ]
 DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
 BUPPLE_ENGINE = {"DEFAULT": "echo", "DRIVERS": {"echo": {}}}

@@ -452,6 +452,13 @@ def a_requests_thread_can_be_found_and_ended() -> None:
 # Django and DRF
 
 
+@canary("django", "owner._state")
+def an_instance_tells_whether_it_is_saved() -> None:
+    from bupple_engine.models import Configuration
+
+    assert Configuration()._state.adding is True
+
+
 @canary("django", "LimitedStream.limit", "HttpRequest.accepted_types")
 def djangos_stream_has_its_limit_in_this() -> None:
     stream: Any = LimitedStream(io.BytesIO(b"5\r\nHello\r\n0\r\n\r\n"), 0)

@@ -535,7 +535,7 @@ ROWS = [
     for index, row in enumerate(rows)
 ]
 # Those that other tests show.
-ELSEWHERE = {"E014", "W016", "W024", "W025", "W018", "W019", "W020", "W021"} | {
+ELSEWHERE = {"E014", "E015", "E016", "W016", "W024", "W025", "W018", "W019", "W020", "W021", "W022"} | {
     f"W10{n}" for n in range(1, 9)
 }
 

@@ -86,7 +86,7 @@ def test_public_means_listed() -> None:
     names = {cls.__name__ for cls in all_classes()} | {"InvalidDriverError", "ai", "call_finished"}
     assert set(bupple_engine.__all__) == names | {
         "AsyncStream", "Attempt", "Call", "Chunk", "Message", "Observer", "Outcome", "Reply", "Stream",
-        "Usage",
+        "Usage", "memory",
     }  # fmt: skip
     assert sorted(bupple_engine.__all__) == bupple_engine.__all__
     assert all(getattr(bupple_engine, name) for name in bupple_engine.__all__)

@@ -7,7 +7,7 @@ import logging
 from collections.abc import Callable, Iterable
 from contextlib import AbstractContextManager, nullcontext
 from inspect import iscoroutinefunction
-from typing import Any, ClassVar, TypeAlias
+from typing import Any, ClassVar, Protocol, TypeAlias
 
 from asgiref.sync import async_to_sync
 
@@ -16,7 +16,7 @@ from bupple_engine.exchange.attempt import Attempt
 from bupple_engine.masking.keys import unkeyed
 from bupple_engine.masking.printing import kind_of
 from bupple_engine.signals import call_finished
-from bupple_engine.types import Chunk, Usage
+from bupple_engine.types import Chunk, Message, Usage
 
 from . import bridge
 from .call import Call
@@ -234,6 +234,21 @@ def read_observers(value: Any) -> tuple[Observer, ...]:
         if wrong := find_fault(each):
             raise InvalidRequestError(f"observers[{index}] is {wrong}", param="observers")
     return found
+
+
+class Remembering(Protocol):
+    """What `memory=` takes: it makes an observer that sets the call's messages, and keeps what comes."""
+
+    def recorder(self, messages: list[Message]) -> Observer: ...
+
+
+def read_memory(value: Any) -> Remembering:
+    """Return what a caller passed as `memory`, or raise an InvalidRequestError where it is none."""
+    if callable(getattr(value, "recorder", None)):
+        found: Remembering = value
+        return found
+    words = f"memory is {kind_of(value)}; write memory=memory(owner), of bupple_engine."
+    raise InvalidRequestError(words, param="memory")
 
 
 def find_fault(value: object) -> str:

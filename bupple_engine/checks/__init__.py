@@ -17,6 +17,7 @@ from .api import check_api, check_open_api
 from .deployment import check_entry_deployed, check_site_deployed
 from .entries import check_entry
 from .environment import check_environment
+from .memory import check_memory
 from .table import CHECKS, Address, Places, guard, of_mistake
 
 __all__ = ["CHECKS", "Address", "check_deployment", "check_settings"]
@@ -36,6 +37,7 @@ def check_settings(app_configs: Any = None, **kwargs: Any) -> list[CheckMessage]
         *guard(lambda: _each_entry(check_entry), root),
         *guard(check_environment, root),
         *guard(check_api, Address("BUPPLE_ENGINE['API']")),
+        *guard(check_memory, Address("BUPPLE_ENGINE['MEMORY']")),
     ]
 
 

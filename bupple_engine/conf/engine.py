@@ -18,7 +18,7 @@ from bupple_engine.masking.printing import with_article
 from bupple_engine.protocol import vendors
 from bupple_engine.protocol.options import COMMON, protect, suggest
 
-KEYS = ("DEFAULT", "DRIVERS", "API", "MAX_THREADS", "OBSERVERS")
+KEYS = ("DEFAULT", "DRIVERS", "API", "MEMORY", "MAX_THREADS", "OBSERVERS")
 
 SHAPE = 'Its shape is {"DEFAULT": "claude", "DRIVERS": {"claude": {"API_KEY": …, "MODEL": …}}}'
 
@@ -50,7 +50,7 @@ class Mistake(NamedTuple):
 
 
 def find_mistakes() -> Iterator[Mistake]:
-    """Yield all that is wrong in BUPPLE_ENGINE, except inside an entry or API."""
+    """Yield all that is wrong in BUPPLE_ENGINE, except inside an entry, API and MEMORY."""
     value = read_setting()
     yield from _wrong_shape(value)
     if isinstance(value, dict):
@@ -79,7 +79,7 @@ def _wrap(key: Any, value: Any) -> Any:
     if key == "DRIVERS" and isinstance(value, dict):
         wrappers = {alias: protect if isinstance(entry, dict) else hide for alias, entry in value.items()}
         return MaskedDict({alias: wrap(value[alias]) for alias, wrap in wrappers.items()})
-    return value if key in ("API", "DEFAULT", "MAX_THREADS", "OBSERVERS") else hide(value)
+    return value if key in ("API", "DEFAULT", "MEMORY", "MAX_THREADS", "OBSERVERS") else hide(value)
 
 
 def _wrong_shape(value: Any) -> Iterator[Mistake]:

@@ -71,12 +71,13 @@ class ChatDriver(Calling):
 
     # The interface
 
-    def send(self, messages: list[Message] | str = "", **options: Any) -> Reply:
+    def send(self, messages: list[Message] | str | None = "", **options: Any) -> Reply:
         """Return the whole answer, or raise an EngineError.
 
         messages may be a string, which is what the user says. Besides the driver's options a call takes
-        `system`, a system message that goes before all others, `context`, which the signal passes on, and
-        `observers`, one Observer or several, of this call only.
+        `system`, a system message that goes before all others, `context`, which the signal passes on,
+        `observers`, one Observer or several, of this call only, and `memory`, the conversation that the
+        messages go on with: they are then what is new, and None asks what the memory says.
         """
         options = protect(options)
         call = self._begin(messages, options, "send")
@@ -92,13 +93,13 @@ class ChatDriver(Calling):
         call.finish()
         return reply
 
-    def stream(self, messages: list[Message] | str = "", **options: Any) -> Stream:
+    def stream(self, messages: list[Message] | str | None = "", **options: Any) -> Stream:
         """Return an iterator over the chunks of the answer; bad messages and options raise here."""
         options = protect(options)
         call = self._begin(messages, options, "stream")
         return Stream(call, call.watch(self._batches(call)))
 
-    async def asend(self, messages: list[Message] | str = "", **options: Any) -> Reply:
+    async def asend(self, messages: list[Message] | str | None = "", **options: Any) -> Reply:
         """See send()."""
         options = protect(options)
         call = await self._abegin(messages, options)
@@ -111,7 +112,7 @@ class ChatDriver(Calling):
         await call.afinish()
         return reply
 
-    def astream(self, messages: list[Message] | str = "", **options: Any) -> AsyncStream:
+    def astream(self, messages: list[Message] | str | None = "", **options: Any) -> AsyncStream:
         """See stream()."""
         options = protect(options)
         call = self._begin(messages, options, "stream")

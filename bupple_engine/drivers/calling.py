@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import AsyncGenerator, Generator
+from collections.abc import AsyncGenerator, Generator, Mapping
 from contextlib import aclosing
 from functools import cached_property
 from typing import Any
@@ -12,7 +12,7 @@ from asgiref.sync import sync_to_async
 
 from bupple_engine.calls import bridge
 from bupple_engine.calls.call import Call, Verb
-from bupple_engine.calls.observers import CallFinished, Observer, read_observers, registered
+from bupple_engine.calls.observers import CallFinished, Observer, read_memory, read_observers, registered
 from bupple_engine.calls.running import RunningCall
 from bupple_engine.exchange.wishes import Flow
 from bupple_engine.masking import Secret
@@ -61,22 +61,30 @@ class Calling(Entry, ABC):
 
     # The beginning of a call
 
-    def _begin(self, messages: list[Message] | str, options: dict[str, Any], verb: Verb) -> RunningCall:
-        context = system = None
+    def _begin(
+        self, messages: list[Message] | str | None, options: dict[str, Any], verb: Verb
+    ) -> RunningCall:
+        context = system = memory = None
         observers = (*registered(), *self.observers)
         merged = self.config
         if options:
             context, system = options.pop("context", None), options.pop("system", None)
             observers = (*read_observers(options.pop("observers", None)), *observers)
+            memory = options.pop("memory", None)
             merged = merge(merged, parse_options(options, self.known_options)) if options else merged
-        sent = listed(messages)
-        turns = validate(sent)
+        sent, turns, is_asked = [], [], memory is None or messages is not None
+        if is_asked:
+            sent = listed([messages] if memory is not None and isinstance(messages, Mapping) else messages)
+            turns = validate(sent)
+        if memory is not None:
+            observers = (read_memory(memory).recorder(sent), *observers)
         if system is not None:
             system = plain(system)
             turns = [system_turn(system), *turns]
             sent = [{"role": "system", "content": system}, *sent]
         call = self._make_call(merged, verb, sent, turns, context, observers)
-        self._prepare(call)
+        if is_asked:  # else the recorder sets the messages, and the call is prepared then
+            self._prepare(call)
         return call
 
     def _make_call(
@@ -98,7 +106,7 @@ class Calling(Entry, ABC):
         call.turns = validate(call.messages)
         self._prepare(call)
 
-    async def _abegin(self, messages: list[Message] | str, options: dict[str, Any]) -> RunningCall:
+    async def _abegin(self, messages: list[Message] | str | None, options: dict[str, Any]) -> RunningCall:
         """See _begin(); a callable that gives the key, which may wait for a vault, is asked in a thread."""
         key = options.get("api_key")
         if not self._asks_for_key if key is None else not isinstance(key, Secret) or key.is_fixed:

@@ -92,7 +92,7 @@ def stream_response(
     if _asks_anew(request, chunks):
         tell_end(on_end, Outcome("interrupted"))
         return _nothing(chunks)
-    if messages is not None:
+    if chunks is None:
         chunks = _driver(driver).stream(messages, **options)
     settings = conf.api_settings()
     release_connections()
@@ -128,7 +128,7 @@ async def astream_response(
     if _asks_anew(request, chunks):
         threads.submit(lambda: tell_end(on_end, Outcome("interrupted")))
         return _nothing(chunks)
-    if messages is not None:
+    if chunks is None:
         # In a thread: the key may come from a vault.
         chunks = await sync_to_async(lambda: _driver(driver).astream(messages, **options))()
     settings = conf.api_settings()
@@ -151,7 +151,7 @@ def problem_response(problem: Problem, dialect: Dialect) -> JsonResponse:
 def _check_arguments(
     chunks: Any, messages: Any, driver: Any, dialect: Any, on_end: Any, options: dict[str, Any]
 ) -> None:
-    if (chunks is None) == (messages is None):
+    if (chunks is None) == (messages is None and options.get("memory") is None):
         raise TypeError('Give either chunks or messages, such as messages="Hello!".')
     if isinstance(dialect, type) or not callable(getattr(dialect, "encode_error", None)):
         raise TypeError("dialect must be a dialect's instance, such as PlainText().")

@@ -89,6 +89,11 @@ _TOLD: dict[type[EngineError], tuple[int, str]] = {
 }
 
 
+def tell_clients(kind: type[EngineError], status: int, message: str) -> None:
+    """Have clients be told of a class of errors of another app; the message names nothing of the site's."""
+    _TOLD[kind] = (status, message)
+
+
 def problem_of(error: BaseException) -> Problem:
     """Return what a client may know about an error.
 

@@ -205,7 +205,7 @@ COMMON: Mapping[str, Option] = {
 }
 
 # What belongs to the caller and is not an option of a driver: it is passed on unchanged.
-_OPEN = ("context", "messages", "observers", "system")
+_OPEN = ("context", "memory", "messages", "observers", "system")
 
 
 def protect(options: Mapping[Any, Any]) -> MaskedDict:
