@@ -10,12 +10,15 @@ from typing import Any
 import pytest
 
 from bupple_engine import (
+    Attempt,
     AuthenticationError,
+    Call,
     ContentFilteredError,
     ContextLengthExceededError,
     EngineError,
     InvalidRequestError,
     ModelNotFoundError,
+    Observer,
     OverloadedError,
     ProviderConnectionError,
     ProviderPermissionError,
@@ -411,6 +414,32 @@ def test_retries_end_in_an_answer(wire: Wire, verb: str, provider: Provider, con
     )
     assert run(ai(), verb, HELLO).reply["content"] == "".join(TEXTS)
     assert len({request.body for request in provider.requests}) == 1
+
+
+class Attempts(Observer):
+    """Keep the attempts of a call."""
+
+    def __init__(self) -> None:
+        self.found: list[Attempt] = []
+
+    def attempt(self, call: Call, attempt: Attempt) -> None:
+        self.found.append(attempt)
+
+
+def test_an_attempt_without_a_head_has_no_request_id(
+    wire: Wire, verb: str, provider: Provider, configure: Configure
+) -> None:
+    configure(it=wire.settings(provider.url, MAX_RETRIES=1))
+    _, _, text = wire.error("overloaded", stream=verb in STREAMS)
+    # Behind a kept connection the transport itself would ask again.
+    said = {**JSON, "retry-after-ms": "1", "connection": "close"}
+    named = {**said, wire.request_id_header or "x-request-id": "first"}
+    provider.answer(Answer(status=503, headers=named, body=text), Answer(disconnect="request"))
+    attempts = Attempts()
+    error = run(ai(), verb, HELLO, observers=attempts).error
+    assert type(error) is ProviderConnectionError
+    assert (error.request_id, error.attempts) == (None, 2)
+    assert [attempt.request_id for attempt in attempts.found] == ["first", None]
 
 
 def test_a_stream_is_retried_until_its_first_content_only(

@@ -132,7 +132,7 @@ def test_a_stream_goes_through_what_was_in_place_when_it_was_made(
     other: Any = SimpleNamespace(open=script.open) if is_blocking else script
     with use_transport(other), seams.CLOCK.use(VirtualClock()):
         stream = getattr(driver, verb)(HELLO)
-    with use_transport(cast("Any", SimpleNamespace())), seams.CLOCK.use(VirtualClock()):
+    with use_transport(cast("Any", SimpleNamespace(open=pytest.fail))), seams.CLOCK.use(VirtualClock()):
         texts = asyncio.run(texts_of(stream)) if verb == "astream" else [each["content"] for each in stream]
     assert "".join(texts) == "".join(TEXTS)
 

@@ -74,9 +74,6 @@ class Exchange:
         self.attempts = 0
         self.finished = False
         self.last: dict[str, Any] | None = None  # model, usage, finish_reason, metadata
-        self.status = 0
-        self._request_id: Hidden | None = None
-        self._shown_id: str | None = None  # the same, without the secrets that it may quote
         self.clock = clock
         self._chance = chance
         self.started = clock.now()
@@ -90,6 +87,8 @@ class Exchange:
         self._pending: EngineError | None = None  # it came behind chunks that are handed on first
         self._body: Body | None = None  # once the head is there
         self.status = 0
+        self._request_id: Hidden | None = None
+        self._shown_id: str | None = None  # the same, without the secrets that it may quote
 
     def open_attempt(self) -> Request:
         """Begin an attempt and return what to send."""
@@ -134,7 +133,6 @@ class Exchange:
         for name in (*self.wire.request_id_headers, "x-request-id", "apim-request-id", "x-generation-id"):
             if name in headers:
                 self._request_id = Hidden(headers[name])
-                self._shown_id = None
                 break
         self._body = Body(self.wire, self.request, self.answer, status, headers, self.limits, self.clock.wall)
 
