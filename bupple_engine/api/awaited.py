@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import threading
 from collections.abc import Awaitable, Callable
 from functools import update_wrapper
@@ -11,6 +10,7 @@ from typing import Any, Protocol
 from asgiref.sync import async_to_sync, markcoroutinefunction, sync_to_async
 from django.http import HttpResponse, HttpResponseBase
 
+from bupple_engine.calls import bridge
 from bupple_engine.http.release import end_thread, release_connections
 
 from .asked import ChatCall
@@ -59,12 +59,12 @@ class EitherWay:
         self._begin = begin
 
     def __getattr__(self, name: str) -> Any:
-        if name.startswith("_is_coroutine") and _in_loop():
+        if name.startswith("_is_coroutine") and bridge.is_on_a_loop():
             return getattr(_MARKED, name)
         raise AttributeError(f"{type(self).__name__!r} object has no attribute {name!r}")
 
     def __call__(self, request: Any, *args: Any, **kwargs: Any) -> Any:
-        if _in_loop():
+        if bridge.is_on_a_loop():
             return self._await(request, *args, **kwargs)
         response = self._begin(request, *args, **kwargs)
         if isinstance(response, Pending):
@@ -74,14 +74,6 @@ class EitherWay:
     async def _await(self, request: Any, *args: Any, **kwargs: Any) -> HttpResponseBase:
         response = await in_thread(lambda: self._begin(request, *args, **kwargs))
         return await response.view.afinish(response) if isinstance(response, Pending) else response
-
-
-def _in_loop() -> bool:
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 async def in_thread(work: Callable[[], HttpResponseBase]) -> HttpResponseBase:

@@ -201,7 +201,7 @@ def dismiss(observer: Observer, name: str, call: Call, error: BaseException) -> 
 
 
 def is_cancelled() -> bool:
-    """Tell whether a CancelledError is for the task that runs, not for what it awaits."""
+    """Return whether a CancelledError is for the task that runs, not for what it awaits."""
     try:
         task = asyncio.current_task()
     except RuntimeError:

@@ -298,7 +298,7 @@ class RunningCall:
         model = (self.last.get("model") if self.last is not None else "") or self.value.model
         try:
             self._usage = price(self.value, model, self.usage(error))
-        except Exception:
+        except Exception:  # of whoever prices: an answer that was given is no failure for want of its price
             logger.exception("A call could not be priced", extra={"call_id": str(self.value.id)})
         if self.last is not None and self._usage is not None:
             self.last["usage"] = self._usage

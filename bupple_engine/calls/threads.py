@@ -87,7 +87,7 @@ def leave(work: Callable[[], object]) -> None:
 def _do(work: Callable[[], object]) -> None:
     try:
         work()
-    except Exception:
+    except Exception:  # of a site's receiver or driver: the next in the queue is still to be ended
         logger.exception("Ending a stream that nobody closed failed")
 
 

@@ -14,12 +14,11 @@ from django.core.exceptions import ImproperlyConfigured
 from bupple_engine import process
 from bupple_engine.exceptions import InvalidDriverError
 from bupple_engine.masking.keys import shown, unkeyed
-from bupple_engine.masking.printing import kind_of
 from bupple_engine.protocol.options import MAX_SECONDS, suggest
-from bupple_engine.protocol.reading import wrong_words
 from bupple_engine.protocol.values import boolean, integer, number, string
 
 from .engine import KEYS, Mistake, default_alias, raise_first, read_setting
+from .part import Table, defaults, or_none, read_part
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +57,7 @@ def api_settings() -> APISettings:
 def readable_api_settings() -> APISettings:
     """Return them for the checks, with defaults in place of what is wrong: no mistake hides another."""
     found, _ = _read()
-    found = {key.lower(): parse(default) for key, (default, parse) in API.items()} | found
+    found = defaults(API) | found
     if found["drivers"] is None:
         found["drivers"] = []
         with suppress(ImproperlyConfigured):
@@ -82,33 +81,16 @@ def _advice(key: str) -> str:
 
 
 def _read() -> tuple[dict[str, Any], list[Mistake]]:
-    """Return the values that can be read, by lower-case name, and what is wrong with the others."""
+    found, mistakes = read_part("API", "E013", API, EXAMPLES, _advice)
     value = read_setting()
-    value = value if isinstance(value, dict) else {}
-    given, drivers = value.get("API"), value.get("DRIVERS")
-    given = {} if given is None else given
-    where = "BUPPLE_ENGINE['API']"
-    if not isinstance(given, dict):
-        return {}, [Mistake("E013", where, f" must be a dict, not {kind_of(given)}.")]
-    mistakes = [
-        Mistake("E013", where, f": unknown key {shown(key)}.", _advice(str(key).upper()))
-        for key in given
-        if key not in API
-    ]
-    found: dict[str, Any] = {}
-    for key, (default, parse) in API.items():
-        try:
-            found[key.lower()] = parse(given.get(key, default))
-        except ValueError as error:
-            words = f" {wrong_words(error, shown(given[key]))}."
-            hint = f'Write, for instance, "{key}": {EXAMPLES.get(key, default)!r}'
-            mistakes.append(Mistake("E013", f"{where}[{key!r}]", words, hint))
+    drivers = value.get("DRIVERS") if isinstance(value, dict) else None
     for key in ("DRIVERS", "MODELS"):
         for alias in found.get(key.lower()) or ():
             if isinstance(drivers, dict) and alias not in drivers:
                 words = f" has {shown(alias)}, which no driver has."
                 hint = suggest(alias, [unkeyed(str(name)) for name in drivers]).strip()
-                mistakes.append(Mistake("E013", f"{where}[{key!r}]", words, hint, InvalidDriverError))
+                address = f"BUPPLE_ENGINE['API'][{key!r}]"
+                mistakes.append(Mistake("E013", address, words, hint, InvalidDriverError))
     return found, mistakes
 
 
@@ -131,10 +113,6 @@ def _dict_of(kind: Callable[[Any], Any], *names: str) -> Callable[[Any], dict[st
         return {name: kind(value[name]) for name in value}
 
     return parse
-
-
-def _or_none(kind: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else kind(value)
 
 
 def _class_or_path(value: Any) -> Any:
@@ -190,7 +168,7 @@ def _wrong_client_option(name: str) -> str:
 
 def _both(default: dict[str, Any], kind: Callable[[Any], Any]) -> Callable[[Any], dict[str, Any]]:
     """Return a parser of a dict with the default's names; None is no limit, a missing one the default's."""
-    parse = _dict_of(_or_none(kind), *default)
+    parse = _dict_of(or_none(kind), *default)
     return lambda value: parse({**default, **value} if isinstance(value, Mapping) else value)
 
 
@@ -207,11 +185,10 @@ EXAMPLES: Mapping[str, Any] = {
     "PREPARE": "myproject.ai.prepare",
 }
 
-# Key → default and parser.
-API: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
+API: Table = {
     "PERMISSION_CLASSES": (["rest_framework.permissions.IsAdminUser"], _list_of(_class_or_path)),
-    "AUTHENTICATION_CLASSES": (None, _or_none(_list_of(_class_or_path))),
-    "DRIVERS": (None, _or_none(_list_of(string))),
+    "AUTHENTICATION_CLASSES": (None, or_none(_list_of(_class_or_path))),
+    "DRIVERS": (None, or_none(_list_of(string))),
     "MODELS": ({}, _dict_of(_list_of(string))),
     "OPTIONS": ({}, _client_options),
     "SYSTEM_MESSAGES": (False, boolean),
@@ -225,5 +202,5 @@ API: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
     "GATE_SECONDS": (20, number(0, MAX_SECONDS)),
     "HEARTBEAT_SECONDS": (15, number(0.01, MAX_SECONDS)),
     "SHUTDOWN_SECONDS": (5, number(0, MAX_SECONDS)),
-    "PREPARE": (None, _or_none(_class_or_path)),
+    "PREPARE": (None, or_none(_class_or_path)),
 }

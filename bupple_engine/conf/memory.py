@@ -9,12 +9,12 @@ from typing import Any
 
 from bupple_engine import process
 from bupple_engine.masking.keys import shown
-from bupple_engine.masking.printing import kind_of
 from bupple_engine.protocol.options import suggest
 from bupple_engine.protocol.reading import wrong_words
 from bupple_engine.protocol.values import integer, string
 
 from .engine import Mistake, raise_first, read_setting
+from .part import Table, defaults, or_none, read_part
 
 # The app whose tables the database store needs.
 APP = "bupple_engine.conversations"
@@ -51,9 +51,7 @@ process.after_change(memory_settings.cache_clear)
 def readable_memory_settings() -> MemorySettings:
     """Return them for the checks, with the default in place of what is wrong: no mistake hides another."""
     found, _ = _read()
-    return MemorySettings(
-        **{key.lower(): parse(default()) for key, (default, parse) in MEMORY.items()} | found
-    )
+    return MemorySettings(**defaults(MEMORY) | found)
 
 
 def find_memory_mistakes() -> Iterator[Mistake]:
@@ -62,40 +60,18 @@ def find_memory_mistakes() -> Iterator[Mistake]:
 
 
 def has_memory() -> bool:
-    """Tell whether the site has set MEMORY; who has not is spared the checks of it."""
+    """Return whether the site has set MEMORY; its checks are for nobody else."""
     value = read_setting()
     return isinstance(value, dict) and value.get("MEMORY") is not None
 
 
 def _read() -> tuple[dict[str, Any], list[Mistake]]:
-    """Return the values that can be read, by lower-case name, and what is wrong with the others."""
-    value = read_setting()
-    given = value.get("MEMORY") if isinstance(value, dict) else None
-    given = {} if given is None else given
-    where = "BUPPLE_ENGINE['MEMORY']"
-    if not isinstance(given, dict):
-        return {}, [Mistake("E015", where, f" must be a dict, not {kind_of(given)}.")]
-    mistakes = [
-        Mistake("E015", where, f": unknown key {shown(key)}.", suggest(str(key).upper(), MEMORY).strip())
-        for key in given
-        if key not in MEMORY
-    ]
-    found: dict[str, Any] = {}
-    for key, (default, parse) in MEMORY.items():
-        try:
-            found[key.lower()] = parse(given.get(key, default()))
-        except ValueError as error:
-            words = f" {wrong_words(error, shown(given[key]))}."
-            mistakes.append(Mistake("E015", f"{where}[{key!r}]", words, _example(key)))
+    found, mistakes = read_part("MEMORY", "E015", MEMORY, EXAMPLES)
     if "stores" in found and found.get("store", "") not in found["stores"] and "store" in found:
         words = f" is {shown(found['store'])}, which STORES has not."
         hint = suggest(found["store"], [str(name) for name in found["stores"]]).strip()
-        mistakes.append(Mistake("E015", f"{where}['STORE']", words, hint))
+        mistakes.append(Mistake("E015", "BUPPLE_ENGINE['MEMORY']['STORE']", words, hint))
     return found, mistakes
-
-
-def _example(key: str) -> str:
-    return f'Write, for instance, "{key}": {EXAMPLES.get(key) or MEMORY[key][0]()!r}'
 
 
 def _stores(value: Any) -> dict[str, dict[str, Any]]:
@@ -133,17 +109,13 @@ STORE_OPTIONS: Mapping[tuple[str, str], Callable[[Any], Any]] = {
 }
 
 
-def _or_none(kind: Callable[[Any], Any]) -> Callable[[Any], Any]:
-    return lambda value: None if value is None else kind(value)
-
-
 def _path(value: Any) -> Any:
     if not callable(value) and not (isinstance(value, str) and "." in value):
         raise ValueError("must be a dotted path")
     return value
 
 
-def _table(rows: Mapping[str, tuple[Any, Callable[[Any], Any]]]) -> Callable[[Any], dict[str, Any]]:
+def _table(rows: Table) -> Callable[[Any], dict[str, Any]]:
     """Return a parser of a dict that has some of the rows' keys; the others have their default."""
 
     def parse(value: Any) -> dict[str, Any]:
@@ -163,11 +135,11 @@ def _table(rows: Mapping[str, tuple[Any, Callable[[Any], Any]]]) -> Callable[[An
     return parse
 
 
-CONTEXT: Mapping[str, tuple[Any, Callable[[Any], Any]]] = {
+CONTEXT: Table = {
     "STRATEGY": ("bupple_engine.conversations.context.recent", _path),
-    "MAX_TURNS": (100, _or_none(integer(1))),
-    "MAX_CHARACTERS": (200_000, _or_none(integer(1))),
-    "MAX_TOKENS": (None, _or_none(integer(1))),
+    "MAX_TURNS": (100, or_none(integer(1))),
+    "MAX_CHARACTERS": (200_000, or_none(integer(1))),
+    "MAX_TOKENS": (None, or_none(integer(1))),
     "MEDIA_TURNS": (4, integer(0)),
 }
 
@@ -177,12 +149,11 @@ EXAMPLES: Mapping[str, Any] = {
     "TITLE": "myproject.ai.title_of",
 }
 
-# Key → what gives its default, and parser.
-MEMORY: Mapping[str, tuple[Callable[[], Any], Callable[[Any], Any]]] = {
-    "STORE": (lambda: "database", string),
-    "STORES": (lambda: {"database": {}}, _stores),
-    "CONTEXT": (dict, _table(CONTEXT)),
-    "MEDIA_STORAGE": (lambda: "default", string),
-    "TITLE": (lambda: None, _or_none(_path)),
-    "MAX_TURNS": (lambda: 5000, integer(1)),
+MEMORY: Table = {
+    "STORE": ("database", string),
+    "STORES": ({"database": {}}, _stores),
+    "CONTEXT": ({}, _table(CONTEXT)),
+    "MEDIA_STORAGE": ("default", string),
+    "TITLE": (None, or_none(_path)),
+    "MAX_TURNS": (5000, integer(1)),
 }

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import secrets
 from typing import Any
 
@@ -55,17 +54,8 @@ def owner_of_request(request: Any) -> Owner:
 
 
 def is_request(owner: Any) -> bool:
-    """Tell whether an owner is an HttpRequest, or what DRF wraps one in."""
+    """Return whether an owner is an HttpRequest, or what DRF wraps one in."""
     return hasattr(owner, "META") and hasattr(owner, "method")
-
-
-def is_in_loop() -> bool:
-    """Tell whether an event loop runs here, in which neither a user nor a session may be loaded."""
-    try:
-        asyncio.get_running_loop()
-    except RuntimeError:
-        return False
-    return True
 
 
 def _pair(kind: Any, id: Any) -> Owner:

@@ -47,7 +47,7 @@ def text_of(message: Message) -> str:
 
 
 def is_said(turn: Turn) -> bool:
-    """Tell whether a turn is told to a model: what failed was not said, and a blank answer is refused."""
+    """Return whether a turn is sent to a model: what failed was not said, and a blank answer is refused."""
     if turn.state == "open":
         return True
     return bool(turn.answer.strip() or (turn.details.get("reply") or {}).get("content"))

@@ -13,8 +13,6 @@ from bupple_engine.protocol.media import resolve
 from bupple_engine.protocol.messages import Part
 from bupple_engine.types import Message
 
-from .values import new_id
-
 _PREFIX = "media:"
 
 # Returns the part that is put in place of one, which has media in it.
@@ -32,8 +30,8 @@ class Blob:
     filename: str
 
 
-def take_out(messages: Iterable[Message]) -> tuple[list[Message], list[Blob]]:
-    """Return the messages with references in place of their base64, and what these stand for.
+def take_out(messages: Iterable[Message], new_id: Callable[[], UUID]) -> tuple[list[Message], list[Blob]]:
+    """Return the messages with references, new ids, in place of their base64, and what these stand for.
 
     URLs stay as they are. Raises an InvalidRequestError for media that are none.
     """
@@ -164,12 +162,14 @@ def _put(part: dict[str, Any], content: str, mime_type: str = "") -> dict[str, A
     return {**part, "content": content, "metadata": metadata}
 
 
-def take_out_of_answer(beyond: Mapping[str, Any]) -> tuple[Mapping[str, Any], list[Blob]]:
+def take_out_of_answer(
+    beyond: Mapping[str, Any], new_id: Callable[[], UUID]
+) -> tuple[Mapping[str, Any], list[Blob]]:
     """Return an answer's details with references in place of its media, and these."""
     blobs: list[Blob] = []
 
     def take(messages: list[Message]) -> list[Message]:
-        kept, found = take_out(messages)
+        kept, found = take_out(messages, new_id)
         blobs.extend(found)
         return kept
 

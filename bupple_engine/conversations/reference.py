@@ -6,11 +6,13 @@ from dataclasses import dataclass
 from typing import Any, Self
 from uuid import UUID
 
-from bupple_engine.conf.owners import is_in_loop, is_request, owner_of
+from bupple_engine.calls.bridge import is_on_a_loop
+from bupple_engine.calls.seams import new_id
+from bupple_engine.conf.owners import is_request, owner_of
 from bupple_engine.types import Owner
 
 from .stores.base import Store, not_found
-from .values import Conversation, new_id
+from .values import Conversation
 
 MAX_ID = 64
 
@@ -30,7 +32,7 @@ class Reference:
     def __init__(self, owner: Any, wanted: UUID | str | None, *, new: bool, store: Store) -> None:
         self._owner: Owner | None = None
         self._asker: Any = None  # a request whose user can't be loaded in an event loop
-        if is_request(owner) and is_in_loop():
+        if is_request(owner) and is_on_a_loop():
             self._asker = owner
         elif owner is not None:
             self._owner = owner_of(owner)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import secrets
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -125,10 +123,3 @@ class Ending:
     ended_by: EndedBy = ""
     error_type: str = ""
     duration: float | None = None
-
-
-def new_id() -> UUID:
-    """Return a UUID of version 7: in order for an index, random to who guesses (RFC 9562, 5.7)."""
-    bits = time.time_ns() // 1_000_000 << 80 | secrets.randbits(80)
-    bits = bits & ~(0xF << 76) | 0x7 << 76
-    return UUID(int=bits & ~(0x3 << 62) | 0x2 << 62)

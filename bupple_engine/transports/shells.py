@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import time
 from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from contextlib import suppress
 from typing import Any, Generic, TypeVar, cast
 
 from bupple_engine.calls.running import RunningCall
+from bupple_engine.calls.seams import CLOCK
 from bupple_engine.exceptions import EngineError
 from bupple_engine.exchange.attempt import Attempt
 from bupple_engine.exchange.wishes import Flow, Last, Open, Pause, Read
@@ -79,13 +79,14 @@ def _patiently(
     response: PolledResponse, seconds: float, call: RunningCall
 ) -> Generator[list[Chunk], None, bytes]:
     """Read, and yield an empty batch each time when the call's patience has ended."""
-    deadline = time.monotonic() + seconds
+    clock = CLOCK.get()
+    deadline = clock.now() + seconds
     while call.patience is not None and call.patience < seconds:
         data = response.poll(call.patience)
         if data is not None:
             return data
         yield []
-        seconds = deadline - time.monotonic()
+        seconds = deadline - clock.now()
     return response.read(seconds)
 
 

@@ -87,8 +87,9 @@ def ask_in_turn(kind: str, owner: tuple[str, str], turns: int) -> int:
 
 def create_at_once(kind: str, owner: tuple[str, str], client_id: str) -> tuple[str, bool]:
     """Begin the client's conversation at the same moment as the others, with the same key."""
+    from bupple_engine.calls.seams import new_id
     from bupple_engine.conversations.exceptions import ConversationBusyError, DuplicateTurnError
-    from bupple_engine.conversations.values import Asked, Conversation, new_id
+    from bupple_engine.conversations.values import Asked, Conversation
     from bupple_engine.types import Owner
 
     store = get_store(kind)

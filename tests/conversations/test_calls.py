@@ -25,6 +25,7 @@ from bupple_engine import (
     call_finished,
     memory,
 )
+from bupple_engine.calls.seams import new_id
 from bupple_engine.conversations.exceptions import (
     ConversationBusyError,
     ConversationNotFoundError,
@@ -33,7 +34,6 @@ from bupple_engine.conversations.exceptions import (
 from bupple_engine.conversations.memory import Memory
 from bupple_engine.conversations.recorder import title_of
 from bupple_engine.conversations.stores.base import Store
-from bupple_engine.conversations.values import new_id
 from bupple_engine.http import PlainText, astream_response, stream_response
 from bupple_engine.types import Owner
 from tests.conversations.stores import DATABASES

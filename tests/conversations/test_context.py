@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from bupple_engine.calls.seams import new_id
 from bupple_engine.conversations import details, media
 from bupple_engine.conversations.context import STEP, Budget, Context, build, corrected, estimate, recent
-from bupple_engine.conversations.values import Turn, new_id
+from bupple_engine.conversations.values import Turn
 from bupple_engine.protocol.messages import validate
 from bupple_engine.types import Message
 

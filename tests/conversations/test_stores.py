@@ -17,6 +17,7 @@ from django.test.utils import CaptureQueriesContext
 from django.utils import timezone
 
 from bupple_engine import InvalidRequestError, memory
+from bupple_engine.calls.seams import new_id
 from bupple_engine.conversations import models
 from bupple_engine.conversations.exceptions import (
     ConversationBusyError,
@@ -25,7 +26,7 @@ from bupple_engine.conversations.exceptions import (
 )
 from bupple_engine.conversations.memory import Memory
 from bupple_engine.conversations.stores.base import Store
-from bupple_engine.conversations.values import Asked, Conversation, Ending, Started, new_id
+from bupple_engine.conversations.values import Asked, Conversation, Ending, Started
 from bupple_engine.types import Owner
 from tests.conversations.stores import (
     CACHES,

@@ -10,13 +10,14 @@ from uuid import UUID
 from django.core.cache import caches
 from django.utils import timezone
 
+from bupple_engine.calls.seams import new_id
 from bupple_engine.conversations import details, media
 from bupple_engine.conversations.exceptions import (
     ConversationBusyError,
     ConversationNotFoundError,
     DuplicateTurnError,
 )
-from bupple_engine.conversations.values import Asked, Conversation, Ending, Started, Turn, new_id
+from bupple_engine.conversations.values import Asked, Conversation, Ending, Started, Turn
 from bupple_engine.protocol.media import resolve
 from bupple_engine.protocol.messages import Part
 from bupple_engine.types import Owner

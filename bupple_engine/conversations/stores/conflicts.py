@@ -37,6 +37,6 @@ def retried(work: Callable[P, T]) -> Callable[P, T]:
 
 
 def has_lost(error: OperationalError) -> bool:
-    """Tell whether a transaction failed by another one alone, so that it may be done again."""
+    """Return whether a transaction failed only because of another one, so that it may be done again."""
     cause = error.__cause__
     return getattr(cause, "sqlstate", None) in _LOST or (error.args[:1] or (None,))[0] in _LOST

@@ -12,9 +12,10 @@ from django.db import IntegrityError, OperationalError, connections
 from django.db.models import F, Q
 from django.utils import timezone
 
+from bupple_engine.calls.seams import new_id
 from bupple_engine.conversations import details, media, models
 from bupple_engine.conversations.exceptions import ConversationBusyError, DuplicateTurnError
-from bupple_engine.conversations.values import Asked, Conversation, Ending, Started, Turn, new_id
+from bupple_engine.conversations.values import Asked, Conversation, Ending, Started, Turn
 from bupple_engine.types import Message, Owner
 
 from . import rows
@@ -107,7 +108,7 @@ class DatabaseStore(Store):
             self._refuse_duplicate(conversation, asked.key)
         if asked.replaces is not None and conversation.created_at is None:
             raise not_found()
-        messages, blobs = media.take_out(asked.messages)
+        messages, blobs = media.take_out(asked.messages, new_id)
         for _ in range(TRIES):
             try:
                 started = self._begin(conversation, asked, messages, blobs)
@@ -180,7 +181,7 @@ class DatabaseStore(Store):
 
     @retried
     def settle(self, turn: Turn, ending: Ending, *, was: str = "running") -> bool:
-        beyond, blobs = media.take_out_of_answer(ending.details)
+        beyond, blobs = media.take_out_of_answer(ending.details, new_id)
         known = rows.known_files(turn.conversation, blobs) if blobs else {}
         if known:
             ids = {blob.id: known.get(blob.sha256, blob.id) for blob in blobs}
